@@ -1,0 +1,1 @@
+//! Evidence in, incidents out; event time only; bounded.

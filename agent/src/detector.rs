@@ -1,0 +1,1 @@
+//! The one pure join of all stages: feed(input) -> incidents.

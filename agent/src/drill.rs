@@ -1,0 +1,1 @@
+//! A live breach in namespaces of its own, through the running pipeline.

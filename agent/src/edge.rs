@@ -1,0 +1,1 @@
+//! The edge road: formats, judge, error rates. No I/O, no clock.

@@ -1,0 +1,1 @@
+//! Who and where: process table, workloads, listeners. Pure; `procfs` alone reads files.

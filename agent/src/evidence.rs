@@ -1,0 +1,194 @@
+//! Evidence: something the host did or the edge saw, judged and placed on a workload. The correlator speaks nothing else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{FileId, MetadataPath, ProcessKey, Protocol};
+use crate::request::{AccessRecord, Verdict};
+use crate::timestamp::Timestamp;
+use crate::workload::Workload;
+
+/// One process of a lineage, as kept for explanation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessNode {
+    /// Who.
+    pub process: ProcessKey,
+    /// Resolved path of its program; empty when it was never learned.
+    pub exe_path: Arc<str>,
+    /// Its program's file.
+    pub exe: FileId,
+    /// Arguments joined with spaces, bounded and printable.
+    pub command_line: Arc<str>,
+    /// Real user id.
+    pub uid: u32,
+    /// When it started this program.
+    pub started: Timestamp,
+}
+
+/// Where a thing happened: process, its ancestors, its workload, the service it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Placement {
+    /// The workload instance.
+    pub workload: Arc<Workload>,
+    /// The process and its ancestors, from itself upward; bounded. Frozen at fork: reparenting does not cut it.
+    pub lineage: Vec<ProcessNode>,
+    /// The nearest member of `lineage` that owns (or inherited) a listening socket: the service it descends from.
+    pub service: Option<ServiceRoot>,
+}
+
+impl Placement {
+    /// The process itself.
+    #[must_use]
+    pub fn process(&self) -> Option<&ProcessNode> {
+        self.lineage.first()
+    }
+
+    /// Whether the process is, or descends from, `ancestor`.
+    #[must_use]
+    pub fn descends_from(&self, ancestor: ProcessKey) -> bool {
+        self.lineage.iter().any(|node| node.process == ancestor)
+    }
+}
+
+/// The process that owns a workload's listening sockets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ServiceRoot {
+    /// Who listens.
+    pub process: ProcessKey,
+    /// On what.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// What the baseline says of something.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Novelty {
+    /// Never seen on this workload, whose learning is complete.
+    New,
+    /// Never seen, but the workload is still being learned.
+    NewWhileLearning,
+    /// Seen before as ordinary.
+    Known,
+}
+
+/// Family of a program that runs what it is told.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramClass {
+    /// sh, bash, dash, zsh, ksh, ash, busybox and toybox as a shell, fish, …
+    Shell,
+    /// python, perl, ruby, php, node, lua, awk, … run on code that did not come with the service.
+    Interpreter,
+    /// curl, wget, nc, socat, openssl s_client, …: fetches or connects on command.
+    TransferTool,
+}
+
+/// What a workload did that an intruder does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "host", rename_all = "snake_case")]
+pub enum HostFinding {
+    /// A shell or interpreter was started under a service.
+    Spawn {
+        /// What kind of program.
+        class: ProgramClass,
+        /// One of its descriptors 0 to 2 is an internet socket.
+        socket_stdio: bool,
+        /// It runs from memory or from a deleted file.
+        fileless: bool,
+    },
+    /// A program without a name on disk was started under a service.
+    FilelessExec,
+    /// A metadata endpoint was reached.
+    Metadata {
+        /// Endpoint.
+        endpoint: SocketAddr,
+        /// Service behind the address (`aws_imds`, `aws_ecs`, `gcp`, …: `kernel::metadata` table).
+        service: Arc<str>,
+        /// What was asked, as far as it was seen.
+        path: MetadataPath,
+        /// Role or account named.
+        role: Option<Arc<str>>,
+        /// IMDSv2 token carried, when a request was seen.
+        token: Option<bool>,
+    },
+}
+
+/// The host stage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HostEvidence {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub place: Placement,
+    /// What.
+    #[serde(flatten)]
+    pub finding: HostFinding,
+    /// What is normal here.
+    pub novelty: Novelty,
+    /// One sentence: why this counts.
+    pub reason: String,
+}
+
+/// The egress stage: an external peer was reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EgressEvidence {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub place: Placement,
+    /// Whom.
+    pub peer: SocketAddr,
+    /// How.
+    pub protocol: Protocol,
+    /// Name the workload looked up for the address, where one was seen.
+    pub name: Option<Arc<str>>,
+    /// What is normal here.
+    pub novelty: Novelty,
+    /// One sentence: why this counts.
+    pub reason: String,
+}
+
+/// An unusual share of errors at a target.
+#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorSpike {
+    /// Errors made by the target in the window.
+    pub errors: u32,
+    /// Requests in the window.
+    pub requests: u32,
+    /// Errors that were to be expected.
+    pub expected: f64,
+    /// Probability of so many or more by chance.
+    pub tail_probability: f64,
+}
+
+/// Which workload a request's target is, and how that was found.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteBasis {
+    /// A route in the config (host name or path).
+    Route,
+    /// The target's address is this host's, the port nobody's that is known.
+    Address,
+    /// A listener owns exactly this address and port.
+    Listener,
+}
+
+/// The edge stage: any request routed to a workload, benign ones included (a shell inside its window pins it). Borrowed: the
+/// correlator keeps what deserves it.
+#[derive(Clone, Debug)]
+pub struct EdgeEvidence<'l> {
+    /// The request.
+    pub record: AccessRecord<'l>,
+    /// The judge's word; `None` for an ordinary request.
+    pub verdict: Option<Verdict>,
+    /// The workload it was routed to.
+    pub workload: Arc<Workload>,
+    /// The process that owns the target's listener.
+    pub owner: Option<ProcessKey>,
+    /// How the workload was found.
+    pub basis: RouteBasis,
+    /// The target is in an error spike.
+    pub spike: Option<ErrorSpike>,
+}

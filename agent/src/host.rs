@@ -1,0 +1,1 @@
+//! Judge of the host road: a placed event to host or egress evidence.

@@ -1,0 +1,1 @@
+//! Live wiring: rings, receivers, detector, store, delivery.
