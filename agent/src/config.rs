@@ -1,1 +1,3 @@
 //! Checked configuration.
+
+pub mod duration;
