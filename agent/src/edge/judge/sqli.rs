@@ -29,10 +29,21 @@ impl Sql {
         if keyword {
             self.read(part, None, found);
         }
+        self.judge_probe(part, found);
         for quote in [b'\'', b'"'] {
             if quoted && part.lower.contains(&quote) {
                 self.read(part, Some(quote), found);
             }
+        }
+    }
+
+    /// `id=7'`: a number with a quote behind it, to see whether the statement breaks.
+    fn judge_probe(&self, part: &Part<'_>, found: &mut Findings) {
+        let Some((quote, number)) = part.lower.split_last() else { return };
+        let number = number.strip_prefix(b"-").unwrap_or(number);
+        let probes = matches!(quote, b'\'' | b'"') && !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+        if probes && (part.name.ends_with(b"id") || part.name.ends_with(b"ids")) {
+            found.add(Sqli, 50, part.offset..part.offset + part.lower.len(), "breaks a number with a quote");
         }
     }
 
@@ -84,9 +95,10 @@ impl Statement<'_> {
         let last = to.min(self.tokens.len().saturating_sub(1));
         let (start, end) = (self.tokens[from].start, self.tokens[last].end);
         let span = self.part.offset + start..self.part.offset + end;
-        // In a path words are separated by what separates words there; prose in a slug is not SQL.
-        let weight =
-            if self.part.place == Place::Path && !self.part.marks.any(Marks::SPACE) { weight / 2 } else { weight };
+        // A slug separates the words of a headline with dashes; SQL needs blanks, quotes or parentheses.
+        let slug =
+            self.part.place == Place::Path && !self.part.marks.any(Marks::SPACE.and(Marks::QUOTE).and(Marks::PAREN));
+        let weight = if slug { weight / 2 } else { weight };
         found.add(Sqli, weight, span, reason);
     }
 
@@ -249,7 +261,9 @@ impl Statement<'_> {
             self.report(at, next + 1, 75, "appends the rows of another query", found);
         } else if self.key(next) == Some(Key::Values) {
             self.report(at, next, 50, "appends the rows of another query", found);
-        } else if next > at + 1 && self.kind(next).is_none() {
+        } else if matches!(self.kind(next), None | Some(Kind::Comment { open: true }))
+            && (next > at + 1 || at.checked_sub(1).is_some_and(|before| self.kind(before) == Some(Kind::Number)))
+        {
             self.report(at, next, 40, "begins to append another query", found);
         }
     }
@@ -406,7 +420,7 @@ impl Statement<'_> {
             return;
         }
         match strength {
-            Strength::Telling => self.report(at, at + 2, 45, "calls a function that injections use", found),
+            Strength::Telling => self.report(at, at + 2, 50, "calls a function that injections use", found),
             Strength::Common if self.in_expression(at) => {
                 self.report(at, at + 2, 35, "computes with a function of SQL", found);
             }
@@ -448,8 +462,8 @@ impl Statement<'_> {
                 50
             }
             // The quote that the application adds closes the last string: the statement is whole again.
-            _ if operator && self.reopens() => 50,
-            _ if operator && self.ends_with_comment() => 50,
+            _ if operator && self.reopens(next) => 50,
+            _ if operator && self.ends_with_comment() && self.count_words() <= 1 => 50,
             (Some(Kind::Logic), Some(_)) if closes => 40,
             (
                 Some(Kind::Logic),
@@ -485,8 +499,21 @@ impl Statement<'_> {
         }
     }
 
-    fn reopens(&self) -> bool {
-        self.tokens.last().is_some_and(|last| last.kind == Kind::Text { closed: false }) && self.tokens.len() > 2
+    /// Whether the text ends inside a string again, after an expression: `' or a='b`, `'|'b`.
+    fn reopens(&self, operator: usize) -> bool {
+        let Some(last) = self.tokens.last().filter(|last| last.kind == Kind::Text { closed: false }) else {
+            return false;
+        };
+        let inside = &self.part.lower[(last.start + 1).min(last.end)..last.end];
+        let value = !inside.is_empty() && !inside.iter().any(u8::is_ascii_whitespace);
+        let operators = &self.tokens[operator + 1..];
+        let expression = !matches!(self.kind(operator + 1), Some(Kind::Word))
+            || operators.iter().any(|token| matches!(token.kind, Kind::Compare | Kind::Logic));
+        value && expression && self.tokens.len() > operator + 1
+    }
+
+    fn count_words(&self) -> usize {
+        self.tokens.iter().filter(|token| token.kind == Kind::Word).count()
     }
 
     fn ends_with_comment(&self) -> bool {
@@ -501,7 +528,8 @@ impl Statement<'_> {
             return;
         }
         let text = &self.part.lower[self.tokens[last].start..];
-        let empty = text.len() <= 2 || text[2..].trim_ascii().len() <= 1;
+        let sentence = self.count_words() > 1;
+        let empty = !sentence && (text.len() <= 2 || text[2..].trim_ascii().len() <= 1);
         let ends_operand = self.is_operand_end(last - 1);
         let computes = self.tokens[..last].iter().any(|token| {
             matches!(token.kind, Kind::Function(_) | Kind::Compare | Kind::Logic | Kind::Key(Key::Union | Key::Select))
