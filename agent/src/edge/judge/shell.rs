@@ -229,6 +229,11 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
     let variable =
         text.first() == Some(&b'$') && text.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'{');
     let (weight, reason) = match door {
+        Door::Start
+            if names_program_file(&words.name) && words.end == part.lower.len() && part.place == Place::Value =>
+        {
+            (50, "names a program of the system")
+        }
         _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
         Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
             (60, "puts a command into a variable and runs it")
@@ -416,6 +421,7 @@ fn is_certain(word: &[u8]) -> bool {
 }
 
 fn is_technical(word: &[u8]) -> bool {
+    let word = word.strip_suffix(b")").or_else(|| word.strip_suffix(b"`")).unwrap_or(word);
     let unquoted = word.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'(')).map_or(word, |at| &word[at..]);
     let dot_inside = || {
         unquoted
@@ -444,7 +450,7 @@ fn is_technical(word: &[u8]) -> bool {
 
 /// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
 fn judge_expansion(part: &Part<'_>, found: &mut Findings) {
-    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE)) {
+    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE).and(Marks::QUOTE)) {
         return;
     }
     let text = part.lower;
@@ -465,6 +471,28 @@ fn judge_expansion(part: &Part<'_>, found: &mut Findings) {
     report(b"${path", 50, "cuts characters out of a shell variable");
     report(b"${home", 50, "cuts characters out of a shell variable");
     judge_bracket_glob(part, found);
+    judge_split_word(part, found);
+}
+
+/// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.
+fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
+    const NOTHING: [&[u8]; 9] = [b"``", b"$()", b"<()", b"$@", b"$*", b"$?", b"$$", b"$_", b"$!"];
+    let text = part.lower;
+    let inside_word = |at: usize, length: usize| {
+        at > 0 && text[at - 1].is_ascii_lowercase() && text.get(at + length).is_some_and(u8::is_ascii_lowercase)
+    };
+    let splits: usize = NOTHING
+        .iter()
+        .map(|nothing| {
+            memchr::memmem::find_iter(text, nothing).take(8).filter(|at| inside_word(*at, nothing.len())).count()
+        })
+        .sum();
+    let certain = [&b"``"[..], b"$()", b"<()", b"$@"]
+        .iter()
+        .any(|nothing| memchr::memmem::find_iter(text, nothing).take(8).any(|at| inside_word(at, nothing.len())));
+    if splits >= 2 || certain {
+        found.add(Cmdi, 55, part.offset..part.offset + text.len(), "splits words with expansions to nothing");
+    }
 }
 
 /// `/[e]tc/passwd`, `/usr/[a-z]in/bash`: one-letter character classes inside a path.

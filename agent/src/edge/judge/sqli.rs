@@ -131,6 +131,7 @@ impl Statement<'_> {
                 (Operand::Name, Some(Operand::Name)) if at == 0 => 50,
                 (Operand::Name, None) => 15,
                 (Operand::Name, Some(Operand::Name)) => 10,
+                (Operand::Name, Some(Operand::Constant)) if self.goes_on_from_value(at, after) => 50,
                 (Operand::Name, Some(_)) | (_, Some(Operand::Name)) if !self.broken => 35,
                 (_, None) if !self.broken && at > 0 => 35,
                 _ => 65,
@@ -155,6 +156,12 @@ impl Statement<'_> {
             };
             self.report(at, after, weight, "adds a condition that is a constant", found);
         }
+    }
+
+    /// `7 or name like '%'`: a value, then a condition on a string.
+    fn goes_on_from_value(&self, at: usize, compare: usize) -> bool {
+        let value = at == 1 && matches!(self.kind(0), Some(Kind::Number | Kind::Text { .. }));
+        value && matches!(self.kind(compare + 1), Some(Kind::Text { .. }))
     }
 
     /// Whether the `and` at `at` belongs to `between a and b`.
@@ -217,8 +224,20 @@ impl Statement<'_> {
         None
     }
 
-    /// A function name as operand: with its arguments it is computed, alone it is a name.
+    /// A function name as operand: with its arguments it is computed, alone it is a name, save for those that take none.
     fn call_operand(&self, at: usize) -> (Operand, usize) {
+        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        if matches!(
+            word,
+            b"current_user"
+                | b"session_user"
+                | b"system_user"
+                | b"current_date"
+                | b"current_time"
+                | b"current_timestamp"
+        ) {
+            return (Operand::Computed, self.skip_closing(at + 1));
+        }
         if self.kind(at + 1) != Some(Kind::Open) {
             return (Operand::Name, self.skip_closing(at + 1));
         }
@@ -262,9 +281,13 @@ impl Statement<'_> {
         } else if self.key(next) == Some(Key::Values) {
             self.report(at, next, 50, "appends the rows of another query", found);
         } else if matches!(self.kind(next), None | Some(Kind::Comment { open: true }))
-            && (next > at + 1 || at.checked_sub(1).is_some_and(|before| self.kind(before) == Some(Kind::Number)))
+            && (next > at + 1
+                || at
+                    .checked_sub(1)
+                    .is_some_and(|before| matches!(self.kind(before), Some(Kind::Number | Kind::Comment { .. }))))
         {
-            self.report(at, next, 40, "begins to append another query", found);
+            let commented = self.tokens.iter().any(|token| matches!(token.kind, Kind::Comment { .. }));
+            self.report(at, next, if commented { 50 } else { 40 }, "begins to append another query", found);
         }
     }
 
@@ -355,6 +378,7 @@ impl Statement<'_> {
             (Some(Key::Procedure), _) if self.kind(at + 2) == Some(Kind::Open) => 65,
             (Some(Key::Having), _) => match self.operand(at + 1) {
                 Some((_, after)) if self.kind(after) == Some(Kind::Compare) => 55,
+                Some((Operand::Constant, _)) if self.kind(at + 1) == Some(Kind::Open) => 50,
                 Some((Operand::Constant, after)) if ended(after) && value_before => 50,
                 _ => return,
             },
@@ -504,8 +528,10 @@ impl Statement<'_> {
         let Some(last) = self.tokens.last().filter(|last| last.kind == Kind::Text { closed: false }) else {
             return false;
         };
-        let inside = &self.part.lower[(last.start + 1).min(last.end)..last.end];
-        let value = !inside.is_empty() && !inside.iter().any(u8::is_ascii_whitespace);
+        let inside = self.part.lower[(last.start + 1).min(last.end)..last.end].trim_ascii();
+        // Empty at the end is a measure in inches, unless the text began with the quote too.
+        let empty = inside.is_empty() && self.tokens[0].end <= 2;
+        let value = empty || !inside.is_empty() && !inside.iter().any(u8::is_ascii_whitespace);
         let operators = &self.tokens[operator + 1..];
         let expression = !matches!(self.kind(operator + 1), Some(Kind::Word))
             || operators.iter().any(|token| matches!(token.kind, Kind::Compare | Kind::Logic));
