@@ -227,10 +227,10 @@ pub struct Flow {
     pub local: SocketAddr,
     /// What became of it.
     pub state: FlowState,
-    /// Bytes sent and acknowledged, when closed.
+    /// Payload bytes sent, retransmissions left out, when closed.
     #[serde(default)]
     pub bytes_sent: u64,
-    /// Bytes received, when closed.
+    /// Payload bytes received, when closed.
     #[serde(default)]
     pub bytes_received: u64,
 }
