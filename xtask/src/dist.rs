@@ -1,0 +1,116 @@
+//! `cargo xtask dist`: what an operator installs.
+//!
+//! Out, under `target/dist`: the static binary (BPF object inside), the `.deb`, the container image archive and
+//! `SHA256SUMS`. The same commit gives the same bytes: every time stamp is the commit's own.
+
+mod archive;
+mod binary;
+mod deb;
+mod image;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::process::{capture, command, say};
+use crate::setup::{self, Purpose};
+use crate::workspace;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these; everything when left out
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+}
+
+/// What can be made.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The static binary
+    Binary,
+    /// The Debian package
+    Deb,
+    /// The container image archive (`ctr images import`, `docker load`, `podman load`)
+    Image,
+}
+
+/// What every part is made from.
+struct Release {
+    /// Where the parts go.
+    folder: PathBuf,
+    /// The static binary.
+    binary: PathBuf,
+    /// The default config, as the binary prints it.
+    config: String,
+    version: &'static str,
+    /// Seconds since 1970 of the commit: the only time that enters a part.
+    epoch: String,
+}
+
+/// The verb.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::ensure(Purpose::Build)?;
+    let folder = workspace::target().join("dist");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let binary = binary::build(&folder)?;
+    let config = capture(command(&binary.to_string_lossy()).arg("sample-config"))?;
+    let release = Release { folder, binary, config, version: env!("CARGO_PKG_VERSION"), epoch: epoch()? };
+    let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
+
+    let mut made = vec![release.binary.clone()];
+    if wanted(Part::Deb) {
+        made.push(deb::build(&release)?);
+    }
+    if wanted(Part::Image) {
+        made.push(image::build(&release)?);
+    }
+    write_checksums(&release.folder, &made)?;
+    for file in &made {
+        say(format_args!("made {} ({} bytes)", file.display(), file.metadata()?.len()));
+    }
+    Ok(())
+}
+
+/// `SOURCE_DATE_EPOCH` where a packager sets it, else the commit's time.
+fn epoch() -> Result<String> {
+    if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(given);
+    }
+    let time = capture(command("git").args(["log", "-1", "--format=%ct"]))?;
+    Ok(time.trim().to_owned())
+}
+
+/// In `sha256sum --check`'s format.
+fn write_checksums(folder: &Path, files: &[PathBuf]) -> Result<()> {
+    let mut lines = String::new();
+    for file in files {
+        let name = file.file_name().context("a part without a name")?.to_string_lossy();
+        lines.push_str(&format!("{}  {name}\n", sha256(&fs::read(file)?)));
+    }
+    fs::write(folder.join("SHA256SUMS"), lines).context("cannot write SHA256SUMS")
+}
+
+/// Lower-case hex.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_what_sha256sum_checks() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("part");
+        fs::write(&file, b"abc").unwrap();
+        write_checksums(folder.path(), &[file]).unwrap();
+        let sums = folder.path().join("SHA256SUMS");
+        let check = ["--check", "--status", &sums.to_string_lossy()].map(str::to_owned);
+        assert!(crate::process::succeeds(command("sha256sum").current_dir(folder.path()).args(&check)));
+        // FIPS 180-2, appendix B.1.
+        assert!(fs::read_to_string(sums).unwrap().starts_with("ba7816bf8f01cfea414140de5dae2223"));
+    }
+}
