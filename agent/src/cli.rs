@@ -54,11 +54,16 @@ pub fn main() -> ExitCode {
 
 /// Prints an error with its causes and picks the exit code. A reader that went away (`| head`) is no error.
 fn report(error: &anyhow::Error) -> ExitCode {
-    let causes = || error.chain();
-    if causes().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe))
-    {
+    if error.chain().any(reader_went_away) {
         return ExitCode::SUCCESS;
     }
     eprintln!("breachline: {error:#}");
-    if causes().any(|cause| cause.is::<ConfigError>()) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    if error.chain().any(|cause| cause.is::<ConfigError>()) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+}
+
+fn reader_went_away(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    // serde_json keeps the kind of a write error but not the error itself.
+    let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+    kind.or(json) == Some(io::ErrorKind::BrokenPipe)
 }
