@@ -4,14 +4,15 @@
 //! spared: a stage's test may build its input with another stage.
 
 /// Modules by height; a module may name those on lower floors only. The order is the house's, see ARCHITECTURE.md.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["timestamp"],
-    &["event", "request", "workload", "metadata", "clock"],
+    &["event", "request", "workload", "metadata", "clock", "privileges", "telemetry"],
     &["evidence"],
     &["incident"],
     &["decode", "enrich", "intake", "edge", "baseline", "correlate", "store"],
     &["kernel", "host", "deliver"],
-    &["config", "detector", "telemetry", "status"],
+    &["detector"],
+    &["config", "status"],
     &["pipeline", "replay"],
     &["drill"],
     &["cli"],
