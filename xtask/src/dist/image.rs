@@ -108,3 +108,16 @@ fn descriptor(media_type: &str, digest: &str, size: usize) -> Value {
 fn bytes(value: &Value) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(value)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace;
+
+    #[test]
+    fn the_daemonset_asks_for_this_image() {
+        let manifest = fs::read_to_string(workspace::root().join("packaging/kubernetes/daemonset.yaml")).unwrap();
+        let image = format!("image: {REPOSITORY}:{}\n", env!("CARGO_PKG_VERSION"));
+        assert!(manifest.contains(&image), "no `{}` in the DaemonSet", image.trim());
+    }
+}

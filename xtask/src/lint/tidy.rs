@@ -33,6 +33,8 @@ pub(super) fn check() -> Result<()> {
                 let text = fs::read_to_string(&file).with_context(|| format!("cannot read {path}"))?;
                 breaches.extend(source(path, &text));
             }
+        } else if path.ends_with(".md") {
+            breaches.extend(dead_links(path)?);
         }
     }
     breaches.iter().for_each(say);
@@ -77,9 +79,29 @@ fn source(path: &str, text: &str) -> Vec<String> {
     breaches
 }
 
+/// Links of a page that lead to no file of this repository; addresses elsewhere are not tried.
+fn dead_links(path: &str) -> Result<Vec<String>> {
+    let page = workspace::root().join(path);
+    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {path}"))?;
+    let folder = page.parent().unwrap_or(&page);
+    let dead = |link: &&str| !folder.join(link.split('#').next().unwrap_or(link)).exists();
+    Ok(links(&text).into_iter().filter(dead).map(|link| format!("{path}: `{link}` leads nowhere")).collect())
+}
+
+/// The targets of `[text](target)` that are paths.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    targets.filter(|target| !target.contains("://") && !target.starts_with('#')).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_paths_are_followed() {
+        assert_eq!(links("[a](b.md) [c](https://d.example/) [e](#f) [g](h.md#i) (j)"), ["b.md", "h.md#i"]);
+    }
 
     fn check(path: &str, text: &str, expected: usize) {
         let breaches = [place(path), source(path, text)].concat();

@@ -94,7 +94,7 @@ pub(crate) fn install(parts: &[&Part]) -> Result<()> {
     }
     let _quiet = NoServices::hold()?;
     run(&mut apt(&["update", "-qq"])?).context("apt's package lists cannot be refreshed")?;
-    let args = ["install", "-y", "-qq", "--no-install-recommends"];
+    let args = ["install", "-y", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends"];
     run(apt(&args)?.args(&names)).with_context(|| format!("apt could not install {}", names.join(", ")))
 }
 
