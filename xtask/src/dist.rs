@@ -7,6 +7,7 @@ mod archive;
 mod binary;
 mod deb;
 mod image;
+mod verify;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,12 @@ pub(crate) struct Args {
     /// Only these; everything when left out
     #[arg(value_enum)]
     parts: Vec<Part>,
+    /// Then install each part here as an operator would and have it catch a breach (needs root; takes it all out again)
+    #[arg(long, conflicts_with = "parts")]
+    verify: bool,
+    /// Verify what an earlier run made
+    #[arg(long, hide = true, requires = "verify")]
+    prebuilt: bool,
 }
 
 /// What can be made.
@@ -52,12 +59,21 @@ struct Release {
 /// The verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Build)?;
-    let folder = workspace::target().join("dist");
+    let release = if args.prebuilt { Release::made()? } else { make(&args.parts)? };
+    match (args.verify, verify::possible()) {
+        (true, true) => verify::run(&release),
+        (true, false) => verify::as_root_again(),
+        (false, _) => Ok(()),
+    }
+}
+
+/// Builds the binary, and from it the wanted parts.
+fn make(parts: &[Part]) -> Result<Release> {
+    let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let binary = binary::build(&folder)?;
-    let config = capture(command(&binary.to_string_lossy()).arg("sample-config"))?;
-    let release = Release { folder, binary, config, version: env!("CARGO_PKG_VERSION"), epoch: epoch()? };
-    let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
+    binary::build(&folder)?;
+    let release = Release::made()?;
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
 
     let mut made = vec![release.binary.clone()];
     if wanted(Part::Deb) {
@@ -70,7 +86,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for file in &made {
         say(format_args!("made {} ({} bytes)", file.display(), file.metadata()?.len()));
     }
-    Ok(())
+    Ok(release)
+}
+
+fn folder() -> PathBuf {
+    workspace::target().join("dist")
+}
+
+impl Release {
+    /// Around the binary that lies in the folder.
+    fn made() -> Result<Self> {
+        let folder = folder();
+        let binary = folder.join("breachline");
+        let config = capture(command(&binary.to_string_lossy()).arg("sample-config"))?;
+        Ok(Self { folder, binary, config, version: env!("CARGO_PKG_VERSION"), epoch: epoch()? })
+    }
 }
 
 /// `SOURCE_DATE_EPOCH` where a packager sets it, else the commit's time.

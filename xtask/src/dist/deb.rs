@@ -35,11 +35,16 @@ pub(super) fn build(release: &Release) -> Result<PathBuf> {
     let control = control(&String::from_utf8(source("debian/control")?)?, release.version, installed_kib(&tree)?);
     tree.add("DEBIAN/control", control, 0o644)?;
 
-    let package = release.folder.join(format!("breachline_{}_amd64.deb", release.version));
+    let package = path(release);
     let mut dpkg = command("dpkg-deb");
     dpkg.args(["--build", "--root-owner-group", "-Zxz"]).arg(tree.root()).arg(&package);
     run(dpkg.env("SOURCE_DATE_EPOCH", &release.epoch))?;
     Ok(package)
+}
+
+/// Where it lies.
+pub(super) fn path(release: &Release) -> PathBuf {
+    release.folder.join(format!("breachline_{}_amd64.deb", release.version))
 }
 
 fn source(name: &str) -> Result<Vec<u8>> {

@@ -22,7 +22,7 @@ const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Builds it.
 pub(super) fn build(release: &Release) -> Result<PathBuf> {
-    let name = format!("{REPOSITORY}:{}", release.version);
+    let name = name(release);
     let layer = layer(release)?;
     let tree = Tree::new(release.folder.join("image"))?;
     let blob = |content: &[u8]| -> Result<(String, usize)> {
@@ -49,9 +49,19 @@ pub(super) fn build(release: &Release) -> Result<PathBuf> {
     }]);
     tree.add("manifest.json", bytes(&docker)?, 0o644)?;
 
-    let archive = release.folder.join(format!("breachline_{}_amd64.image.tar", release.version));
+    let archive = path(release);
     tree.pack(&archive, &release.epoch)?;
     Ok(archive)
+}
+
+/// What it is called once imported.
+pub(super) fn name(release: &Release) -> String {
+    format!("{REPOSITORY}:{}", release.version)
+}
+
+/// Where its archive lies.
+pub(super) fn path(release: &Release) -> PathBuf {
+    release.folder.join(format!("breachline_{}_amd64.image.tar", release.version))
 }
 
 /// The one layer. Its folders are the mount points of the DaemonSet: a read-only root cannot grow them later.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::debian;
 use crate::process::{capture, cargo, cargo_home, command, find, run, say, succeeds};
@@ -103,7 +103,8 @@ pub(crate) fn install_linker() -> Result<()> {
 /// Where apt has no LLVM of the right age (Ubuntu): the project's own static build, through cargo-binstall.
 fn prebuilt_linker() -> Result<()> {
     if !succeeds(command("cargo").args(["binstall", "-V"])) {
-        bail!("install cargo-binstall and run `cargo binstall bpf-linker@{LINKER_VERSION}`, then this again");
+        say("building cargo-binstall, which fetches bpf-linker's own static build");
+        run(&mut cargo(&["install", "cargo-binstall", "--locked"]))?;
     }
     run(command("cargo").args(["binstall", "--no-confirm", &format!("bpf-linker@{LINKER_VERSION}")]))
 }

@@ -46,7 +46,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
@@ -54,6 +54,7 @@ const PARTS: [Part; 9] = [
     Part::program("haproxy", "haproxy", Purpose::Test, "a second real edge"),
     Part::program("php-cgi", "php-cgi", Purpose::Test, "a real application server with a hole in it"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
+    Part::program("busybox-static", "busybox", Purpose::Image, "the victim of the verification"),
     Part::program("containerd", "containerd", Purpose::Image, "a real container runtime"),
     Part::program("runc", "runc", Purpose::Image, "starts its containers"),
 ];
