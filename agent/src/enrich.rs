@@ -1,1 +1,2 @@
 //! Who and where: process table, workloads, listeners. Pure; `procfs` alone reads files.
+mod workload;
