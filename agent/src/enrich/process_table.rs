@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::role::Role;
 use crate::event::{Actor, Exec, FileId, Fork, ProcessKey, ProcessSeen};
 use crate::evidence::{ProcessNode, ServiceRoot};
 use crate::timestamp::Timestamp;
@@ -64,6 +65,7 @@ pub(super) struct Image {
     pub(super) exe_path: Arc<str>,
     pub(super) exe: FileId,
     pub(super) command_line: Arc<str>,
+    pub(super) role: Role,
 }
 
 /// One process.
@@ -83,7 +85,7 @@ pub(super) struct Process {
     pub(super) uid: u32,
     running: bool,
     /// The parent is the one that forked it, rather than whoever adopted it since.
-    parent_certain: bool,
+    pub(super) parent_certain: bool,
 }
 
 /// The table.
@@ -97,12 +99,19 @@ pub(super) struct ProcessTable {
     exited: VecDeque<ProcessKey>,
     texts: Texts,
     nothing: Arc<Image>,
+    /// Processes found to be gone, or dropped, without an exit record; taken by whoever keeps something of theirs.
+    departed: Vec<ProcessKey>,
     counters: Counters,
 }
 
 impl ProcessTable {
     pub(super) fn new(config: Config) -> Self {
-        let nothing = Image { exe_path: Arc::from(""), exe: FileId::default(), command_line: Arc::from("") };
+        let nothing = Image {
+            exe_path: Arc::from(""),
+            exe: FileId::default(),
+            command_line: Arc::from(""),
+            role: Role::Ordinary,
+        };
         Self {
             config: Config { max_processes: config.max_processes.max(EVICTION_SHARE), ..config },
             processes: HashMap::new(),
@@ -110,8 +119,14 @@ impl ProcessTable {
             exited: VecDeque::new(),
             texts: Texts::default(),
             nothing: Arc::new(nothing),
+            departed: Vec::new(),
             counters: Counters::default(),
         }
+    }
+
+    /// Processes that left without an exit record since the last call.
+    pub(super) fn take_departed(&mut self) -> Vec<ProcessKey> {
+        std::mem::take(&mut self.departed)
     }
 
     pub(super) const fn counters(&self) -> Counters {
@@ -241,6 +256,7 @@ impl ProcessTable {
         }
         if let Some(previous) = self.running.insert(key.pid, key) {
             self.counters.exits_missed += 1;
+            self.departed.push(previous);
             self.exit(previous);
         }
         self.counters.admitted += 1;
@@ -342,6 +358,9 @@ impl ProcessTable {
         ranked.sort_unstable();
         for (running, .., key) in ranked {
             self.remove(key);
+            if running {
+                self.departed.push(key);
+            }
             let evicted = if running { &mut self.counters.evicted_running } else { &mut self.counters.evicted_exited };
             *evicted += 1;
         }
@@ -350,11 +369,21 @@ impl ProcessTable {
     fn image(&mut self, exe_path: &str, exe: FileId, argv: &[String]) -> Arc<Image> {
         let path = cut(exe_path, EXE_PATH_BYTES_MAX);
         let line = command_line(argv);
-        Arc::new(Image { exe_path: self.texts.shared(path), exe, command_line: self.texts.shared(&line) })
+        Arc::new(Image {
+            exe_path: self.texts.shared(path),
+            exe,
+            command_line: self.texts.shared(&line),
+            role: Role::of(path, argv),
+        })
     }
 }
 
 impl Process {
+    /// Whether it starts other people's programs. Below a service it is a program like any other.
+    pub(super) fn is_launcher(&self) -> bool {
+        self.image.role == Role::Launcher && self.service.is_none()
+    }
+
     /// As kept for explanation.
     pub(super) fn node(&self, process: ProcessKey) -> ProcessNode {
         ProcessNode {
