@@ -80,7 +80,8 @@ fn whole_agent_tests() -> Result<(Vec<String>, Vec<String>)> {
     let mut names = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "rs") {
+        // `name.rs`, or `name/main.rs`: the two forms that cargo takes for a test binary.
+        if path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists() {
             names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
     }

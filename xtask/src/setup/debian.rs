@@ -46,13 +46,14 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
     Part::program("nginx-light", "nginx", Purpose::Test, "a real edge for the end-to-end test"),
     Part::program("haproxy", "haproxy", Purpose::Test, "a second real edge"),
     Part::program("php-cgi", "php-cgi", Purpose::Test, "a real application server with a hole in it"),
+    Part::program("curl", "curl", Purpose::Test, "the intruder's tool"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
     Part::program("busybox-static", "busybox", Purpose::Image, "the victim of the verification"),
     Part::program("containerd", "containerd", Purpose::Image, "a real container runtime"),
