@@ -69,7 +69,7 @@ fn layer(release: &Release) -> Result<Vec<u8>> {
     let tree = Tree::new(release.folder.join("layer"))?;
     tree.add("usr/bin/breachline", fs::read(&release.binary)?, 0o755)?;
     tree.add("etc/breachline/breachline.toml", &release.config, 0o644)?;
-    for folder in ["etc/ssl/certs", "proc", "sys", "tmp", "var/lib/breachline", "var/log"] {
+    for folder in ["etc/ssl/certs", "proc", "run/breachline", "sys", "tmp", "var/lib/breachline", "var/log"] {
         tree.add_folder(folder)?;
     }
     let archive = release.folder.join("layer.tar");

@@ -57,6 +57,7 @@ fn as_the_daemonset_does(runtime: &Runtime, release: &Release, trial: &Trial) ->
     let folder = trial.folder().display();
     for mount in [
         "type=bind,src=/sys/fs/cgroup,dst=/sys/fs/cgroup,options=rbind:ro".to_owned(),
+        "type=tmpfs,src=tmpfs,dst=/run/breachline".to_owned(),
         format!("type=bind,src={folder},dst={folder},options=rbind:rw"),
     ] {
         ctr.args(["--mount", &mount]);
