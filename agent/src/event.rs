@@ -295,6 +295,10 @@ pub struct ProcessSeen {
     pub exe_path: String,
     /// Arguments.
     pub argv: Vec<String>,
+    /// Path in the `name=systemd` hierarchy of cgroup v1, on hosts where cgroup v2 holds every process in its root and so
+    /// tells nothing apart. Counts for the process and what it forks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_cgroup: Option<String>,
 }
 
 /// The path behind a cgroup id, read from cgroupfs when the id was first met.
