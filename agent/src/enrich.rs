@@ -185,6 +185,12 @@ impl Enricher {
         self.listeners.in_cgroup(actor.cgroup)
     }
 
+    /// Whether the address is this host's, in any of its network namespaces.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        !self.listeners.namespaces_of(address).is_empty()
+    }
+
     /// The workload a request's target is: by the listener that owns it, else by the address alone. `None` when the target
     /// is no address of this host.
     #[must_use]
@@ -252,10 +258,13 @@ impl Enricher {
         self.head_application_server(seen.actor.process);
     }
 
-    /// An application server heads a service even if it only listens on a Unix socket.
+    /// An application server heads a service even if it only listens on a Unix socket. Below another one it is its worker.
     fn head_application_server(&mut self, key: ProcessKey) {
-        let serves = self.processes.get(key).is_some_and(|process| process.image.role == Role::ApplicationServer);
-        if serves && self.may_head(key) {
+        let is_server = |key: ProcessKey| {
+            self.processes.get(key).is_some_and(|process| process.image.role == Role::ApplicationServer)
+        };
+        let worker = self.service_of(key).is_some_and(|service| service.process != key && is_server(service.process));
+        if is_server(key) && !worker && self.may_head(key) {
             self.processes.set_service(key, ServiceRoot { process: key, listeners: self.service_listeners(key) });
         }
     }

@@ -127,7 +127,7 @@ fn scope_container(component: &str) -> Option<Container<'_>> {
 fn plain_container<'p>(component: &'p str, above: &[&str]) -> Option<Container<'p>> {
     // An ECS task on Fargate or awsvpc names its containers `<task id>-<number>`: 32 digits, a dash, digits.
     let ecs = above.first() == Some(&"ecs") && above.len() >= 2;
-    if !is_container_id(component) && !(ecs && is_ecs_id(component)) {
+    if !(is_container_id(component) || ecs && is_ecs_id(component)) {
         return None;
     }
     let runtime = above.iter().rev().map(|part| runtime_of_hint(part)).find(|runtime| *runtime != Runtime::Unknown);
