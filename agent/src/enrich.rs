@@ -5,6 +5,7 @@
 
 pub mod listeners;
 pub mod process_table;
+pub mod procfs;
 mod role;
 mod workload;
 
@@ -172,17 +173,17 @@ impl Enricher {
     #[must_use]
     pub fn is_exposed(&self, actor: &Actor) -> bool {
         let mut certain = true;
-        for (_, process) in self.processes.lineage(actor.process) {
+        for (key, process) in self.processes.lineage(actor.process) {
             if process.service.is_some() {
                 return true;
             }
             // Init and runtimes adopt orphans: as a parent read from /proc they prove nothing.
-            if process.image.role == Role::Launcher && certain {
+            if (process.image.role == Role::Launcher || key.pid == 1) && certain {
                 return false;
             }
             certain = process.parent_certain;
         }
-        self.listeners.in_cgroup(actor.cgroup)
+        self.listeners.in_cgroup(self.cgroup_of(actor))
     }
 
     /// Whether the address is this host's, in any of its network namespaces.
@@ -280,7 +281,8 @@ impl Enricher {
             .find(|ancestor| self.listeners.is_owner(*ancestor, net_ns, listen.local));
         if let Some(opener) = opener {
             self.listeners.hold(key, opener);
-        } else if self.listeners.listen(key, listen.actor.cgroup, net_ns, listen.local) && self.may_head(key) {
+        } else if self.listeners.listen(key, self.cgroup_of(&listen.actor), net_ns, listen.local) && self.may_head(key)
+        {
             self.processes.set_service(key, ServiceRoot { process: key, listeners: self.service_listeners(key) });
         }
     }
@@ -330,7 +332,15 @@ impl Enricher {
 
     fn workload_of(&self, actor: &Actor) -> Arc<Workload> {
         let legacy = self.processes.get(actor.process).and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(actor.cgroup))
+        legacy.unwrap_or_else(|| self.workload_of_cgroup(self.cgroup_of(actor)))
+    }
+
+    /// A record's cgroup; what /proc tells of a process leaves it out.
+    fn cgroup_of(&self, actor: &Actor) -> u64 {
+        match actor.cgroup {
+            0 => self.processes.get(actor.process).map_or(0, |process| process.cgroup),
+            cgroup => cgroup,
+        }
     }
 
     fn workload_of_cgroup(&self, cgroup: u64) -> Arc<Workload> {
