@@ -256,9 +256,8 @@ impl Correlator {
         let kept = Arc::new(Kept::own(id, &record, verdict, routed, spike));
         self.keep(&kept, &window);
         let mut raised = Vec::new();
-        self.review_site(&workload.key, None, &mut raised);
-        for (key, lineage) in &window.others {
-            self.review(key, lineage, &mut raised);
+        for (key, lineage) in self.tied_chains(&kept, window.others) {
+            self.review(&key, &lineage, &mut raised);
         }
         raised
     }
@@ -449,7 +448,7 @@ impl Correlator {
         }
         self.recall_in_flight(at);
         let mut raised = Vec::new();
-        self.review_site(&key, Some(&lineage), &mut raised);
+        self.review_instance(&key, &lineage, &mut raised);
         raised
     }
 
@@ -503,4 +502,12 @@ impl Correlator {
 /// The least identity at `at`: a bound for ranges.
 fn at_id(at: Timestamp) -> ObservationId {
     ObservationId::first_at(at)
+}
+
+#[cfg(test)]
+mod tests {
+    mod build;
+    mod floods;
+    mod properties;
+    mod scenarios;
 }

@@ -6,9 +6,7 @@ use crate::evidence::{EgressEvidence, Gap, HostEvidence, HostFinding, Novelty, P
 use crate::incident::exposure::{self, Exposure, Provider};
 use crate::incident::process_tree::ProcessTree;
 use crate::incident::technique::Technique;
-use crate::incident::{
-    Candidate, Candidates, Incident, Join, Severity, Stage, Step, StepEvidence, Timing, response,
-};
+use crate::incident::{Candidate, Candidates, Incident, Join, Severity, Stage, Step, StepEvidence, Timing, response};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
 
@@ -37,7 +35,12 @@ pub(super) struct Circumstances<'c> {
 }
 
 /// The record; `id` and `revision` are the caller's.
-pub(super) fn incident(session: &Session<'_>, score: Score, severity: Severity, around: &Circumstances<'_>) -> Option<Incident> {
+pub(super) fn incident(
+    session: &Session<'_>,
+    score: Score,
+    severity: Severity,
+    around: &Circumstances<'_>,
+) -> Option<Incident> {
     let anchor = session.anchor()?;
     let workload = Workload::clone(&anchor.place().workload);
     let told = told_requests(session, &score);
@@ -211,7 +214,9 @@ fn missing(session: &Session<'_>, score: &Score, around: &Circumstances<'_>) -> 
             (Some(_), Some(best)) if best.tie.timing.pinned() => {
                 "the request is named by time alone: nothing in its line looks like an exploit".into()
             }
-            (Some(seen), _) => format!("no matching request was seen by {seen}, the time of the latest load balancer line"),
+            (Some(seen), _) => {
+                format!("no matching request was seen by {seen}, the time of the latest load balancer line")
+            }
         });
     }
     if session.findings.iter().any(|finding| finding.place().service.is_none()) {
@@ -260,7 +265,8 @@ fn title(session: &Session<'_>, score: &Score, exposures: &[Exposure], workload:
     } else if hosts().any(|host| matches!(host.finding, HostFinding::Metadata { path: MetadataPath::Benign, .. })) {
         did.push("reached the metadata API".into());
     }
-    let contact = session.contacts.iter().rev().max_by_key(|(_, join)| *join).and_then(|(contact, _)| contact.as_egress());
+    let contact =
+        session.contacts.iter().rev().max_by_key(|(_, join)| *join).and_then(|(contact, _)| contact.as_egress());
     if let Some(egress) = contact.filter(|_| score.stages.contains(&Stage::Egress)) {
         did.push(format!("contacted {}", peer_text(egress)));
     }

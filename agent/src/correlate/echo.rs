@@ -21,14 +21,15 @@ const DISTINCTIVE_PATH: usize = 8;
 
 /// Words of commands that intruders and honest scripts share.
 const COMMON_WORDS: &[&str] = &[
-    "bash", "cat", "cd", "chmod", "cmd", "cp", "curl", "cut", "date", "dash", "echo", "env", "exec", "false", "find", "grep",
-    "head", "hostname", "id", "ifconfig", "ip", "ls", "mkdir", "mv", "nc", "netstat", "nslookup", "perl", "php", "ping", "ps",
-    "printenv", "printf", "pwd", "python", "python3", "rm", "sed", "set", "sh", "sleep", "tail", "test", "touch", "true",
-    "uname", "wget", "whoami", "zsh",
+    "bash", "cat", "cd", "chmod", "cmd", "cp", "curl", "cut", "dash", "date", "echo", "env", "exec", "false", "find",
+    "grep", "head", "hostname", "id", "ifconfig", "ip", "ls", "mkdir", "mv", "nc", "netstat", "nslookup", "perl",
+    "php", "ping", "printenv", "printf", "ps", "pwd", "python", "python3", "rm", "sed", "set", "sh", "sleep", "tail",
+    "test", "touch", "true", "uname", "wget", "whoami", "zsh",
 ];
 
 /// Directories whose files every system has: naming one is no proof.
-const COMMON_DIRECTORIES: &[&str] = &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/proc/", "/dev/", "/etc/"];
+const COMMON_DIRECTORIES: &[&str] =
+    &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/proc/", "/dev/", "/etc/"];
 
 /// What a finding shows that a request may have said before.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +124,8 @@ impl Surface {
 
     fn host(&self, host: &str) -> Option<(String, bool)> {
         let host = host_form(host);
-        let below = |name: &str| name.strip_suffix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        let below =
+            |name: &str| name.strip_suffix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
         let (_, seen) = self.hosts.iter().find(|(name, _)| below(name))?;
         Some((seen.clone(), host.contains('.')))
     }
@@ -135,10 +137,8 @@ impl Surface {
         }
         let authority = lower.split_once("://")?.1.split(['/', '?', '#']).next()?;
         let authority = authority.rsplit('@').next()?;
-        address_of(authority).map_or_else(
-            || host_of(authority).and_then(|host| self.host(&host)),
-            |address| self.address(address),
-        )
+        address_of(authority)
+            .map_or_else(|| host_of(authority).and_then(|host| self.host(&host)), |address| self.address(address))
     }
 
     fn command(&self, command: &str) -> Option<(String, bool)> {

@@ -71,8 +71,7 @@ impl EdgeMemory {
     /// Whether a request in whose window a finding fell would be kept.
     pub(super) fn wants_near(&self, strict: bool, rank: Rank, id: RequestId) -> bool {
         let Some(minute) = self.minutes.get(&minute_of(id.received)) else { return true };
-        minute.near.len() < NEAR_PER_MINUTE
-            || minute.near.last().is_some_and(|weakest| weakest.rank() < (strict, rank))
+        minute.near.len() < NEAR_PER_MINUTE || minute.near.last().is_some_and(|weakest| weakest.rank() < (strict, rank))
     }
 
     /// Keeps a judged request if it is among the best of its class and minute.
@@ -129,7 +128,8 @@ impl EdgeMemory {
         let judged = self.minutes.iter().flat_map(|(minute, held)| {
             held.classes.iter().filter_map(|(class, kept)| Some((kept.last()?.rank(), *minute, Some(*class))))
         });
-        let near = self.minutes.iter().filter_map(|(minute, held)| Some((held.near.last()?.kept.rank(), *minute, None)));
+        let near =
+            self.minutes.iter().filter_map(|(minute, held)| Some((held.near.last()?.kept.rank(), *minute, None)));
         let Some((_, minute, class)) = judged.chain(near).min_by_key(|(rank, ..)| *rank) else { return false };
         if let Some(held) = self.minutes.get_mut(&minute) {
             match class {
@@ -150,9 +150,10 @@ impl EdgeMemory {
     pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> BTreeMap<RequestId, &Arc<Kept>> {
         let (first, last) = (minute_of(from.minus(self.longest)), minute_of(to));
         let range = if first <= last { first..=last } else { last..=last };
-        let held = self.minutes.range(range).flat_map(|(_, minute)| {
-            minute.classes.values().flatten().chain(minute.near.iter().map(|near| &near.kept))
-        });
+        let held = self
+            .minutes
+            .range(range)
+            .flat_map(|(_, minute)| minute.classes.values().flatten().chain(minute.near.iter().map(|near| &near.kept)));
         held.map(|kept| (kept.id, kept)).collect()
     }
 

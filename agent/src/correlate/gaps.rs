@@ -41,7 +41,8 @@ impl Gaps {
 
     /// Losses between `from` and `to` that `workload` may have suffered.
     pub(super) fn between(&self, from: Timestamp, to: Timestamp, workload: &WorkloadKey) -> Vec<&Gap> {
-        let touches = |gap: &&Gap| gap.from <= to && from <= gap.to && gap.workload.as_ref().is_none_or(|w| w == workload);
+        let touches =
+            |gap: &&Gap| gap.from <= to && from <= gap.to && gap.workload.as_ref().is_none_or(|w| w == workload);
         self.0.iter().filter(touches).collect()
     }
 

@@ -74,7 +74,11 @@ impl Observation {
         let surface = Surface::of(&evidence.place).with_peer(evidence.peer, evidence.name.as_deref());
         let process = evidence.place.process().map(|node| node.process);
         let said = (1_u8, process, evidence.peer, evidence.protocol);
-        Self { id: ObservationId { at: evidence.at, fingerprint: fingerprint::of(&said) }, finding: Finding::Egress(evidence), surface }
+        Self {
+            id: ObservationId { at: evidence.at, fingerprint: fingerprint::of(&said) },
+            finding: Finding::Egress(evidence),
+            surface,
+        }
     }
 
     pub(super) fn from(finding: Finding) -> Self {

@@ -1,7 +1,7 @@
 //! From sessions to revisions: which incident a session is, whether what is known of it now is news, and what an open incident
 //! holds on to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -10,14 +10,14 @@ use crate::incident::{Incident, Severity};
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
+use super::Correlator;
 use super::account::{self, Circumstances};
 use super::kept::{Kept, RequestId};
 use super::observation::{Lineage, Observation};
 use super::score::Score;
 use super::session::{self, Session};
-use super::site::{Chain, Raised};
+use super::site::{Chain, Raised, Site};
 use super::tie::Scales;
-use super::{Correlator, WINDOW_LOOKS_MAX};
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 /// Requests that an open incident keeps from being forgotten: those that its record may name, and as many again.
@@ -32,18 +32,45 @@ struct Assessment {
 }
 
 impl Correlator {
-    /// Reviews every chain of the instance of `lineage`, or of the whole workload: they share contacts and requests.
-    pub(super) fn review_site(&mut self, key: &WorkloadKey, lineage: Option<&Lineage>, out: &mut Vec<Incident>) {
+    /// Reviews every chain of the instance that `lineage` is of: they share contacts.
+    pub(super) fn review_instance(&mut self, key: &WorkloadKey, lineage: &Lineage, out: &mut Vec<Incident>) {
         let Some(site) = self.sites.get(key) else { return };
-        let concerned = |other: &&Lineage| lineage.is_none_or(|lineage| lineage.cgroup == other.cgroup);
-        let lineages: Vec<Lineage> = site.chains.keys().filter(concerned).take(WINDOW_LOOKS_MAX).cloned().collect();
-        for lineage in lineages {
+        let same = site.chains.keys().filter(|other| other.cgroup == lineage.cgroup);
+        for lineage in same.cloned().collect::<Vec<_>>() {
             self.review(key, &lineage, out);
         }
     }
 
+    /// Chains that `kept` is tied to: those of its own workload and `others`. The rest it cannot change.
+    pub(super) fn tied_chains(
+        &self,
+        kept: &Kept,
+        others: BTreeSet<(WorkloadKey, Lineage)>,
+    ) -> Vec<(WorkloadKey, Lineage)> {
+        let own_key = &kept.routed.workload;
+        let own = self.sites.get(own_key).into_iter().flat_map(|site| site.chains.keys());
+        let mut chains = others;
+        chains.extend(own.map(|lineage| (own_key.clone(), lineage.clone())));
+        chains.into_iter().filter(|(key, lineage)| self.is_tied(kept, key, lineage)).collect()
+    }
+
+    fn is_tied(&self, kept: &Kept, key: &WorkloadKey, lineage: &Lineage) -> bool {
+        let Some(site) = self.sites.get(key) else { return false };
+        let scales = self.scales(key, site);
+        site.chains.get(lineage).is_some_and(|chain| chain.iter().any(|seen| scales.tie(kept, seen).is_some()))
+    }
+
+    fn scales<'s>(&'s self, workload: &'s WorkloadKey, site: &'s Site) -> Scales<'s> {
+        Scales { config: &self.config, workload, rates: &site.rates, host_rates: &self.host_rates }
+    }
+
     /// Reviews one chain and reports what is news. Returns the start of the earliest session that may still change.
-    pub(super) fn review(&mut self, key: &WorkloadKey, lineage: &Lineage, out: &mut Vec<Incident>) -> Option<Timestamp> {
+    pub(super) fn review(
+        &mut self,
+        key: &WorkloadKey,
+        lineage: &Lineage,
+        out: &mut Vec<Incident>,
+    ) -> Option<Timestamp> {
         let assessment = self.assess(key, lineage)?;
         let (now, renotify) = (self.now, self.config.renotify);
         let chain = self.sites.get_mut(key)?.chains.get_mut(lineage)?;
@@ -71,7 +98,7 @@ impl Correlator {
     fn assess(&self, key: &WorkloadKey, lineage: &Lineage) -> Option<Assessment> {
         let site = self.sites.get(key)?;
         let chain = site.chains.get(lineage)?;
-        let scales = Scales { config: &self.config, workload: key, rates: &site.rates, host_rates: &self.host_rates };
+        let scales = self.scales(key, site);
         let mut assessment = Assessment { incidents: Vec::new(), held: BTreeMap::new(), open: None };
         for session in session::sessions(lineage, chain, site, &self.host_edge, scales) {
             let (first, last) = session.span();
@@ -146,7 +173,8 @@ impl Chain {
         let gone = self.raised.keys().filter(|id| now_known.iter().all(|incident| incident.id != **id));
         for id in gone.cloned().collect::<Vec<_>>() {
             let Some(Raised { incident, .. }) = self.raised.get(&id) else { continue };
-            let covers = |other: &&Incident| other.first_seen <= incident.last_seen && incident.first_seen <= other.last_seen;
+            let covers =
+                |other: &&Incident| other.first_seen <= incident.last_seen && incident.first_seen <= other.last_seen;
             let Some(heir) = now_known.iter().find(covers) else { continue };
             out.push(Incident {
                 revision: incident.revision + 1,

@@ -80,7 +80,7 @@ impl Score {
             }
             // Without a finding on the host only code that the request itself named makes more of a contact.
             (true, false, true) if !self.edge.code_echo => (self.total >= MEDIUM).then_some(Severity::Medium),
-            (false, true, false) if self.both_host_kinds => (self.total >= MEDIUM).then_some(Severity::High),
+            (false, true, _) if self.both_host_kinds => (self.total >= MEDIUM).then_some(Severity::High),
             (true, true, false) | (false, true, true) | (true, false, true) => match self.total {
                 HIGH.. => Some(Severity::High),
                 MEDIUM.. => Some(Severity::Medium),
@@ -108,7 +108,9 @@ impl Score {
         if weight >= PRESENT && (verdict.is_some() || best.kept.spike.is_some() || best.tie.decisive()) {
             self.stages.push(Stage::Edge);
         }
-        let reaches_out = |class| matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe);
+        let reaches_out = |class| {
+            matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe)
+        };
         self.edge = Edge {
             weight,
             joined: best.tie.join >= Join::SameWorkload || best.tie.decisive(),

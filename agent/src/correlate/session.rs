@@ -99,7 +99,8 @@ fn matches<'s>(
 ) -> Vec<Match<'s>> {
     let (Some(first), Some(last)) = (observed.first(), observed.last()) else { return Vec::new() };
     let latest = last.at().plus(scales.config.skew);
-    let mut requests: BTreeMap<RequestId, &'s Arc<Kept>> = site.edge.around(first.at().minus(scales.config.lateness), latest);
+    let mut requests: BTreeMap<RequestId, &'s Arc<Kept>> =
+        site.edge.around(first.at().minus(scales.config.lateness), latest);
     requests.extend(host.around(first.at().minus(scales.config.tight), latest));
     requests.extend(chain.held.iter().map(|(id, kept)| (*id, kept)));
     let mut matches = Vec::new();
@@ -116,7 +117,9 @@ fn matches<'s>(
 /// Whether a request makes an observation count that would not by itself: an ordinary finding that happens while a request that
 /// asks for it is in flight; a contact of the service that a request asked for, or that happens while a rare exploit is in flight.
 fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
-    let mut tied = matches.iter().filter(|found| found.on.id == seen.id && found.kept.verdict.as_ref().is_some_and(|v| v.exploit_like()));
+    let mut tied = matches
+        .iter()
+        .filter(|found| found.on.id == seen.id && found.kept.verdict.as_ref().is_some_and(|v| v.exploit_like()));
     if seen.as_host().is_some() {
         return tied.any(|found| found.tie.timing.pinned() && !found.tie.echoes.is_empty());
     }

@@ -69,7 +69,9 @@ impl Site {
             return false;
         }
         let after = self.chains.values().flat_map(Chain::iter).filter(|seen| seen.at() >= id.received);
-        after.map(|seen| seen.surface.echoes(&verdict.indicators)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
+        after
+            .map(|seen| seen.surface.echoes(&verdict.indicators))
+            .any(|echoes| echoes.iter().any(|echo| echo.distinctive))
     }
 
     /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last.
@@ -117,9 +119,7 @@ impl Chain {
 
     /// First and last time observed.
     pub(super) fn span(&self) -> Option<(Timestamp, Timestamp)> {
-        let ends = |set: &ObservationSet| {
-            Some((set.iter().next()?.at(), set.iter().next_back()?.at()))
-        };
+        let ends = |set: &ObservationSet| Some((set.iter().next()?.at(), set.iter().next_back()?.at()));
         [&self.pivots, &self.contacts, &self.ordinary]
             .into_iter()
             .filter_map(ends)

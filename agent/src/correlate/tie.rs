@@ -157,10 +157,11 @@ const fn join_nats(join: Join) -> f64 {
     }
 }
 
-/// Most that a request's text and time can weigh without an echo, nats.
+/// Most that a request's text and time can weigh without an echo, nats. An ordinary request in flight names who asked, but honest
+/// programs are started by requests too: it is no evidence of a breach.
 const fn cap(specificity: Specificity) -> f64 {
     match specificity {
-        Specificity::Ordinary => 3.0,
+        Specificity::Ordinary => 0.0,
         Specificity::Generic => 2.0,
         Specificity::Capable => 6.0,
         Specificity::Specific => 8.0,

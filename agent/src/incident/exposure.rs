@@ -140,11 +140,12 @@ impl<'f> Asked<'f> {
             None => unnamed.to_owned(),
         };
         match self.provider {
-            Provider::AwsInstance => named(
-                "instance role",
-                "the instance role (CloudTrail: assumed-role/<role>/<instance id>)",
-            ),
-            Provider::AwsEcsTask => named("ECS task role", "the ECS task role (CloudTrail: assumed-role/<task role>/<task id>)"),
+            Provider::AwsInstance => {
+                named("instance role", "the instance role (CloudTrail: assumed-role/<role>/<instance id>)")
+            }
+            Provider::AwsEcsTask => {
+                named("ECS task role", "the ECS task role (CloudTrail: assumed-role/<task role>/<task id>)")
+            }
             Provider::AwsEksPod => match &evidence.place.workload.pod {
                 Some(pod) => format!("the Pod Identity role of pod `{pod}` (session name eks-<cluster>-<pod>-…)"),
                 None => "the Pod Identity role of this pod (session name eks-<cluster>-<pod>-…)".into(),

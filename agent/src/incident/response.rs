@@ -64,7 +64,11 @@ pub fn steps(workload: &Workload, exposures: &[Exposure], peers: &[String]) -> V
     if let Some(since) = exposures.iter().map(|exposure| exposure.since).min() {
         plan.hunt(&providers, &since.to_string());
     }
-    plan.add(Phase::Close, "fix the hole that the named request used, and block requests like it at the load balancer until then", None);
+    plan.add(
+        Phase::Close,
+        "fix the hole that the named request used, and block requests like it at the load balancer until then",
+        None,
+    );
     providers.iter().for_each(|provider| plan.harden(*provider));
     plan.0.sort_by_key(|step| step.phase);
     plan.0
@@ -182,7 +186,11 @@ impl Plan {
             Provider::Unknown => self.add(Phase::Revoke, "revoke or rotate the credential that the metadata service handed out", None),
         }
         if workload.pod.is_some() {
-            self.add(Phase::Revoke, "delete the pod once its state is saved: that ends its service account token", None);
+            self.add(
+                Phase::Revoke,
+                "delete the pod once its state is saved: that ends its service account token",
+                None,
+            );
         }
     }
 
@@ -192,9 +200,15 @@ impl Plan {
                 Provider::AwsInstance | Provider::AwsEcsTask | Provider::AwsEksPod => format!(
                     "search CloudTrail since {since} for this role's session from any address but the instance's (GuardDuty: InstanceCredentialExfiltration)"
                 ),
-                Provider::Gcp => format!("search the audit logs since {since} for this account with a callerIp that is not the instance's"),
-                Provider::Azure => format!("search sign-ins and the activity log of the managed identity since {since}"),
-                Provider::Unknown => format!("search the cloud's audit log since {since} for uses of this machine's credential"),
+                Provider::Gcp => format!(
+                    "search the audit logs since {since} for this account with a callerIp that is not the instance's"
+                ),
+                Provider::Azure => {
+                    format!("search sign-ins and the activity log of the managed identity since {since}")
+                }
+                Provider::Unknown => {
+                    format!("search the cloud's audit log since {since} for uses of this machine's credential")
+                }
             };
             self.add(Phase::Hunt, &text, None);
         }
@@ -220,5 +234,9 @@ impl Plan {
 /// One shell word: names come from container runtimes and pods, and a responder will paste this.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:@/".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
