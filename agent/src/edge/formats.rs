@@ -6,9 +6,17 @@
 
 pub mod alb;
 mod fields;
+mod gives;
+mod nginx;
+mod request_line;
+mod times;
+mod upstreams;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use gives::Gives;
+pub use upstreams::sockets_tried;
 
 use crate::request::AccessRecord;
 
@@ -22,18 +30,38 @@ pub const MAX_LINE_BYTES: usize = 128 * 1024;
 pub enum Format {
     /// AWS Application Load Balancer, text form.
     Alb,
+    /// nginx `combined`, with or without upstream fields behind it.
+    Nginx,
+}
+
+/// What there is to know about one format; each format's file holds one.
+struct Grammar {
+    name: &'static str,
+    gives: Gives,
+    parse: for<'l> fn(&'l [u8]) -> Result<AccessRecord<'l>, ParseError>,
 }
 
 impl Format {
     /// Every format, in the order in which [`Format::detect`] tries them: the strictest grammar first.
-    pub const ALL: &'static [Self] = &[Self::Alb];
+    pub const ALL: &'static [Self] = &[Self::Alb, Self::Nginx];
+
+    const fn grammar(self) -> &'static Grammar {
+        match self {
+            Self::Alb => &alb::GRAMMAR,
+            Self::Nginx => &nginx::GRAMMAR,
+        }
+    }
 
     /// The name used in the config and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Alb => "alb",
-        }
+        self.grammar().name
+    }
+
+    /// What lines of this format can say.
+    #[must_use]
+    pub const fn gives(self) -> Gives {
+        self.grammar().gives
     }
 
     /// The format called `name`.
@@ -53,15 +81,14 @@ impl Format {
     /// # Errors
     ///
     /// A [`ParseError`] that names the first field that is missing or does not hold what the format puts there.
+    #[inline]
     pub fn parse(self, line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         if line.len() > MAX_LINE_BYTES {
             return Err(ParseError::new("line", 0, Problem::TooLong));
         }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        match self {
-            Self::Alb => alb::parse(line),
-        }
+        (self.grammar().parse)(line)
     }
 }
 
@@ -95,16 +122,87 @@ pub enum Problem {
     /// Not a time.
     #[error("is not an ISO 8601 time in UTC")]
     Time,
+    /// Not a time in the form that this format writes, nor a span.
+    #[error("is not a time of this format")]
+    OtherTime,
     /// Not `address:port`, nor `-`.
     #[error("is not an address with a port")]
     Socket,
+    /// Not an address, nor `-`.
+    #[error("is not an address")]
+    Address,
     /// Not a number, nor `-`.
     #[error("is not a number")]
     Number,
+    /// Not JSON.
+    #[error("is not well-formed JSON")]
+    Json,
     /// A word that the format does not have in this place.
     #[error("holds a value that this format does not have")]
     Unknown,
     /// Longer than [`MAX_LINE_BYTES`].
     #[error("is longer than 128 KiB")]
     TooLong,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line of every format, written by hand.
+    const LINES: &[(Format, &str)] = &[
+        (
+            Format::Alb,
+            r#"http 2026-05-04T10:00:01.250000Z app/edge/0 198.51.100.9:40100 10.1.2.3:80 0.0 0.2 0.0 200 200 1 2 "GET http://shop.example:80/ HTTP/1.1" "ua" - - arn:tg "Root=1-a-b" "-" "-" 0 2026-05-04T10:00:01.000000Z "forward" "-" "-""#,
+        ),
+        (Format::Nginx, r#"198.51.100.9 - - [04/May/2026:10:00:01 +0000] "GET / HTTP/1.1" 200 12 "-" "ua""#),
+    ];
+
+    #[test]
+    fn every_format_finds_its_own_line_and_no_other() {
+        for (format, line) in LINES {
+            assert_eq!(Format::detect(line.as_bytes()), Some(*format), "{line}");
+        }
+        let covered: std::collections::BTreeSet<Format> = LINES.iter().map(|(format, _)| *format).collect();
+        assert_eq!(covered, Format::ALL.iter().copied().collect(), "a format without a line here");
+    }
+
+    #[test]
+    fn names_are_the_same_in_the_config_and_on_the_command_line() {
+        for format in Format::ALL {
+            assert_eq!(Format::from_name(format.name()), Some(*format));
+            assert_eq!(serde_json::to_value(format).expect("serializes"), format.name());
+        }
+    }
+
+    #[test]
+    fn a_line_beyond_the_bound_is_refused_unread() {
+        let line = vec![b' '; MAX_LINE_BYTES + 1];
+        for format in Format::ALL {
+            assert_eq!(format.parse(&line).expect_err("refused").problem, Problem::TooLong);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_a_record_or_an_error(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+            for format in Format::ALL {
+                let _ = format.parse(&bytes);
+            }
+        }
+
+        /// A good line with a few bytes changed reaches much further into a parser than random bytes do.
+        #[test]
+        fn a_damaged_line_gives_a_record_or_an_error(
+            at in 0_usize..900, cut in 0_usize..1200, bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..6),
+        ) {
+            for (format, line) in LINES {
+                let mut line = line.as_bytes().to_vec();
+                let at = at.min(line.len());
+                line.splice(at..(at + bytes.len()).min(line.len()), bytes.iter().copied());
+                let _ = format.parse(&line);
+                let _ = format.parse(&line[..cut.min(line.len())]);
+            }
+        }
+    }
 }
