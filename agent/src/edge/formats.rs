@@ -5,8 +5,13 @@
 //! lacks is a [`ParseError`] that names the field. Nothing here decides what a request means.
 
 pub mod alb;
+mod envoy;
+mod envoy_json;
 mod fields;
 mod gives;
+mod haproxy;
+mod ingress_nginx;
+mod json;
 mod nginx;
 mod request_line;
 mod times;
@@ -32,6 +37,12 @@ pub enum Format {
     Alb,
     /// nginx `combined`, with or without upstream fields behind it.
     Nginx,
+    /// The Kubernetes ingress controller built on nginx.
+    IngressNginx,
+    /// HAProxy, `option httplog`.
+    Haproxy,
+    /// Envoy's and Istio's default text formats, and their JSON form.
+    Envoy,
 }
 
 /// What there is to know about one format; each format's file holds one.
@@ -43,12 +54,15 @@ struct Grammar {
 
 impl Format {
     /// Every format, in the order in which [`Format::detect`] tries them: the strictest grammar first.
-    pub const ALL: &'static [Self] = &[Self::Alb, Self::Nginx];
+    pub const ALL: &'static [Self] = &[Self::Alb, Self::Envoy, Self::Haproxy, Self::IngressNginx, Self::Nginx];
 
     const fn grammar(self) -> &'static Grammar {
         match self {
             Self::Alb => &alb::GRAMMAR,
             Self::Nginx => &nginx::GRAMMAR,
+            Self::IngressNginx => &ingress_nginx::GRAMMAR,
+            Self::Haproxy => &haproxy::GRAMMAR,
+            Self::Envoy => &envoy::GRAMMAR,
         }
     }
 
@@ -156,6 +170,18 @@ mod tests {
             r#"http 2026-05-04T10:00:01.250000Z app/edge/0 198.51.100.9:40100 10.1.2.3:80 0.0 0.2 0.0 200 200 1 2 "GET http://shop.example:80/ HTTP/1.1" "ua" - - arn:tg "Root=1-a-b" "-" "-" 0 2026-05-04T10:00:01.000000Z "forward" "-" "-""#,
         ),
         (Format::Nginx, r#"198.51.100.9 - - [04/May/2026:10:00:01 +0000] "GET / HTTP/1.1" 200 12 "-" "ua""#),
+        (
+            Format::IngressNginx,
+            r#"198.51.100.9 - - [04/May/2026:10:00:01 +0000] "GET / HTTP/1.1" 200 12 "-" "ua" 89 0.001 [shop-web-80] [] 10.1.2.3:80 59 0.000 200 00ff"#,
+        ),
+        (
+            Format::Haproxy,
+            r#"198.51.100.9:40100 [04/May/2026:10:00:01.250] http-in web/web-1 1/0/0/1/2 200 99 - - ---- 1/1/1/1/0 0/0 "GET / HTTP/1.1" 10.1.2.3:80 10.1.0.1:5000 id"#,
+        ),
+        (
+            Format::Envoy,
+            r#"[2026-05-04T10:00:01.250Z] "GET / HTTP/2" 200 - 154 7 226 100 "-" "ua" "11-22" "shop.example" "10.1.2.3:80""#,
+        ),
     ];
 
     #[test]

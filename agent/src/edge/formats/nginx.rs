@@ -245,7 +245,7 @@ mod tests {
         check("shop.example - -", "remote_addr", Problem::Address);
         check("198.51.100.9 - - no time", "time_local", Problem::Missing);
         check(r#"198.51.100.9 - - [yesterday] ""#, "time_local", Problem::OtherTime);
-        check(r#"198.51.100.9 - - [04/May/2026:10:00:02 +0000] GET"#, "request", Problem::Quoting);
+        check(r#"198.51.100.9 - - [04/May/2026:10:00:02 +0000] "GET"#, "request", Problem::Quoting);
         check(r#"198.51.100.9 - - [04/May/2026:10:00:02 +0000] "GET / HTTP/1.1" x"#, "status", Problem::Number);
     }
 }
