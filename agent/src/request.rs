@@ -39,7 +39,8 @@ pub struct AccessRecord<'l> {
     pub target: Target,
     /// Every target tried, as logged, where there was more than one: each of them received the request.
     pub tried: &'l [u8],
-    /// The balancer's own socket towards the target: what the workload sees as its peer, hence an exact join.
+    /// The balancer's own socket towards the target: what the workload sees as its peer, hence an exact join. The address is
+    /// unspecified where the format logs the port alone.
     pub upstream_local: Option<SocketAddr>,
     /// What the client got.
     pub status: Option<u16>,
@@ -117,8 +118,9 @@ impl AccessRecord<'_> {
     /// The host name or address in the authority, without scheme and port; empty when the format logs none.
     #[must_use]
     pub fn host(&self) -> &[u8] {
-        let authority = match self.authority.windows(3).position(|window| window == b"://") {
-            Some(scheme) => &self.authority[scheme + 3..],
+        // A slash is the last byte of the scheme's separator in every spelling, and no host holds one.
+        let authority = match self.authority.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => &self.authority[slash + 1..],
             None => self.authority,
         };
         if authority.starts_with(b"[") {
@@ -271,6 +273,7 @@ mod tests {
             assert_eq!(record.host(), host.as_bytes(), "{authority}");
         };
         check("https://shop.example:443", "shop.example");
+        check(r"https:\/\/shop.example:443", "shop.example");
         check("shop.example:8080", "shop.example");
         check("shop.example", "shop.example");
         check("http://[2001:db8::7]:80", "[2001:db8::7]");

@@ -5,6 +5,8 @@
 //! lacks is a [`ParseError`] that names the field. Nothing here decides what a request means.
 
 pub mod alb;
+mod cloudfront;
+mod elb;
 mod envoy;
 mod envoy_json;
 mod fields;
@@ -13,6 +15,7 @@ mod haproxy;
 mod ingress_nginx;
 mod json;
 mod nginx;
+mod nlb;
 mod request_line;
 mod times;
 mod upstreams;
@@ -43,6 +46,14 @@ pub enum Format {
     Haproxy,
     /// Envoy's and Istio's default text formats, and their JSON form.
     Envoy,
+    /// AWS Classic Load Balancer.
+    Elb,
+    /// AWS Network Load Balancer, TLS listeners.
+    NlbTls,
+    /// Amazon CloudFront standard logs, text and JSON.
+    Cloudfront,
+    /// Amazon CloudFront real-time logs with every field.
+    CloudfrontRealtime,
 }
 
 /// What there is to know about one format; each format's file holds one.
@@ -54,7 +65,17 @@ struct Grammar {
 
 impl Format {
     /// Every format, in the order in which [`Format::detect`] tries them: the strictest grammar first.
-    pub const ALL: &'static [Self] = &[Self::Alb, Self::Envoy, Self::Haproxy, Self::IngressNginx, Self::Nginx];
+    pub const ALL: &'static [Self] = &[
+        Self::Alb,
+        Self::NlbTls,
+        Self::Cloudfront,
+        Self::CloudfrontRealtime,
+        Self::Elb,
+        Self::Envoy,
+        Self::Haproxy,
+        Self::IngressNginx,
+        Self::Nginx,
+    ];
 
     const fn grammar(self) -> &'static Grammar {
         match self {
@@ -63,6 +84,10 @@ impl Format {
             Self::IngressNginx => &ingress_nginx::GRAMMAR,
             Self::Haproxy => &haproxy::GRAMMAR,
             Self::Envoy => &envoy::GRAMMAR,
+            Self::Elb => &elb::GRAMMAR,
+            Self::NlbTls => &nlb::GRAMMAR,
+            Self::Cloudfront => &cloudfront::STANDARD,
+            Self::CloudfrontRealtime => &cloudfront::REALTIME,
         }
     }
 
@@ -181,6 +206,22 @@ mod tests {
         (
             Format::Envoy,
             r#"[2026-05-04T10:00:01.250Z] "GET / HTTP/2" 200 - 154 7 226 100 "-" "ua" "11-22" "shop.example" "10.1.2.3:80""#,
+        ),
+        (
+            Format::Elb,
+            r#"2026-05-04T10:00:01.000000Z web-lb 198.51.100.9:40100 10.1.2.3:80 0.1 0.2 0.1 200 201 5 70 "GET http://shop.example:80/a?b HTTP/1.1" "ua" - -"#,
+        ),
+        (
+            Format::NlbTls,
+            r#"tls 2.0 2026-05-04T10:00:05 net/edge/00ff 11ee 198.51.100.9:40100 10.9.9.9:443 2500 12 98 246 - arn:x - CIPHER tlsv13 - shop.example h2 h2 "h2","http/1.1" 2026-05-04T10:00:02"#,
+        ),
+        (
+            Format::Cloudfront,
+            "2026-05-04\t10:00:01\tARN1-C1\t900\t198.51.100.9\tGET\td1.cloudfront.net\t/a%2520b\t502\t-\tua\tq=%2527\t-\tMiss\tid-1\tshop.example\thttps\t675\t0.250\t-",
+        ),
+        (
+            Format::CloudfrontRealtime,
+            "1777888801.000\t198.51.100.9\t0.1\t502\t900\tGET\thttps\tshop.example\t/a?q=1\t675\tARN1\tid-1\td1.cloudfront.net\t0.250\tHTTP/2.0\tIPv4\tua",
         ),
     ];
 

@@ -9,6 +9,24 @@ use memchr::memchr2;
 use super::fields::present;
 use super::{ParseError, Problem};
 
+/// Longest key that is folded; the longest that any format has is `request_processing_time`. Longer ones are nobody's.
+const MAX_FOLDED_BYTES: usize = 40;
+
+/// A key in lower case without punctuation: the same field is `client:port`, `client_port` or `ClientPort`, depending on the
+/// road that the log took. Empty for a key that is too long to be known.
+pub(super) fn folded<'b>(key: &[u8], buffer: &'b mut [u8; MAX_FOLDED_BYTES]) -> &'b [u8] {
+    let mut length = 0;
+    for byte in key.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
+        let Some(slot) = buffer.get_mut(length) else { return b"" };
+        *slot = byte.to_ascii_lowercase();
+        length += 1;
+    }
+    &buffer[..length]
+}
+
+/// Room for [`folded`].
+pub(super) const FOLD: [u8; MAX_FOLDED_BYTES] = [0; MAX_FOLDED_BYTES];
+
 /// A value, as written.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value<'l> {
@@ -240,11 +258,12 @@ mod tests {
         for text in ["", "[]", "null", "a"] {
             check(text, 0);
         }
-        for text in ["{", "{a:1}", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":"b}"#, r#"{"a":"\"#, r#"{"a":{"b":1}"#] {
+        for text in ["{", "{a:1}", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":"b}"#, r#"{"a":"\"#] {
             check(text, 1);
         }
         check(r#"{"a":1 "b":2}"#, 2);
         check(r#"{"a":1,}"#, 2);
+        check(r#"{"a":{"b":1}"#, 2);
     }
 
     #[test]
@@ -255,6 +274,16 @@ mod tests {
         assert_eq!(Value::Nested(br#"["a","b"]"#).first(), Value::Text(b"a"));
         assert_eq!(Value::Nested(b"[]").first().plain(), b"");
         assert_eq!(Value::Nested(br#"[1, {"a":2} ,"x"]"#).elements().count(), 3);
+    }
+
+    #[test]
+    fn keys_fold_to_one_spelling() {
+        let check =
+            |key: &str, expected: &str| assert_eq!(folded(key.as_bytes(), &mut FOLD.clone()), expected.as_bytes());
+        for key in ["client:port", "client_port", "ClientPort", "client-port"] {
+            check(key, "clientport");
+        }
+        check(&"x".repeat(MAX_FOLDED_BYTES + 1), "");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::fields::present;
 /// Longest scheme that is looked for (`https`, `grpcs`, `wss`). Without it each line would be searched for a colon.
 const MAX_SCHEME_BYTES: usize = 7;
 
+/// What stands between scheme and host.
+const SLASHES: [&[u8]; 2] = [b"://", br":\/\/"];
+
 /// A request line taken apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestLine<'l> {
@@ -41,15 +44,15 @@ fn without_protocol(rest: &[u8]) -> &[u8] {
     }
 }
 
-/// `scheme://host:port` and the rest. An origin-form or asterisk-form target has no authority.
+/// `scheme://host:port` and the rest. An origin-form or asterisk-form target has no authority. JSON may write a slash as `\/`.
 pub(super) fn split_url(url: &[u8]) -> (&[u8], &[u8]) {
-    let Some(scheme) = memchr(b':', &url[..url.len().min(MAX_SCHEME_BYTES + 1)])
-        .filter(|at| url[*at..].starts_with(b"://") && url[..*at].iter().all(u8::is_ascii_alphabetic))
+    let Some(host) = memchr(b':', &url[..url.len().min(MAX_SCHEME_BYTES + 1)])
+        .filter(|at| url[..*at].iter().all(u8::is_ascii_alphabetic))
+        .and_then(|at| SLASHES.iter().find(|slashes| url[at..].starts_with(slashes)).map(|slashes| at + slashes.len()))
     else {
         return (b"", present(url));
     };
-    let host = scheme + 3;
-    match url[host..].iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')) {
+    match url[host..].iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')) {
         Some(path) => url.split_at(host + path),
         None => (url, b""),
     }
@@ -73,6 +76,7 @@ mod tests {
         check("PRI * HTTP/2.0", "PRI", "", "*");
         check(r"\x16\x03\x01", r"\x16\x03\x01", "", "");
         check("GET https://h?x HTTP/1.1", "GET", "https://h", "?x");
+        check(r"GET https:\/\/h:443\/a HTTP/1.1", "GET", r"https:\/\/h:443", r"\/a");
         check("- - - ", "-", "", "");
     }
 }

@@ -13,11 +13,16 @@ const MONTHS: [&[u8]; 12] =
 /// `2021-10-14T22:17:11.25+02:00`: `T` or a space between, any number of fraction digits, zone `Z`, `±HH:MM`, `±HHMM` or none.
 pub(super) fn iso_time(text: &[u8]) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
-    let [year @ .., b'-', mo1, mo2, b'-', d1, d2] = date else { return None };
     let (separator, clock) = rest.split_first()?;
     if !matches!(separator, b'T' | b't' | b' ') {
         return None;
     }
+    date_and_time(date, clock)
+}
+
+/// `2021-10-14` and `22:17:11`, as two fields of a W3C log.
+pub(super) fn date_and_time(date: &[u8], clock: &[u8]) -> Option<Timestamp> {
+    let [year @ .., b'-', mo1, mo2, b'-', d1, d2] = date else { return None };
     at(digits(year)?, digits(&[*mo1, *mo2])?, digits(&[*d1, *d2])?, clock)
 }
 
