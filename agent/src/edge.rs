@@ -1,1 +1,3 @@
 //! The edge road: formats, judge, error rates. No I/O, no clock.
+
+pub mod formats;
