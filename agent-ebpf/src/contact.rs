@@ -7,10 +7,9 @@ use breachline_abi::control::{ContactKey, ContactMemory, EndpointKey, TAINT_META
 use breachline_abi::record::KIND_CONTACT;
 
 use crate::emit::{self, Lane};
-use crate::lineage;
 use crate::maps::{CONTACTS, FLOWS, METADATA};
 use crate::memory::Object;
-use crate::task;
+use crate::{taint, task};
 
 /// A process that reaches for the same noted peer again within this time (ns) is only counted: without it one loop around
 /// `connect` could fill the priority ring.
@@ -57,10 +56,11 @@ pub fn v6(address: [u32; 4], port: u16) -> (EndpointKey, bool) {
 pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64) -> bool {
     let (exe_inode, exe_device) = task::exe_id(task);
     let protocol = if attempt.protocol == MPTCP { TCP } else { attempt.protocol };
-    let key =
-        ContactKey { cgroup: task::current_cgroup(), exe_inode, peer: attempt.peer, exe_device, protocol, padding: 0 };
+    let EndpointKey { address, port, .. } = attempt.peer;
+    let cgroup = task::current_cgroup();
+    let key = ContactKey { cgroup, exe_inode, address, exe_device, port, protocol: protocol as u16 };
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let tainted = lineage::taint(pid) != 0;
+    let tainted = taint::of(pid) != 0;
     let Some(memory) = CONTACTS.get_ptr_mut(key) else {
         let metadata = is_metadata(&attempt.peer);
         let memory = ContactMemory {
@@ -97,8 +97,10 @@ fn due(memory: &mut ContactMemory, pid: u32) -> bool {
 
 #[inline(always)]
 fn is_metadata(peer: &EndpointKey) -> bool {
-    let any_port = EndpointKey { port: 0, ..*peer };
-    METADATA.get_ptr(peer).is_some() || METADATA.get_ptr(any_port).is_some()
+    let Some(endpoint) = METADATA.get_ptr(peer.address) else { return false };
+    // SAFETY: a valid map value, filled before the programs are attached.
+    let endpoint = unsafe { &*endpoint };
+    endpoint.any != 0 || (peer.port != 0 && endpoint.ports.contains(&peer.port))
 }
 
 #[inline(always)]
@@ -112,7 +114,7 @@ fn flags(first: bool, metadata: bool, tainted: bool, mapped: bool) -> u8 {
 fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socket: u64) {
     let metadata = flags & FLAG_METADATA != 0;
     if metadata {
-        lineage::mark(task::current_tgid(), TAINT_METADATA);
+        taint::mark(task::current_tgid(), TAINT_METADATA);
     }
     if protocol == TCP && socket != 0 {
         // A full table forgets the oldest connection's outcome, nothing else.

@@ -1,115 +1,135 @@
-//! The table of living processes: who forked whom, frozen at fork, and which lines are tainted.
+//! Who descends from whom, also after the parents in between have ended.
 //!
-//! Reparenting does not change it: a daemonised child keeps the service above it. Entries are made at fork and leave at exit;
-//! processes older than the sensor are taken from `real_parent` when they are first needed.
+//! The kernel's own parent pointers tell it while all are alive: nothing is kept for the ordinary fork. Two things break them, and only
+//! those are written down: a parent that ends before its child (a daemon's double fork), and a child made to look
+//! like its parent's sibling (`CLONE_PARENT`).
 
-use breachline_abi::control::{COUNTER_LINEAGE_FULL, Lineage};
-use breachline_abi::limits::ANCESTORS_MAX;
+use breachline_abi::control::{COUNTER_LINEAGE_CUT, Orphan};
+use breachline_abi::limits::{ANCESTORS_MAX, ORPHANED_CHILDREN_MAX};
 use breachline_abi::record::ProcessId;
 
 use crate::emit::count;
-use crate::maps::{LINEAGE, LINEAGE_SCRATCH};
-use crate::memory::{Object, parameter};
+use crate::maps::{ORPHAN_SCRATCH, ORPHANS};
+use crate::memory::{Address, Object, parameter};
 use crate::task;
 
-/// Whose scratch entry is used: the kernel never runs one program inside itself on a CPU, but may run one inside another.
-#[derive(Copy, Clone)]
-#[repr(u32)]
-pub enum Hook {
-    /// `sched_process_exec`
-    Exec,
-    /// `sched_process_fork`
-    Fork,
-}
-
-impl Hook {
-    /// How many there are.
-    pub const COUNT: u32 = 2;
-}
-
-/// What is known of a living process. The pointer is a map value: good until the program ends, its content until the process does.
+/// Writes the ancestors of the current task's process, its parent first; returns how many.
 #[inline(always)]
-pub fn find(process: ProcessId) -> Option<*mut Lineage> {
-    let entry = LINEAGE.get_ptr_mut(process.pid)?;
+pub fn write_ancestors<K: Object>(task: K, ancestors: &mut [ProcessId; ANCESTORS_MAX]) -> u32 {
+    let mut below = task;
+    let mut depth = 0;
+    while depth < ANCESTORS_MAX {
+        if let Some(lost) = find(task::process(below)) {
+            return splice(lost, ancestors, depth);
+        }
+        let Some(parent) = below.object(parameter!(task_real_parent)) else { break };
+        let process = task::process(parent);
+        // pid 0 is its own parent.
+        if process.pid == 0 {
+            break;
+        }
+        ancestors[depth] = process;
+        below = parent;
+        depth += 1;
+    }
+    depth as u32
+}
+
+/// Takes over the ancestors that an orphan lost, from `depth` on.
+#[inline(always)]
+fn splice(lost: *const Orphan, ancestors: &mut [ProcessId; ANCESTORS_MAX], depth: usize) -> u32 {
+    // SAFETY: a valid map value.
+    let lost = unsafe { &*lost };
+    let mut end = depth;
+    let mut next = 0;
+    while end < ANCESTORS_MAX && lost.ancestors[next].pid != 0 {
+        ancestors[end] = lost.ancestors[next];
+        end += 1;
+        next += 1;
+    }
+    end as u32
+}
+
+/// What an orphan lost.
+#[inline(always)]
+fn find(process: ProcessId) -> Option<*const Orphan> {
+    let entry = ORPHANS.get_ptr(process.pid)?;
     // SAFETY: a valid map value.
     if unsafe { (*entry).process.start_boot_ns } == process.start_boot_ns { Some(entry) } else { None }
 }
 
-/// Taint of a thread group; 0 when nothing is known.
-#[inline(always)]
-pub fn taint(pid: u32) -> u32 {
-    // SAFETY: a valid map value.
-    LINEAGE.get_ptr(pid).map_or(0, |entry| unsafe { (*entry).taint })
-}
-
-/// Marks a line from now on.
-#[inline(always)]
-pub fn mark(pid: u32, taint: u32) {
-    if let Some(entry) = LINEAGE.get_ptr_mut(pid) {
-        // SAFETY: a valid map value; only this process' own threads mark it, a lost bit is set again by the next finding.
-        unsafe { (*entry).taint |= taint };
-    }
-}
-
-/// The entry of the current task's process, made from the kernel's own parent chain if it is older than the sensor.
-#[inline(always)]
-pub fn find_or_adopt(process: ProcessId, hook: Hook) -> Option<*mut Lineage> {
-    find(process).or_else(|| {
-        adopt_lineage(hook as u32);
-        find(process)
-    })
-}
-
-/// Makes the entry of a current process older than the sensor. Exported: the verifier checks it once on its own instead of along every path
-/// through its callers.
+/// Remembers the children of the current process, which is ending. Exported: the verifier checks it once on its own instead of along every
+/// path through its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn adopt_lineage(hook: u32) -> u32 {
+extern "C" fn orphan_children() -> u32 {
     let Some(task) = task::current_address() else { return 0 };
-    let Some(scratch) = LINEAGE_SCRATCH.get_ptr_mut(hook) else { return 0 };
-    // SAFETY: this CPU's own scratch value.
-    let entry = unsafe { &mut *scratch };
-    entry.process = task::process(task);
-    entry.taint = 0;
-    entry.padding = 0;
-    let mut next = task.object(parameter!(task_real_parent));
-    for ancestor in &mut entry.ancestors {
-        *ancestor = next.map(task::process).unwrap_or_default();
-        // pid 0 is its own parent.
-        next = if ancestor.pid == 0 { None } else { next.and_then(|task| task.object(parameter!(task_real_parent))) };
+    let Some(head) = task.after(parameter!(task_children)) else { return 0 };
+    let Some(entry) = begin(task) else { return 0 };
+    let mut link = head.object(0);
+    for _ in 0..ORPHANED_CHILDREN_MAX {
+        let Some(place) = link else { return 0 };
+        if place == head {
+            return 0;
+        }
+        if let Some(child) = place.container(parameter!(task_sibling)) {
+            remember(entry, task::process(child));
+        }
+        link = place.object(0);
     }
-    insert(entry);
+    count(COUNTER_LINEAGE_CUT);
     0
 }
 
-/// Remembers that `parent` forked `child`.
-#[inline(always)]
-pub fn forked(parent: *mut Lineage, child: ProcessId) {
-    let Some(scratch) = LINEAGE_SCRATCH.get_ptr_mut(Hook::Fork as u32) else { return };
-    // SAFETY: a valid map value and this CPU's own scratch value.
-    let (parent, entry) = unsafe { (&*parent, &mut *scratch) };
-    entry.process = child;
-    entry.ancestors[0] = parent.process;
-    let mut depth = 1;
-    while depth < ANCESTORS_MAX {
-        entry.ancestors[depth] = parent.ancestors[depth - 1];
-        depth += 1;
+/// Remembers that the current process made `child`, whose parent pointer tells otherwise. Exported like [`orphan_children`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn adopt_sibling(pid: u32, start_boot_ns: u64) -> u32 {
+    if let Some(task) = task::current_address()
+        && let Some(entry) = begin(task)
+    {
+        remember(entry, ProcessId { start_boot_ns, pid, padding: 0 });
     }
-    entry.taint = parent.taint;
-    entry.padding = 0;
-    insert(entry);
+    0
 }
 
-/// Forgets a process.
+/// Remembers the children of the current process if it has any.
 #[inline(always)]
-pub fn exited(pid: u32) {
-    // A process that was never in the table is no error.
-    let _ = LINEAGE.remove(pid);
+pub fn ended(has_children: bool) {
+    if has_children {
+        orphan_children();
+    }
+}
+
+/// Remembers a child that was made to look like a sibling.
+#[inline(always)]
+pub fn made_sibling(child: ProcessId) {
+    adopt_sibling(child.pid, child.start_boot_ns);
+}
+
+/// An orphan whose lost parent is the process of `task`.
+#[inline(always)]
+fn begin(task: Address) -> Option<*mut Orphan> {
+    let entry = ORPHAN_SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own scratch value.
+    let ancestors = unsafe { &mut (*entry).ancestors };
+    *ancestors = [ProcessId::default(); ANCESTORS_MAX];
+    write_ancestors(task, ancestors);
+    let mut depth = ANCESTORS_MAX - 1;
+    while depth > 0 {
+        ancestors[depth] = ancestors[depth - 1];
+        depth -= 1;
+    }
+    ancestors[0] = task::process(task);
+    Some(entry)
 }
 
 #[inline(always)]
-fn insert(entry: &Lineage) {
-    if LINEAGE.insert(entry.process.pid, entry, 0).is_err() {
-        count(COUNTER_LINEAGE_FULL);
+fn remember(entry: *mut Orphan, child: ProcessId) {
+    // SAFETY: this CPU's own scratch value.
+    let entry = unsafe { &mut *entry };
+    entry.process = child;
+    if ORPHANS.insert(child.pid, &*entry, 0).is_err() {
+        count(COUNTER_LINEAGE_CUT);
     }
 }

@@ -18,6 +18,7 @@ mod probes {
     mod socket;
 }
 mod stdio;
+mod taint;
 mod task;
 
 /// The kernel offers some helpers (`bpf_probe_read_kernel` among them) to GPL-compatible programs only.

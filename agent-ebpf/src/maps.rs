@@ -2,15 +2,13 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use breachline_abi::control::{COUNTERS, ContactKey, ContactMemory, EndpointKey, LastConnect, Lineage};
+use breachline_abi::control::{COUNTERS, ContactKey, ContactMemory, LastConnect, MetadataPorts, Orphan};
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
-    ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, LINEAGE_ENTRIES, METADATA_ENTRIES,
-    PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX,
+    ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, ORPHAN_ENTRIES,
+    PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX, TAINT_ENTRIES,
 };
 use breachline_abi::parameters::Parameters;
-
-use crate::lineage::Hook;
 
 /// What the loader knows about this kernel. Read field by field through `memory::parameter!`.
 #[unsafe(no_mangle)]
@@ -32,9 +30,13 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0)
 #[map]
 pub static LAST_WAKE: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Living processes by thread group id.
+/// Processes that lost their parent, by thread group id.
 #[map]
-pub static LINEAGE: HashMap<u32, Lineage> = HashMap::with_max_entries(LINEAGE_ENTRIES, 0);
+pub static ORPHANS: LruHashMap<u32, Orphan> = LruHashMap::with_max_entries(ORPHAN_ENTRIES, 0);
+
+/// Processes of tainted lines, by thread group id; the value is `TAINT_` bits.
+#[map]
+pub static TAINTED: HashMap<u32, u32> = HashMap::with_max_entries(TAINT_ENTRIES, 0);
 
 /// Contacts remembered.
 #[map]
@@ -44,9 +46,9 @@ pub static CONTACTS: LruHashMap<ContactKey, ContactMemory> = LruHashMap::with_ma
 #[map]
 pub static FLOWS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(FLOW_ENTRIES, 0);
 
-/// Metadata endpoints, filled from user space.
+/// Ports of metadata endpoints by address (as in `EndpointKey`), filled from user space.
 #[map]
-pub static METADATA: HashMap<EndpointKey, u32> = HashMap::with_max_entries(METADATA_ENTRIES, 0);
+pub static METADATA: HashMap<[u32; 4], MetadataPorts> = HashMap::with_max_entries(METADATA_ENTRIES, 0);
 
 /// Base names of programs that take the priority ring, filled from user space.
 #[map]
@@ -70,6 +72,6 @@ pub struct ExecScratch {
 #[map]
 pub static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// A lineage under construction, per hook (too big to stand on the stack beside a record).
+/// An orphan under construction (too big to stand on the stack).
 #[map]
-pub static LINEAGE_SCRATCH: PerCpuArray<Lineage> = PerCpuArray::with_max_entries(Hook::COUNT, 0);
+pub static ORPHAN_SCRATCH: PerCpuArray<Orphan> = PerCpuArray::with_max_entries(1, 0);

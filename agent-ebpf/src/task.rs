@@ -85,6 +85,12 @@ pub fn current_cgroup() -> u64 {
     unsafe { generated::bpf_get_current_cgroup_id() }
 }
 
+/// Inode number of the task's network namespace.
+#[inline(always)]
+pub fn net_ns(task: impl Object) -> u32 {
+    nested(task.object(parameter!(task_nsproxy)), parameter!(nsproxy_net_ns), parameter!(net_inum))
+}
+
 #[inline(always)]
 fn nested<T: Number, K: Object>(object: Option<K>, pointer: u32, field: u32) -> T {
     object.and_then(|object| object.object(pointer)).map(|inner| inner.number(field)).unwrap_or_default()

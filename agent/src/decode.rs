@@ -99,12 +99,22 @@ fn prefix<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, Dec
 }
 
 fn fork(record: &ForkRecord) -> Fork {
-    Fork { actor: actor(&record.actor), child: process(record.child) }
+    let actor = Actor {
+        process: process(record.process),
+        parent: process(record.parent),
+        uid: record.uid,
+        euid: record.euid,
+        cgroup: record.cgroup,
+        net_ns: record.net_ns,
+        ..Actor::default()
+    };
+    Fork { actor, child: process(record.child) }
 }
 
 fn exit(record: &ExitRecord) -> Exit {
     let [low, high, ..] = record.wait_status.to_le_bytes();
-    Exit { actor: actor(&record.actor), status: high, signal: low & 0x7f }
+    let actor = Actor { process: process(record.process), ..Actor::default() };
+    Exit { actor, status: high, signal: low & 0x7f }
 }
 
 fn contact(record: &ContactRecord) -> Result<Contact, DecodeError> {

@@ -6,6 +6,7 @@
 //! The kernel half wakes nobody for ordinary records ([`Sensor::ready`] looks on a short timer); memory is bounded by the two rings.
 
 mod attach;
+mod cost;
 mod layout;
 mod programs;
 mod rings;
@@ -21,9 +22,10 @@ use breachline_abi::limits;
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes as _;
 
+pub use self::cost::ProgramCost;
 use self::layout::Layout;
-pub use self::rings::Counters;
 use self::rings::Rings;
+pub use self::rings::{Counters, SenseCounters};
 pub use self::verdict::{SenseState, SenseVerdict, probe};
 use crate::decode::BootClock;
 use crate::event::{HostEvent, Loss};
@@ -174,10 +176,10 @@ impl Sensor {
         self.rings.counters()
     }
 
-    /// Names of the loaded programs with their kernel ids, for measuring them.
-    pub fn program_ids(&self) -> Vec<(String, u32)> {
-        let ids = self.ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), program.info().ok()?.id())));
-        ids.collect()
+    /// What each program costs, while the kernel counts it.
+    #[must_use]
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        cost::read(&self.ebpf)
     }
 }
 

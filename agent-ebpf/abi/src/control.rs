@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::limits::ANCESTORS_MAX;
 use crate::record::{KIND_END, ProcessId};
 
-/// An address and port to look for. Port 0 in the map stands for every port.
+/// An address and port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct EndpointKey {
@@ -32,7 +32,7 @@ impl EndpointKey {
     }
 }
 
-/// What a contact is remembered under.
+/// What a contact is remembered under. Everything is fixed for the life of a service but the peer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct ContactKey {
@@ -40,14 +40,14 @@ pub struct ContactKey {
     pub cgroup: u64,
     /// Program's inode.
     pub exe_inode: u64,
-    /// Peer, as in [`EndpointKey`].
-    pub peer: EndpointKey,
+    /// Peer's address, as in [`EndpointKey`].
+    pub address: [u32; 4],
     /// Program's device.
     pub exe_device: u32,
+    /// Peer's port, network byte order.
+    pub port: u16,
     /// IP protocol number.
-    pub protocol: u32,
-    /// Zero.
-    pub padding: u32,
+    pub protocol: u16,
 }
 
 /// What is remembered of a contact.
@@ -64,18 +64,28 @@ pub struct ContactMemory {
     pub metadata: u32,
 }
 
-/// What is known of a living process.
+/// Most ports of one metadata endpoint.
+pub const METADATA_PORTS_MAX: usize = 8;
+
+/// Ports of a metadata endpoint, network byte order; unused ones 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct MetadataPorts {
+    /// The ports.
+    pub ports: [u16; METADATA_PORTS_MAX],
+    /// 1 when every port counts.
+    pub any: u32,
+}
+
+/// Whose child a process was when its parent ended, or when it was made to look like its parent's sibling (`CLONE_PARENT`): what the
+/// kernel's own parent pointer no longer tells.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct Lineage {
+pub struct Orphan {
     /// The process itself: tells a reused pid.
     pub process: ProcessId,
-    /// The parent and its ancestors, frozen at fork. Unfilled ones have pid 0.
+    /// The parent it lost and that one's ancestors. Unfilled ones have pid 0.
     pub ancestors: [ProcessId; ANCESTORS_MAX],
-    /// `TAINT_` bits, inherited at fork.
-    pub taint: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// The line ran a program that takes the priority ring (shell, interpreter, transfer tool) with a socket as stdio.
@@ -103,8 +113,8 @@ pub const COUNTER_EMITTED: u32 = 0;
 pub const COUNTER_LOST: u32 = KIND_END as u32;
 /// Times user space was woken at once.
 pub const COUNTER_WAKEUPS: u32 = 2 * KIND_END as u32;
-/// Processes without in-kernel ancestors because the lineage table was full.
-pub const COUNTER_LINEAGE_FULL: u32 = COUNTER_WAKEUPS + 1;
+/// Processes whose taint or lost parent could not be noted because a table was full or a parent had too many children.
+pub const COUNTER_LINEAGE_CUT: u32 = COUNTER_WAKEUPS + 1;
 /// Contacts that the socket-state cross-check found and no connect hook had seen.
 pub const COUNTER_CROSS_CHECK: u32 = COUNTER_WAKEUPS + 2;
 /// How many slots there are.
@@ -112,8 +122,9 @@ pub const COUNTERS: u32 = COUNTER_WAKEUPS + 3;
 
 const _: () = assert!(
     size_of::<EndpointKey>() == 20
-        && size_of::<ContactKey>() == 48
+        && size_of::<ContactKey>() == 40
         && size_of::<ContactMemory>() == 24
-        && size_of::<Lineage>() == 24 + 16 * ANCESTORS_MAX
+        && size_of::<MetadataPorts>() == 20
+        && size_of::<Orphan>() == 16 + 16 * ANCESTORS_MAX
         && size_of::<LastConnect>() == 32
 );

@@ -20,13 +20,17 @@ pub const PROGRAM_NAME_BYTES: usize = 16;
 /// Bytes of `comm` (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 
-/// Processes whose lineage is kept. A fork beyond it is counted and goes without in-kernel ancestors.
-pub const LINEAGE_ENTRIES: u32 = 65_536;
+/// Processes that lost their parent and are remembered for it. The least recently used is forgotten: its line ends at its reaper.
+pub const ORPHAN_ENTRIES: u32 = 4096;
+/// Children of an ending process that are remembered as its own; more are counted. Bounds the walk at exit.
+pub const ORPHANED_CHILDREN_MAX: usize = 64;
+/// Processes of tainted lines. A fork beyond it is counted and its contacts are reported like anybody's.
+pub const TAINT_ENTRIES: u32 = 8192;
 /// (workload, program, peer) keys remembered; the least recently used is forgotten, its next contact counts as first again.
 pub const CONTACT_ENTRIES: u32 = 65_536;
 /// Connections whose outcome is reported; the least recently used loses its outcome.
 pub const FLOW_ENTRIES: u32 = 16_384;
-/// Metadata endpoints (address and port pairs).
+/// Addresses of metadata endpoints.
 pub const METADATA_ENTRIES: u32 = 512;
 /// Program names that take the priority ring.
 pub const PRIORITY_PROGRAM_ENTRIES: u32 = 512;

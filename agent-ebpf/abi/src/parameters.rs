@@ -40,6 +40,8 @@ parameters! {
         task_fs = "task_struct.fs",
         task_signal = "task_struct.signal",
         task_exit_code = "task_struct.exit_code",
+        task_children = "task_struct.children",
+        task_sibling = "task_struct.sibling",
         signal_live = "signal_struct.live",
         signal_group_exit_code = "signal_struct.group_exit_code",
         cred_uid = "cred.uid",

@@ -4,21 +4,20 @@
 use aya_ebpf::helpers::generated;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use breachline_abi::control::{Lineage, TAINT_FILELESS, TAINT_SOCKET_SHELL};
+use breachline_abi::control::{TAINT_FILELESS, TAINT_SOCKET_SHELL};
 use breachline_abi::exec::{
     ExecRecord, FLAG_ARGV_TRUNCATED, FLAG_CWD_TRUNCATED, FLAG_EXE_PATH_KNOWN, FLAG_EXE_PATH_TRUNCATED,
     FLAG_INTERPRETED, FLAG_LINK_COUNT_KNOWN, FLAG_MEMFD, STDIO_INET_SOCKET,
 };
-use breachline_abi::limits::{ANCESTORS_MAX, ARGV_BYTES_MAX, NAME_BYTES_MAX, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX};
+use breachline_abi::limits::{ARGV_BYTES_MAX, NAME_BYTES_MAX, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX};
 use breachline_abi::parameters::MISSING;
 use breachline_abi::record::KIND_EXEC;
 
 use crate::emit::{self, Lane};
-use crate::lineage::{self, Hook};
 use crate::maps::{EXEC_SCRATCH, ExecScratch, PRIORITY_PROGRAMS};
 use crate::memory::{Address, Object, Typed, parameter};
 use crate::path::{self, Place};
-use crate::{stdio, task};
+use crate::{lineage, stdio, taint, task};
 
 /// How `memfd_create` names its files.
 const MEMFD_PREFIX: [u8; 6] = *b"memfd:";
@@ -43,12 +42,10 @@ fn sense(task: Typed, binprm: Address) {
     record.padding = [0; 2];
     record.stdio = stdio::classify(task);
     record.capabilities = capabilities(task);
-    let process = record.actor.process;
-    let lineage = lineage::find_or_adopt(process, Hook::Exec);
-    write_ancestors(record, lineage);
+    record.ancestor_count = lineage::write_ancestors(task, &mut record.ancestors) as u8;
     let program = write_link_count(record, task);
     let tail_len = write_tail(scratch, task, binprm);
-    let lane = lane(&mut scratch.record, program, lineage);
+    let lane = lane(&mut scratch.record, program);
     hand_over(scratch, lane, tail_len);
 }
 
@@ -57,22 +54,6 @@ fn capabilities(task: Typed) -> u64 {
     // An array of two u32 before 6.3, one u64 since: the same bytes, which only the helper reads without minding the type.
     let Some(cred) = task.object(parameter!(task_cred)) else { return 0 };
     cred.address().number(parameter!(cred_cap_effective))
-}
-
-#[inline(always)]
-fn write_ancestors(record: &mut ExecRecord, lineage: Option<*mut Lineage>) {
-    record.ancestor_count = 0;
-    let Some(lineage) = lineage else { return };
-    // SAFETY: a valid map value.
-    let lineage = unsafe { &*lineage };
-    let mut depth = 0;
-    while depth < ANCESTORS_MAX {
-        record.ancestors[depth] = lineage.ancestors[depth];
-        if lineage.ancestors[depth].pid != 0 {
-            record.ancestor_count = depth as u8 + 1;
-        }
-        depth += 1;
-    }
 }
 
 /// Notes the link count and returns the start of the program's base name, zeros when it cannot be read.
@@ -173,7 +154,7 @@ fn write_name(name: Option<Address>, tail: *mut u8, position: u32) -> u32 {
 
 /// Which ring it takes, and what it makes of its line.
 #[inline(always)]
-fn lane(record: &mut ExecRecord, program: [u8; PROGRAM_NAME_BYTES], lineage: Option<*mut Lineage>) -> Lane {
+fn lane(record: &mut ExecRecord, program: [u8; PROGRAM_NAME_BYTES]) -> Lane {
     let nameless = record.flags & FLAG_LINK_COUNT_KNOWN != 0 && record.link_count == 0;
     if nameless && program[..MEMFD_PREFIX.len()] == MEMFD_PREFIX {
         record.flags |= FLAG_MEMFD;
@@ -181,12 +162,9 @@ fn lane(record: &mut ExecRecord, program: [u8; PROGRAM_NAME_BYTES], lineage: Opt
     // SAFETY: the map is filled before the programs are attached and not changed after.
     let listed = unsafe { PRIORITY_PROGRAMS.get(program) }.is_some();
     let on_socket = record.stdio.contains(&STDIO_INET_SOCKET);
-    let taint = if nameless { TAINT_FILELESS } else { 0 } | if listed && on_socket { TAINT_SOCKET_SHELL } else { 0 };
-    if taint != 0 {
-        if let Some(lineage) = lineage {
-            // SAFETY: a valid map value.
-            unsafe { (*lineage).taint |= taint };
-        }
+    let bits = if nameless { TAINT_FILELESS } else { 0 } | if listed && on_socket { TAINT_SOCKET_SHELL } else { 0 };
+    if bits != 0 {
+        taint::mark(record.actor.process.pid, bits);
         return Lane::Urgent;
     }
     if listed { Lane::Priority } else { Lane::Bulk }

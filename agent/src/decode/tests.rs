@@ -94,8 +94,12 @@ fn the_abi_gives_addresses_as_bytes_in_order() {
 #[test]
 fn an_exit_says_how() {
     let check = |wait_status: u32, status: u8, signal: u8| {
-        let record =
-            ExitRecord { header: header::<ExitRecord>(KIND_EXIT, 0), actor: somebody(), wait_status, padding: 0 };
+        let record = ExitRecord {
+            header: header::<ExitRecord>(KIND_EXIT, 0),
+            process: somebody().process,
+            wait_status,
+            padding: 0,
+        };
         let event = decode(record.as_bytes(), CLOCK).expect("decoded");
         let HostEventKind::Exit(exit) = event.kind else { panic!("an exit") };
         assert_eq!((exit.status, exit.signal), (status, signal), "{wait_status:#x}");
@@ -116,7 +120,7 @@ fn what_stands_for_nothing_is_refused() {
     check(old.as_bytes(), DecodeError::Version(7));
     check(header::<Header>(77, 0).as_bytes(), DecodeError::Kind(77));
     // A length of its own shorter than the record.
-    check(header::<Header>(KIND_FORK, 0).as_bytes(), DecodeError::Truncated { need: 128, got: 24 });
+    check(header::<Header>(KIND_FORK, 0).as_bytes(), DecodeError::Truncated { need: 96, got: 24 });
 }
 
 #[test]

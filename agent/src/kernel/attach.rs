@@ -1,14 +1,15 @@
 //! The table of programs and their hooks: load each, attach it, say what the kernel answered.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{CgroupAttachMode, Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
-use breachline_abi::control::EndpointKey;
+use breachline_abi::control::MetadataPorts;
 use zerocopy::IntoBytes as _;
 
 use super::KernelError;
@@ -127,33 +128,36 @@ pub(super) fn fill_metadata(ebpf: &mut Ebpf, extra: &[SocketAddr]) -> Result<(),
     const NAME: &str = "METADATA";
     let failed = |reason: String| KernelError::Map { name: NAME, reason };
     let map = ebpf.map_mut(NAME).ok_or_else(|| failed("not in the object".to_owned()))?;
-    let mut map: HashMap<&mut MapData, [u8; size_of::<EndpointKey>()], u32> =
+    let mut map: HashMap<&mut MapData, [u8; 16], [u8; size_of::<MetadataPorts>()]> =
         HashMap::try_from(map).map_err(|error| failed(error.to_string()))?;
-    for endpoint in metadata_endpoints(extra) {
-        let mut key = [0; size_of::<EndpointKey>()];
-        key.copy_from_slice(endpoint_key(endpoint).as_bytes());
-        map.insert(key, 1, 0).map_err(|error| failed(format!("{endpoint}: {error}")))?;
+    for (address, ports) in metadata_ports(extra) {
+        let mut value = [0; size_of::<MetadataPorts>()];
+        value.copy_from_slice(ports.as_bytes());
+        map.insert(address.octets(), value, 0).map_err(|error| failed(format!("{address}: {error}")))?;
     }
     Ok(())
 }
 
-/// The built-in endpoints, one entry a port, and the config's.
-fn metadata_endpoints(extra: &[SocketAddr]) -> Vec<SocketAddr> {
+/// The built-in endpoints and the config's, by address. Port 0 stands for every port; so does more ports than an entry holds.
+fn metadata_ports(extra: &[SocketAddr]) -> BTreeMap<Ipv6Addr, MetadataPorts> {
     let built_in = metadata::ENDPOINTS.iter().flat_map(|endpoint| {
         let ports = if endpoint.ports.is_empty() { &[0] } else { endpoint.ports };
         ports.iter().map(|port| SocketAddr::new(endpoint.address, *port))
     });
-    built_in.chain(extra.iter().copied()).collect()
-}
-
-fn endpoint_key(endpoint: SocketAddr) -> EndpointKey {
-    let address = match metadata::canonical(endpoint.ip()) {
-        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        std::net::IpAddr::V6(v6) => v6,
-    };
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address.octets();
-    let address = [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes);
-    EndpointKey { address, port: endpoint.port().to_be(), padding: 0 }
+    let mut by_address: BTreeMap<Ipv6Addr, MetadataPorts> = BTreeMap::new();
+    for endpoint in built_in.chain(extra.iter().copied()) {
+        let address = match metadata::canonical(endpoint.ip()) {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let entry = by_address.entry(address).or_default();
+        let port = endpoint.port().to_be();
+        match entry.ports.iter().position(|known| *known == 0 || *known == port) {
+            Some(free) if port != 0 => entry.ports[free] = port,
+            _ => entry.any = 1,
+        }
+    }
+    by_address
 }
 
 #[cfg(test)]
@@ -176,16 +180,19 @@ mod tests {
 
     #[test]
     fn endpoints_are_keyed_in_their_canonical_form() {
-        let key = |text: &str| endpoint_key(text.parse().expect("address"));
-        assert_eq!(key("[::ffff:169.254.169.254]:80"), key("169.254.169.254:80"));
-        assert_eq!(key("169.254.169.254:80").bytes(), *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\xa9\xfe\xa9\xfe");
-        assert_eq!(key("[fd00:ec2::254]:80").port, 80_u16.to_be());
+        let extra = ["[::ffff:10.0.0.1]:8080", "10.0.0.1:8081", "[64:ff9b::a9fe:a9fe]:1", "10.0.0.2:0"];
+        let table = metadata_ports(&extra.map(|text| text.parse().expect("address")));
+        let of = |address: &str| table.get(&address.parse::<Ipv6Addr>().expect("address")).copied().unwrap_or_default();
+        assert_eq!(of("::ffff:10.0.0.1").ports[..3], [8080_u16.to_be(), 8081_u16.to_be(), 0]);
+        assert!(of("::ffff:169.254.169.254").ports.contains(&80_u16.to_be()), "built in");
+        assert!(of("::ffff:169.254.169.254").ports.contains(&1_u16.to_be()), "from the config");
+        assert_eq!((of("::ffff:10.0.0.2").any, of("::ffff:10.0.0.1").any), (1, 0));
+        assert_eq!(table.len(), metadata::ENDPOINTS.len() + 2);
     }
 
     #[test]
-    fn every_port_of_the_table_is_one_entry() {
-        let endpoints = metadata_endpoints(&["10.0.0.1:0".parse().expect("address")]);
-        assert!(endpoints.contains(&"169.254.169.254:80".parse().expect("address")));
-        assert!(endpoints.contains(&"10.0.0.1:0".parse().expect("address")));
+    fn more_ports_than_fit_are_every_port() {
+        let many: Vec<SocketAddr> = (1..=9).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+        assert_eq!(metadata_ports(&many)[&"::ffff:10.0.0.1".parse::<Ipv6Addr>().expect("address")].any, 1);
     }
 }

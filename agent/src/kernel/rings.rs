@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use breachline_abi::control::{
-    COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_FULL, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
+    COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
 };
 use breachline_abi::record::{KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN};
 use tokio::io::Interest;
@@ -31,8 +31,8 @@ pub struct Counters {
     pub undecodable: u64,
     /// Times the kernel half woke the agent at once.
     pub wakeups: u64,
-    /// Processes that went without in-kernel ancestors because the table was full.
-    pub lineage_full: u64,
+    /// Processes whose taint or lost parent could not be noted (table full, too many children).
+    pub lineage_cut: u64,
     /// Contacts that only the socket-state cross-check saw.
     pub cross_check: u64,
 }
@@ -136,7 +136,7 @@ impl Rings {
             senses: SENSES.into_iter().map(sense).collect(),
             undecodable: self.undecodable,
             wakeups: self.count(COUNTER_WAKEUPS),
-            lineage_full: self.count(COUNTER_LINEAGE_FULL),
+            lineage_cut: self.count(COUNTER_LINEAGE_CUT),
             cross_check: self.count(COUNTER_CROSS_CHECK),
         }
     }
