@@ -8,6 +8,7 @@
 //!
 //! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client did before.
 
+mod code;
 mod decode;
 mod expression;
 mod finding;
@@ -184,6 +185,7 @@ impl Judge {
             }
             url::judge(&part, found);
             expression::judge(&part, found);
+            code::judge(&part, found);
             query::judge(&part, found);
             header::judge(&part, found);
             probe::judge(&part, found);

@@ -42,7 +42,6 @@ const ACTIVE: &[&[u8]] = &[
     b"input",
     b"button",
     b"textarea",
-    b"select",
     b"isindex",
     b"marquee",
     b"bgsound",
@@ -53,7 +52,6 @@ const ACTIVE: &[&[u8]] = &[
     b"details",
     b"template",
     b"animate",
-    b"set",
     b"foreignobject",
     b"keygen",
     b"portal",
@@ -70,25 +68,25 @@ const ACTIVE: &[&[u8]] = &[
     b"scriptlet",
     b"noembed",
     b"noscript",
-    b"comment",
-    b"param",
     b"handler",
     b"listener",
-    b"use",
     b"feimage",
     b"handler",
-    b"dialog",
     b"animatetransform",
     b"animatemotion",
     b"vbscript",
-    b"head",
-    b"table",
-    b"div",
-    b"title",
 ];
 
 /// Elements of plain formatting.
 const PASSIVE: &[&[u8]] = &[
+    b"table",
+    b"div",
+    b"title",
+    b"head",
+    b"param",
+    b"select",
+    b"option",
+    b"mast",
     b"a",
     b"b",
     b"i",
@@ -192,7 +190,7 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
     let shaped = after.is_none_or(|byte| {
         byte.is_ascii_whitespace()
             || byte < 0x20
-            || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=')
+            || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=' | b'[')
     });
     let loads = URL_ATTRIBUTES.iter().any(|attribute| has_attribute(inside, attribute));
     let (weight, reason) = if !shaped {
@@ -202,8 +200,12 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
     } else if ACTIVE.contains(&name) {
         let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
         (if certain { 65 } else { 50 }, "opens an element that browsers act on")
+    } else if loads && inside_has_more_than_link(inside) {
+        (55, "opens an element that loads or styles something")
     } else if loads {
-        (45, "opens an element with a link")
+        (35, "opens an element with a link")
+    } else if PASSIVE.contains(&name) && skipped > 0 {
+        return;
     } else if PASSIVE.contains(&name) {
         (25, "opens an element of plain formatting")
     } else if !inside.is_empty() {
@@ -212,6 +214,11 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
         return;
     };
     found.add(Xss, weight, span, reason);
+}
+
+/// Whether anything but a plain link stands in the tag.
+fn inside_has_more_than_link(inside: &[u8]) -> bool {
+    URL_ATTRIBUTES.iter().filter(|attribute| **attribute != b"href").any(|attribute| has_attribute(inside, attribute))
 }
 
 /// `<!--#exec`, `<!doctype`, `<!entity`, `<![cdata[`, `<!--`.

@@ -7,6 +7,16 @@ use crate::request::AttackClass::{Deserialization, Probe};
 /// Hidden names that are meant to be served (RFC 8615).
 const SERVED: &[&[u8]] = &[b".well-known"];
 
+/// Ends of files that sites serve from hidden folders of their own.
+const ASSETS: &[&[u8]] =
+    &[b".png", b".jpg", b".jpeg", b".gif", b".svg", b".css", b".js", b".woff", b".woff2", b".ico", b".webp"];
+
+/// Hidden folders whose content is never an asset.
+const TOOLS: &[&[u8]] = &[
+    b".git", b".svn", b".hg", b".bzr", b".idea", b".vscode", b".ssh", b".aws", b".claude", b".cursor", b".kiro",
+    b".docker", b".kube",
+];
+
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     match part.place {
@@ -22,7 +32,8 @@ fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
     for at in memchr::memmem::find_iter(text, b"/.").take(8) {
         let segment = text[at + 1..].split(|byte| *byte == b'/').next().unwrap_or_default();
         let named = segment.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
-        if named && !SERVED.contains(&segment) {
+        let asset = ASSETS.iter().any(|end| text.ends_with(end)) && !TOOLS.contains(&segment);
+        if named && !asset && !SERVED.contains(&segment) {
             let span = part.offset + at..part.offset + at + 1 + segment.len();
             found.add(Probe, 60, span, "asks for a hidden file");
             return;

@@ -1,5 +1,7 @@
 //! Scanners that name themselves in the user agent.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, BuildError};
 
 use super::finding::Findings;
@@ -101,7 +103,6 @@ const NAMES: &[&str] = &[
     "paros proxy",
     "patatat",
     "panoptic",
-    "photon",
     "pmafind",
     "prtg-scan",
     "pyfimap",
@@ -132,7 +133,6 @@ const NAMES: &[&str] = &[
     "toata dragostea",
     "trufflehog",
     "uil2pn",
-    "user-agent:",
     "vega/",
     "voideye",
     "w3af",
@@ -186,6 +186,15 @@ const NAMES: &[&str] = &[
     "nimbostratus",
     "odin scanner",
     "cve-",
+    "graphql-cop",
+    "tsunamisecurityscanner",
+    "tinja",
+    "wpprobe",
+    "securityscan",
+    "security-scan",
+    "vulnscan",
+    "pentest",
+    "exploit",
 ];
 
 /// The automaton over the names.
@@ -208,14 +217,20 @@ impl Scanners {
 
     /// Whether `user_agent` names a scanner.
     pub(super) fn touches(&self, user_agent: &[u8]) -> bool {
-        self.0.is_match(user_agent)
+        self.name(user_agent).is_some()
     }
 
     /// Judges a user agent.
     pub(super) fn judge(&self, part: &Part<'_>, found: &mut Findings) {
-        if let Some(hit) = self.0.find(part.lower) {
-            let span = part.offset + hit.start()..part.offset + hit.end();
+        if let Some(name) = self.name(part.lower) {
+            let span = part.offset + name.start..part.offset + name.end;
             found.add(ScannerUa, 60, span, "comes from a scanner that names itself");
         }
+    }
+
+    /// Where `text` names a scanner, as a word that begins there.
+    fn name(&self, text: &[u8]) -> Option<Range<usize>> {
+        let begins = |at: usize| at == 0 || !text[at - 1].is_ascii_alphanumeric();
+        self.0.find_iter(text).map(|hit| hit.range()).find(|name| begins(name.start))
     }
 }

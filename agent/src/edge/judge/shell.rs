@@ -36,7 +36,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if matches!(part.place, Place::UserAgent | Place::Referer) && !part.marks.any(Marks::DOLLAR.and(Marks::QUOTE)) {
         return;
     }
-    let mut positions = Positions::new(part.lower);
+    let mut positions = Positions { text: part.lower, at: 0, first: part.place != Place::Path };
     for _ in 0..MAX_COMMANDS {
         let Some((at, door)) = positions.next() else { break };
         judge_command(part, at, door, found);
@@ -52,11 +52,7 @@ struct Positions<'t> {
     first: bool,
 }
 
-impl<'t> Positions<'t> {
-    const fn new(text: &'t [u8]) -> Self {
-        Self { text, at: 0, first: true }
-    }
-
+impl Positions<'_> {
     fn next(&mut self) -> Option<(usize, Door)> {
         if std::mem::take(&mut self.first) {
             return Some((0, Door::Start));
@@ -100,11 +96,18 @@ struct Words {
 
 fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
     let Some(words) = read_command(part.lower, at) else { return };
-    let Some(kind) = command(&words.name) else {
+    let known = if words.name.len() < MAX_WORD { command(&words.name) } else { None };
+    let Some(kind) = known else {
         judge_unknown(part, at, door, &words, found);
         return;
     };
-    let arguments = Arguments::of(part.lower, words.name_end, words.end);
+    if is_wrapper(&words.name)
+        && let Some(inner) = read_command(part.lower, words.name_end)
+        && command(&inner.name) >= Some(Command::Plain)
+    {
+        found.add(Cmdi, 55, part.offset + at..part.offset + inner.end, "runs a command through another");
+    }
+    let arguments = Arguments::of(part.lower, words.name_end, words.end, words.braced);
     let weight = weigh(part, door, kind, &words, arguments);
     if weight > 0 {
         let reason = match door {
@@ -119,6 +122,26 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
     }
 }
 
+/// Commands whose argument is a command.
+fn is_wrapper(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"time"
+            | b"sudo"
+            | b"nohup"
+            | b"exec"
+            | b"env"
+            | b"command"
+            | b"nice"
+            | b"builtin"
+            | b"setsid"
+            | b"timeout"
+            | b"busybox"
+            | b"xargs"
+            | b"eval"
+    )
+}
+
 fn weigh(part: &Part<'_>, door: Door, kind: Command, words: &Words, arguments: Arguments) -> u8 {
     let bare_name = part.place == Place::Name && door == Door::Start;
     let base = match (door, kind) {
@@ -129,6 +152,7 @@ fn weigh(part: &Part<'_>, door: Door, kind: Command, words: &Words, arguments: A
         (Door::Separator, Command::Ambiguous) => 25,
         // The value *is* a command: with an argument that a sentence does not have, or under a name that asks for one.
         (Door::Start, Command::Tool | Command::Plain) => match arguments {
+            Arguments::None if names_program_file(&words.name) => 50,
             Arguments::Technical => 50,
             Arguments::None if asks_for_command(part.name) => 60,
             Arguments::None if words.disguised || words.braced => 55,
@@ -156,6 +180,18 @@ fn weigh(part: &Part<'_>, door: Door, kind: Command, words: &Words, arguments: A
     if arguments == Arguments::Prose && kind < Command::Tool { base / 2 } else { base + extra }
 }
 
+/// `/usr/bin/x`, `bin/x`: a program by its path.
+fn names_program_file(word: &[u8]) -> bool {
+    let path = word.strip_prefix(b"/").unwrap_or(word);
+    let path = path.strip_prefix(b"usr/").unwrap_or(path);
+    let path = path.strip_prefix(b"local/").unwrap_or(path);
+    let program = path.strip_prefix(b"bin/").or_else(|| path.strip_prefix(b"sbin/"));
+    program.is_some_and(|program| {
+        program.len() > 1
+            && program.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    })
+}
+
 /// Names under which web shells and diagnostic pages take a command.
 fn asks_for_command(name: &[u8]) -> bool {
     matches!(
@@ -180,15 +216,14 @@ fn asks_for_command(name: &[u8]) -> bool {
 /// A command that is no known program, yet can be nothing else: `CMD=$'id';$CMD`, `/???/b??/w?o?m?`, `{x,y}`.
 fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &mut Findings) {
     let text = &part.lower[at..words.end];
-    let assigned = words.assigned && text.contains(&b'$');
     let variable =
         text.first() == Some(&b'$') && text.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'{');
-    let glob =
-        words.name.contains(&b'/') && words.name.iter().filter(|byte| matches!(byte, b'?' | b'[' | b'*')).count() >= 2;
     let (weight, reason) = match door {
-        _ if glob && part.place != Place::Path => (60, "names a program by wildcards"),
-        Door::Separator if assigned => (60, "puts a command into a variable"),
-        Door::Separator if variable && part.place != Place::Path && text.len() > 2 => {
+        _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
+        Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
+            (60, "puts a command into a variable and runs it")
+        }
+        Door::Separator if variable && part.place != Place::Path && text.len() > 2 && !words.name.contains(&b'=') => {
             (25, "runs the value of a variable")
         }
         Door::Substitution if !words.name.is_empty() && part.place != Place::Referer && text.first() != Some(&b'`') => {
@@ -199,6 +234,23 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
     found.add(Cmdi, weight, part.offset + at..part.offset + words.end, reason);
 }
 
+/// `/???/b?n/c?t`: a path of which two characters or more are left to the shell.
+fn is_glob(word: &[u8]) -> bool {
+    let wild = word.iter().filter(|byte| **byte == b'?').count();
+    word.starts_with(b"/")
+        && wild >= 2
+        && !word.contains(&b'=')
+        && !word.windows(3).any(|three| three.is_ascii() && three == b"://")
+}
+
+/// `x=…;$x`: whether the variable that `assignment` sets is used later in `text`.
+fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
+    let name = assignment.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let plain =
+        !name.is_empty() && name.len() <= 32 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && text[at - 1] == b'$')
+}
+
 /// Reads one simple command at `at`: skips spaces, parentheses and assignments, unquotes its first word.
 fn read_command(text: &[u8], at: usize) -> Option<Words> {
     let mut words = Words { name: Vec::new(), name_end: 0, end: 0, disguised: false, assigned: false, braced: false };
@@ -207,13 +259,19 @@ fn read_command(text: &[u8], at: usize) -> Option<Words> {
     for _ in 0..4 {
         start += text[start.min(text.len())..]
             .iter()
-            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'(' | b'@' | b'!' | b'"' | b'\''))
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'(' | b'@' | b'!' | b'"' | b'\'' | b'+'))
             .count();
         if text.get(start) == Some(&b'{') {
             words.braced = true;
             start += 1 + text[start + 1..].iter().take_while(|byte| matches!(byte, b',' | b' ')).count();
         }
         words.name_end = unquote(text, start, &mut words);
+        if is_empty_variable(&words.name) && matches!(text.get(words.name_end), Some(b' ' | b'\t')) {
+            words.disguised = true;
+            start = words.name_end;
+            words.name.clear();
+            continue;
+        }
         if !words.name.contains(&b'=') {
             break;
         }
@@ -226,6 +284,11 @@ fn read_command(text: &[u8], at: usize) -> Option<Words> {
     }
     words.end = command_end(text, words.name_end);
     (!words.name.is_empty()).then_some(words)
+}
+
+/// `$x` as a word: expands to nothing where it is not set.
+fn is_empty_variable(word: &[u8]) -> bool {
+    word.len() <= 3 && word.starts_with(b"$") && word[1..].iter().all(u8::is_ascii_alphabetic)
 }
 
 /// Where the simple command that goes on at `from` ends.
@@ -251,6 +314,14 @@ fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
                 words.disguised |= at > from;
                 at += 1;
             }
+            b'$' if matches!(text.get(at + 1), Some(b'\'' | b'"')) => at += 1,
+            // `\n` written out at the end of a word is a line feed, not a disguise.
+            b'\\'
+                if matches!(text.get(at + 1), Some(b'n' | b'r'))
+                    && !text.get(at + 2).is_some_and(u8::is_ascii_alphanumeric) =>
+            {
+                break;
+            }
             b'$' => match variable_length(text, at) {
                 Some((length, space)) => {
                     words.disguised = true;
@@ -264,7 +335,8 @@ fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
                     at += 1;
                 }
             },
-            b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}' => break,
+            b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
+            | b'+' => break,
             _ => {
                 words.name.push(byte);
                 at += 1;
@@ -281,7 +353,7 @@ fn looks_windows(text: &[u8], at: usize) -> bool {
 
 /// Length of a variable at `at` that expands to nothing or to white space, and whether it is the latter.
 fn variable_length(text: &[u8], at: usize) -> Option<(usize, bool)> {
-    const EMPTY: [&[u8]; 8] = [b"$@", b"$*", b"$1", b"$2", b"$9", b"${@}", b"${9}", b"$u"];
+    const EMPTY: [&[u8]; 8] = [b"$@", b"$*", b"$1", b"$2", b"$9", b"${@}", b"${9}", b"$()"];
     let rest = &text[at..];
     if rest.starts_with(b"${ifs") {
         return Some((rest.iter().take(32).position(|byte| *byte == b'}').map_or(6, |end| end + 1), true));
@@ -307,19 +379,30 @@ enum Arguments {
 }
 
 impl Arguments {
-    fn of(text: &[u8], from: usize, to: usize) -> Self {
+    fn of(text: &[u8], from: usize, to: usize, braced: bool) -> Self {
         let rest = text.get(from..to).unwrap_or_default();
-        if rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#')) {
+        if rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
+            || rest.starts_with(b"\\n")
+        {
             return Self::None;
         }
-        if matches!(rest.first(), Some(b'<' | b'>' | b'$' | b',')) || rest.starts_with(b"/c") {
+        if matches!(rest.first(), Some(b'<' | b'>' | b'$'))
+            || rest.starts_with(b"/c")
+            || (braced && rest.starts_with(b","))
+        {
             return Self::Technical;
         }
-        // 12: what makes a command line one shows in its first arguments; the rest may be prose (`echo …`).
-        let technical =
-            rest.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).take(12).any(is_technical);
+        // What makes a command line one shows in its first arguments; two plain words in a row are a sentence.
+        let mut words = rest.split(|byte| matches!(byte, b' ' | b'\t' | b'+')).filter(|word| !word.is_empty());
+        let technical = words.by_ref().take(2).any(is_technical) || words.take(6).any(is_certain);
         if technical { Self::Technical } else { Self::Prose }
     }
+}
+
+/// Arguments that only a command line has, wherever they stand.
+fn is_certain(word: &[u8]) -> bool {
+    (word.len() > 2 && matches!(word.first(), Some(b'/' | b'>' | b'<' | b'$')))
+        || memchr::memmem::find(word, b"://").is_some()
 }
 
 fn is_technical(word: &[u8]) -> bool {

@@ -71,6 +71,8 @@ pub(super) enum Meaning {
     Sql,
     /// Steps between directories: read the part as a path.
     Steps,
+    /// A host: no ordinary request, the judge of URLs has to look.
+    Host,
 }
 
 /// Words of one meaning.
@@ -166,6 +168,7 @@ fn apply(
         }
         Meaning::Sql => woken.sql = true,
         Meaning::Steps => woken.steps = true,
+        Meaning::Host => {}
     }
 }
 

@@ -43,6 +43,9 @@ impl Sql {
             statement.judge_at(at, found);
         }
         statement.judge_break(found);
+        if quote.is_none() {
+            statement.judge_tail(found);
+        }
     }
 }
 
@@ -99,50 +102,78 @@ impl Statement<'_> {
             }
             Kind::Key(Key::Statement) => self.judge_statement(at, found),
             Kind::Function(_) => self.judge_call(at, found),
-            Kind::Key(Key::Case) => {
-                if self.key(at + 1) == Some(Key::When) {
-                    self.report(at, at + 1, 45, "decides with a SQL case expression", found);
-                }
-            }
+            Kind::Key(Key::Where) => self.judge_filter(at, found),
+            Kind::Key(Key::Case) => self.judge_case(at, found),
             _ => {}
         }
     }
 
     /// `or 1=1`, `and 'a'='a`, `or sleep(5)`, `' or 'x`.
     fn judge_condition(&self, at: usize, found: &mut Findings) {
+        if self.after_between(at) {
+            return;
+        }
         let Some((left, after)) = self.operand(at + 1) else { return };
         if self.kind(after) == Some(Kind::Compare) {
             let weight = match (left, self.operand(after + 1).map(|(right, _)| right)) {
+                (Operand::Name, Some(Operand::Name)) if at == 0 => 50,
                 (Operand::Name, None) => 15,
                 (Operand::Name, Some(Operand::Name)) => 10,
                 (Operand::Name, Some(_)) | (_, Some(Operand::Name)) if !self.broken => 35,
-                (_, None) if !self.broken => 35,
+                (_, None) if !self.broken && at > 0 => 35,
                 _ => 65,
             };
             self.report(at, after + 1, weight, "adds a condition that compares constants", found);
             return;
         }
-        let ends = matches!(
-            self.kind(after),
-            None | Some(Kind::Comment { .. } | Kind::Close | Kind::Logic | Kind::Semicolon | Kind::Arithmetic)
-        );
+        let comma = self.broken && self.kind(after) == Some(Kind::Comma);
+        let ends = comma
+            || matches!(
+                self.kind(after),
+                None | Some(Kind::Comment { .. } | Kind::Close | Kind::Logic | Kind::Semicolon | Kind::Arithmetic)
+            );
         if left != Operand::Name && ends {
-            let operator_before = at > 0 && self.is_operand_end(at - 1);
-            let weight = match (self.broken && at == 1, left, operator_before) {
-                (true, _, _) => 55,
-                (_, Operand::Computed, _) => 40,
-                (_, Operand::Constant, true) if self.has_syntax(at, after) => 50,
+            let weight = match (self.broken && at == 1, left) {
+                (true, _) => 55,
+                (_, Operand::Computed) if at == 0 => 50,
+                (_, Operand::Computed) => 40,
+                (_, Operand::Constant) if at == 0 => 50,
+                (_, Operand::Constant) if self.is_operand_end(at - 1) && self.has_syntax(at, after) => 50,
                 _ => 15,
             };
             self.report(at, after, weight, "adds a condition that is a constant", found);
         }
     }
 
-    /// Whether parentheses, comments or strings stand around the condition at `at`: a statement's syntax, not a sentence's.
+    /// Whether the `and` at `at` belongs to `between a and b`.
+    fn after_between(&self, at: usize) -> bool {
+        let word = |token: &Token| &self.part.lower[token.start..token.end];
+        at >= 2 && self.tokens[at.saturating_sub(3)..at].iter().any(|token| word(token) == b"between")
+    }
+
+    /// `where 1=1`: a filter that compares constants.
+    fn judge_filter(&self, at: usize, found: &mut Findings) {
+        let Some((Operand::Constant, after)) = self.operand(at + 1) else { return };
+        if self.kind(after) == Some(Kind::Compare) {
+            self.report(at, after, 60, "adds a condition that compares constants", found);
+        }
+    }
+
+    /// `case when … then`, `case 1 when 2 then`.
+    fn judge_case(&self, at: usize, found: &mut Findings) {
+        let branches = self.tokens[at + 1..].iter().take(12).filter(|token| token.kind == Kind::Key(Key::When)).count();
+        if branches >= 2 {
+            self.report(at, at + 3, 50, "decides with a SQL case expression", found);
+        }
+    }
+
+    /// Whether parentheses, comments or a repeated number stand around the condition at `at`: a statement's syntax, not a
+    /// sentence's.
     fn has_syntax(&self, at: usize, after: usize) -> bool {
-        let before = at.checked_sub(1).and_then(|before| self.kind(before));
+        let text = |at: usize| self.tokens.get(at).map(|token| &self.part.lower[token.start..token.end]);
+        let before = at.checked_sub(1);
         matches!(self.kind(after), Some(Kind::Comment { .. } | Kind::Close | Kind::Semicolon))
-            || matches!(before, Some(Kind::Close | Kind::Number))
+            || before.is_some_and(|before| self.kind(before) == Some(Kind::Close) || text(before) == text(at + 1))
             || matches!(self.kind(at + 1), Some(Kind::Open))
     }
 
@@ -161,7 +192,7 @@ impl Statement<'_> {
             match self.kind(at)? {
                 Kind::Arithmetic | Kind::Open => at += 1,
                 Kind::Number | Kind::Constant | Kind::Variable | Kind::Text { .. } => {
-                    return Some((Operand::Constant, self.skip_closing(at + 1)));
+                    return Some((Operand::Constant, self.skip_closing(self.skip_arithmetic(at + 1))));
                 }
                 Kind::Key(Key::Select | Key::Case) => return Some((Operand::Computed, at + 1)),
                 Kind::Function(_) => return Some(self.call_operand(at)),
@@ -195,6 +226,15 @@ impl Statement<'_> {
         (Operand::Computed, at + 2)
     }
 
+    /// Past `+2*3` after a constant.
+    fn skip_arithmetic(&self, at: usize) -> usize {
+        let continues = |at: usize| {
+            self.kind(at) == Some(Kind::Arithmetic)
+                && matches!(self.kind(at + 1), Some(Kind::Number | Kind::Text { closed: true } | Kind::Variable))
+        };
+        (0..8).map(|step| at + 2 * step).find(|at| !continues(*at)).unwrap_or(at)
+    }
+
     fn skip_closing(&self, at: usize) -> usize {
         (at..at + 24).find(|at| self.kind(*at) != Some(Kind::Close)).unwrap_or(at)
     }
@@ -207,6 +247,8 @@ impl Statement<'_> {
         }
         if self.key(next) == Some(Key::Select) {
             self.report(at, next + 1, 75, "appends the rows of another query", found);
+        } else if self.key(next) == Some(Key::Values) {
+            self.report(at, next, 50, "appends the rows of another query", found);
         } else if next > at + 1 && self.kind(next).is_none() {
             self.report(at, next, 40, "begins to append another query", found);
         }
@@ -272,9 +314,17 @@ impl Statement<'_> {
     fn judge_stacked(&self, at: usize, found: &mut Findings) {
         let weight = match (self.key(at + 1), self.kind(at + 2)) {
             (Some(Key::Select), Some(_)) => 45,
-            (Some(Key::Statement), Some(Kind::Key(_) | Kind::Function(_) | Kind::Variable)) => 70,
+            (
+                Some(Key::Statement),
+                Some(
+                    Kind::Key(Key::Table | Key::Into | Key::From | Key::Procedure | Key::Set | Key::Statement)
+                    | Kind::Function(Strength::Telling)
+                    | Kind::Variable,
+                ),
+            ) => 70,
             (Some(Key::Statement), None | Some(Kind::Comment { .. } | Kind::Semicolon)) if self.broken => 55,
-            (Some(Key::Statement), Some(Kind::Word)) if self.broken => 55,
+            (Some(Key::Statement), Some(Kind::Word | Kind::Function(_))) if self.broken => 55,
+            (Some(Key::Statement), Some(Kind::Word)) if at == 1 && self.kind(0) == Some(Kind::Number) => 50,
             (Some(Key::Set), Some(Kind::Variable)) => 65,
             _ if matches!(self.kind(at + 1), Some(Kind::Comment { open: true })) && self.broken => 50,
             _ => return,
@@ -321,7 +371,7 @@ impl Statement<'_> {
                 60
             }
             (b"delete", Some(Key::From), _) if self.any_key(at, Key::Where) => 60,
-            (b"drop" | b"create" | b"alter" | b"truncate", Some(Key::Table | Key::Procedure), _) => 50,
+            (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _) => 50,
             (b"load", _, Some(Kind::Word)) if self.any_key(at, Key::Into) || self.has_function(at) => 40,
             _ => return,
         };
@@ -383,17 +433,23 @@ impl Statement<'_> {
             next += 1;
         }
         let closes = next > 1;
+        let operator = matches!(self.kind(next), Some(Kind::Arithmetic | Kind::Logic | Kind::Compare));
         let weight = match (self.kind(next), self.kind(next + 1)) {
-            (Some(Kind::Comment { open: true }), _) => 50,
-            (Some(Kind::Compare), Some(Kind::Text { .. } | Kind::Number | Kind::Constant | Kind::Open)) => 50,
-            (Some(Kind::Compare), Some(Kind::Arithmetic)) => 50,
+            _ if operator && self.is_quoted_word(next) => return,
+            (Some(Kind::Comment { open: true }), _) if self.cuts_off(next) => 50,
+            (
+                Some(Kind::Compare),
+                Some(Kind::Text { .. } | Kind::Number | Kind::Constant | Kind::Open | Kind::Arithmetic),
+            ) => 50,
             (Some(Kind::Arithmetic | Kind::Logic), Some(Kind::Open)) if self.computes(next + 2) => 55,
             (Some(Kind::Arithmetic | Kind::Logic), Some(Kind::Function(_)))
                 if self.kind(next + 2) == Some(Kind::Open) =>
             {
                 50
             }
-            (Some(Kind::Arithmetic), Some(Kind::Text { closed: false })) if self.tokens.len() == next + 2 => 35,
+            // The quote that the application adds closes the last string: the statement is whole again.
+            _ if operator && self.reopens() => 50,
+            _ if operator && self.ends_with_comment() => 50,
             (Some(Kind::Logic), Some(_)) if closes => 40,
             (
                 Some(Kind::Logic),
@@ -405,6 +461,56 @@ impl Statement<'_> {
             _ => return,
         };
         self.report(0, next + 1, weight, "closes a string and goes on with SQL", found);
+    }
+
+    /// A word in quotes: `"LIKE" stamp`.
+    fn is_quoted_word(&self, at: usize) -> bool {
+        let token = self.tokens[at];
+        let letters = self.part.lower[token.start..token.end].iter().all(u8::is_ascii_alphabetic);
+        let adjacent = token.start == self.tokens[at - 1].end
+            && self
+                .tokens
+                .get(at + 1)
+                .is_some_and(|after| after.start == token.end && matches!(after.kind, Kind::Text { .. }));
+        letters && adjacent && self.tokens.len() <= at + 3
+    }
+
+    /// Whether the comment at `at` cuts the rest off, rather than being a dash or a number sign of a sentence.
+    fn cuts_off(&self, at: usize) -> bool {
+        let text = &self.part.lower[self.tokens[at].start..];
+        match text {
+            [b'#', rest @ ..] => rest.iter().all(u8::is_ascii_whitespace),
+            [b'-', b'-', rest @ ..] => rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric()),
+            _ => true,
+        }
+    }
+
+    fn reopens(&self) -> bool {
+        self.tokens.last().is_some_and(|last| last.kind == Kind::Text { closed: false }) && self.tokens.len() > 2
+    }
+
+    fn ends_with_comment(&self) -> bool {
+        self.tokens.last().is_some_and(|last| last.kind == Kind::Comment { open: true })
+            && self.cuts_off(self.tokens.len() - 1)
+    }
+
+    /// A comment that cuts the rest of the statement off, after something that computes.
+    fn judge_tail(&self, found: &mut Findings) {
+        let last = self.tokens.len().saturating_sub(1);
+        if last == 0 || !self.ends_with_comment() {
+            return;
+        }
+        let text = &self.part.lower[self.tokens[last].start..];
+        let empty = text.len() <= 2 || text[2..].trim_ascii().len() <= 1;
+        let ends_operand = self.is_operand_end(last - 1);
+        let computes = self.tokens[..last].iter().any(|token| {
+            matches!(token.kind, Kind::Function(_) | Kind::Compare | Kind::Logic | Kind::Key(Key::Union | Key::Select))
+                || self.part.lower[token.start..token.end] == *b"binary"
+                || (token.kind == Kind::Arithmetic && text.starts_with(b"/*"))
+        });
+        if empty && ends_operand && computes {
+            self.report(last.saturating_sub(2), last, 50, "cuts off the rest of a statement", found);
+        }
     }
 
     fn computes(&self, at: usize) -> bool {

@@ -10,35 +10,13 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::Traversal;
 
-/// Directories of a Unix system; a parameter value that begins with one names a file of the host.
+/// Directories at the root of a host; a parameter value that begins with one names a file there.
 const ROOTS: &[&[u8]] = &[
     b"/etc/",
     b"/proc/",
-    b"/var/log/",
-    b"/var/run/",
-    b"/var/lib/",
-    b"/var/mail/",
-    b"/var/spool/",
-    b"/var/www/",
-    b"/var/lock/",
-    b"/var/adm/",
-    b"/var/apache",
-    b"/var/cache/",
-    b"/var/backups/",
-    b"/var/local/",
-    b"/var/nm2/",
-    b"/var/cpanel/",
-    b"/var/data/",
+    b"/var/",
     b"/root/",
-    b"/usr/local/",
-    b"/usr/lib/",
-    b"/usr/share/",
-    b"/usr/home/",
-    b"/usr/pkg/",
-    b"/usr/ports/",
-    b"/usr/spool/",
-    b"/usr/internet/",
-    b"/usr/apache",
+    b"/usr/",
     b"/opt/",
     b"/home/",
     b"/boot/",
@@ -46,6 +24,7 @@ const ROOTS: &[&[u8]] = &[
     b"/sys/",
     b"/mnt/",
     b"/srv/",
+    b"/run/",
     b"/private/etc/",
     b"/system/library/",
     b"/library/webserver/",
@@ -65,11 +44,16 @@ const ROOTS: &[&[u8]] = &[
     b"/php5/",
     b"/bin/",
     b"/sbin/",
-    b"/run/secrets/",
     b"/inetpub/",
     b"/web/conf/",
     b"/nsconfig/",
     b"/tmp/",
+];
+
+/// Ends of files that pages link to by relative paths.
+const LINKED: &[&[u8]] = &[
+    b".png", b".jpg", b".jpeg", b".gif", b".svg", b".webp", b".css", b".js", b".html", b".htm", b".woff", b".woff2",
+    b".ico",
 ];
 
 /// Judges one part. `file` is the telling file name that was seen in it.
@@ -148,8 +132,9 @@ fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings)
         // Browsers resolve `..` before they send it: one that arrives was put there, or comes from a broken link.
         1 if steps.escapes && part.place == Place::Path => 55,
         1 if part.place == Place::Path && part.tricks.rounds > 0 => 50,
-        1 if part.place == Place::Path => 40,
-        1 if steps.escapes && steps.last < part.lower.len() => 40,
+        1 if part.place == Place::Path => 50,
+        1 if LINKED.iter().any(|end| part.lower.ends_with(end)) => 30,
+        1 if steps.escapes && steps.last < part.lower.len() => 50,
         1 => 15,
         2 if part.place != Place::Path => 60,
         2 => 55,
@@ -194,7 +179,8 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
         let slashes = path.iter().take_while(|byte| **byte == b'/').count();
         &path[slashes.saturating_sub(1).min(path.len())..]
     });
-    let unix = ROOTS.iter().any(|root| value.starts_with(root) && value.len() > root.len()) && !value.contains(&b' ');
+    let unix = ROOTS.iter().any(|root| value.starts_with(root) && (value.len() > root.len() || *root == b"/etc/"))
+        && !value.contains(&b' ');
     if unix {
         found.add(
             Traversal,
@@ -203,7 +189,7 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
             "names a file of the host by its absolute path",
         );
     }
-    if is_drive_path(value) {
+    if is_drive_path(value.strip_prefix(b"/").unwrap_or(value)) {
         found.add(
             Traversal,
             55,
@@ -234,7 +220,8 @@ fn judge_disguises(part: &Part<'_>, found: &mut Findings) {
     report(b"0x2e", 2, 60, "spells dots as hexadecimal numbers");
     report(b"..2f", 1, 60, "spells slashes as bare hexadecimal");
     report(b"..5c", 1, 60, "spells slashes as bare hexadecimal");
-    report(b"..%", 1, 45, "follows a parent step with a broken escape");
+    report(b"........", 1, 50, "writes parent steps with too many dots");
+    report(b"..%", 2, 55, "follows a parent step with a broken escape");
     report(b"..0x", 1, 55, "spells slashes as hexadecimal numbers");
     report(b"/./", 4, 55, "repeats steps that go nowhere");
     report(b"\\.\\", 4, 55, "repeats steps that go nowhere");

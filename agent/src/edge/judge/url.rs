@@ -3,6 +3,7 @@
 //! Links to other sites are ordinary in parameters. What counts is where a URL leads when the *server* follows it, how it is
 //! written, and whether the parameter is one that a script would include.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use memchr::memmem;
@@ -134,7 +135,11 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
         found.add(Ssrf, 30, span.clone(), "hides a host behind a user name");
     }
     let after = &part.lower[url.host.end..url.span.end];
-    if after.starts_with(b"\\@") || after.starts_with(b"#@") || memmem::find(after, b" @").is_some() {
+    if part.lower[url.host.start..url.span.end].starts_with(b"\\") && url.scheme.end > url.scheme.start
+        || after.starts_with(b"\\@")
+        || after.starts_with(b"#@")
+        || memmem::find(after, b" @").is_some()
+    {
         found.add(Ssrf, 50, span, "is written so that parsers disagree about its host");
     }
 }
@@ -151,7 +156,9 @@ fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findi
             (65, "points the server at a name that resolves to the inside", Some("CWE-918"))
         }
         Reach::Private => (45, "points the server at the network around it", None),
-        Reach::PublicAddress if host.disguised => (50, "writes an address so that filters do not see it", None),
+        Reach::PublicAddress if host.disguised || matches!(host.address, Some(IpAddr::V6(_))) => {
+            (50, "writes an address so that filters do not see it", None)
+        }
         Reach::PublicAddress | Reach::Name => return,
     };
     found.put(Finding { ground: Ground::Class(Ssrf), weight, span: span.clone(), reason, reference });
@@ -240,7 +247,7 @@ fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
         ([&b".txt"[..], b".php", b".inc", b".dat"].iter().any(|end| document.ends_with(end)), 20),
         (SHELL_FILES.iter().any(|name| file_stem(document) == *name), 20),
         (host::classify(&part.lower[url.host.clone()]).address.is_some(), 25),
-        (part.lower[url.scheme.clone()].starts_with(b"ftp"), 30),
+        (part.lower[url.scheme.clone()].starts_with(b"ftp"), 40),
         (part.name.starts_with(b"globals[") || part.name.starts_with(b"_"), 25),
         (part.name.contains(&b'['), 20),
         (memmem::find(part.lower, b"pastebin.com/raw").is_some(), 20),

@@ -123,6 +123,7 @@ fn next(text: &[u8], at: usize, before: Option<Kind>) -> (Kind, usize) {
         (b'/', b'*') => block_comment(text, at),
         (b'*', b'/') => (Kind::Comment { open: false }, at + 2),
         (b'0'..=b'9', _) | (b'.', b'0'..=b'9') => (Kind::Number, number_end(text, at)),
+        (b'@', b'\'' | b'"' | b'`') => (Kind::Variable, string_end(text, at + 2, following).0),
         (b'@', _) => (Kind::Variable, word_end(text, at + 1 + usize::from(following == b'@'))),
         (b'\\', b'n') => (Kind::Constant, at + 2),
         (b'|', b'|') | (b'&', b'&') => (Kind::Logic, at + 2),
