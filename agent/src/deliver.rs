@@ -1,9 +1,10 @@
-//! Delivery: from an incident raised to every sink that should hear of it. In: revisions of incidents. Out: each (id, revision) at least
-//! once per sink, in order; the receiver tells repeats by those two fields.
+//! Delivery: from an incident raised to every sink that should hear of it. In: revisions of incidents. Out: each (id,
+//! revision) at least once per sink, in order; the receiver tells repeats by those two fields.
 //!
-//! A revision is on disk (incident table and spool, one transaction) before any sink sees it; the sinks are woken at once and send whatever has gathered, so a
-//! batch grows only while a sink is busy. Sinks never wait for each other. What a sink cannot have now stays in the bounded spool, through
-//! collector outages, SIGKILL and restarts. Delivery never judges: it only leaves out what is below `severity_min`.
+//! A revision is on disk (incident table and spool, one transaction) before any sink sees it; the sinks are woken at
+//! once and send whatever has gathered, so a batch grows only while a sink is busy. Sinks never wait for each other.
+//! What a sink cannot have now stays in the bounded spool, through collector outages, SIGKILL and restarts. Delivery
+//! never judges: it only leaves out what is below `severity_min`.
 
 mod backoff;
 mod file;
@@ -148,7 +149,8 @@ impl Delivery {
         self.tasks.spawn(worker.run());
     }
 
-    /// Takes revisions: when this returns they are in the store (durably, unless the disk is failing), and the sinks are at work. Blocks for one fsync.
+    /// Takes revisions: when this returns they are in the store (durably, unless the disk is failing), and the sinks
+    /// are at work. Blocks for one fsync.
     pub fn accept(&self, incidents: &[Incident], now: Timestamp) -> Kept {
         // An incident of strings, numbers and lists has a JSON form.
         let json: Vec<Vec<u8>> =

@@ -1,9 +1,10 @@
-//! The embedded database: what must outlive the agent. In: baselines and checkpoints as opaque bytes, cursors of receivers and
-//! sinks, incidents, alerts on their way out. Out: the same, after a SIGKILL at any moment.
+//! The embedded database: what must outlive the agent. In: baselines and checkpoints as opaque bytes, cursors of
+//! receivers and sinks, incidents, alerts on their way out. Out: the same, after a SIGKILL at any moment.
 //!
 //! It is never a reason not to protect: a full or failing disk means that rows wait in memory (bounded, and [`Status`]
-//! says so) until [`Store::sync`] gets through; a damaged or newer file is set aside. The one refusal is a second agent on the
-//! same directory. Calls block for one fsync at most (`append`, `sync`) or a read; async callers go through `spawn_blocking`.
+//! says so) until [`Store::sync`] gets through; a damaged or newer file is set aside. The one refusal is a second agent
+//! on the same directory. Calls block for one fsync at most (`append`, `sync`) or a read; async callers go through
+//! `spawn_blocking`.
 
 mod buffer;
 mod disk;
@@ -197,19 +198,20 @@ impl Store {
         self.state().buffer.get(blob.table(), name.as_bytes())
     }
 
-    /// Saves bytes under `name`, in memory first: they reach the disk with the next [`Store::append`] or [`Store::sync`], all
-    /// that was saved before one of those in one transaction.
+    /// Saves bytes under `name`, in memory first: they reach the disk with the next [`Store::append`] or
+    /// [`Store::sync`], all that was saved before one of those in one transaction.
     pub fn save(&self, blob: Blob, name: &str, bytes: &[u8]) {
         self.state().buffer.set(blob.table(), name.as_bytes().to_vec(), Some(bytes.to_vec()));
     }
 
-    /// Brings everything saved to disk, and tries a disk that failed before again. Meant for a timer and for the way out.
+    /// Brings everything saved to disk, and tries a disk that failed before again. Meant for a timer and for the way
+    /// out.
     pub fn sync(&self) -> Kept {
         self.state().sync(true)
     }
 
-    /// Keeps a revision, and where `spool` says so spools it for every sink; `bytes` of the record are those of its JSON. One transaction
-    /// for all, on disk when this returns [`Kept::Durably`].
+    /// Keeps a revision, and where `spool` says so spools it for every sink; `bytes` of the record are those of its
+    /// JSON. One transaction for all, on disk when this returns [`Kept::Durably`].
     pub fn append(&self, revisions: &[(Revision<'_>, bool)], now: Timestamp) -> Kept {
         let spool_bounds = spool::Bounds { records: self.config.spool_records_max, bytes: self.config.spool_bytes_max };
         let incident_bounds = incidents::Bounds {
@@ -237,7 +239,8 @@ impl Store {
         spool.open_sinks(buffer, names);
     }
 
-    /// What `sink` has not had yet: the next records in order, at least one where there is any, else within both limits.
+    /// What `sink` has not had yet: the next records in order, at least one where there is any, else within both
+    /// limits.
     #[must_use]
     pub fn pending(&self, sink: &str, records_max: usize, bytes_max: u64) -> Vec<SpoolRecord> {
         let mut state = self.state();
@@ -292,6 +295,16 @@ impl Store {
             incidents: state.incidents.len(),
             counters: state.counters,
         }
+    }
+}
+
+impl crate::intake::Cursors for Store {
+    fn load(&self, source: &str) -> Option<Vec<u8>> {
+        Self::load(self, Blob::Cursor, source)
+    }
+
+    fn save(&self, source: &str, cursor: &[u8]) {
+        Self::save(self, Blob::Cursor, source, cursor);
     }
 }
 

@@ -1,5 +1,6 @@
-//! The JSON-lines file: one incident revision a line, appended. Follows rotation (rename and copytruncate), repairs a line that a
-//! kill left half-written, and takes back what a full disk let it write in part, so that every line is whole.
+//! The JSON-lines file: one incident revision a line, appended. Follows rotation (rename and copytruncate), repairs a
+//! line that a kill left half-written, and takes back what a full disk let it write in part, so that every line is
+//! whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,7 +26,8 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 pub struct Config {
     /// The file; made with mode 0640 where absent.
     pub path: PathBuf,
-    /// Whether each batch is synced to disk before it counts as delivered. Off: a power cut may lose the last second or so.
+    /// Whether each batch is synced to disk before it counts as delivered. Off: a power cut may lose the last second or
+    /// so.
     pub fsync: bool,
 }
 

@@ -1,8 +1,10 @@
-//! The collector: alerts as HTTP POST. In: a batch. Out: whether the collector has it, should get it again, or refuses it.
+//! The collector: alerts as HTTP POST. In: a batch. Out: whether the collector has it, should get it again, or refuses
+//! it.
 //!
-//! The far end's answer decides: 2xx is delivered; 408, 429, 5xx, a timeout or no answer is tried again (after `Retry-After`, where one
-//! is given); so are 3xx, 401, 403, 404 and 407, which speak of the address or the credential and not of the record; any other 4xx
-//! refuses the record. Redirects are not followed: they would carry the credential somewhere else.
+//! The far end's answer decides: 2xx is delivered; 408, 429, 5xx, a timeout or no answer is tried again (after
+//! `Retry-After`, where one is given); so are 3xx, 401, 403, 404 and 407, which speak of the address or the credential
+//! and not of the record; any other 4xx refuses the record. Redirects are not followed: they would carry the credential
+//! somewhere else.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Standard output: alerts for people, or one JSON object a line. A reader that went away is no error: there is nobody left to tell.
+//! Standard output: alerts for people, or one JSON object a line. A reader that went away is no error: there is nobody
+//! left to tell.
 
 use std::io::{self, Write};
 use std::time::Duration;

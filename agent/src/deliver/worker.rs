@@ -1,8 +1,8 @@
-//! The loop that every sink runs in: take what is pending, deliver, move the cursor. In: the spool, and a wake-up when it has grown. Out: calls of
-//! one sink, with waits between tries.
+//! The loop that every sink runs in: take what is pending, deliver, move the cursor. In: the spool, and a wake-up when
+//! it has grown. Out: calls of one sink, with waits between tries.
 //!
-//! A record that the far end refuses does not hold up those behind it: a refused batch is sent again record by record, and
-//! a record refused [`REFUSALS_MAX`] times is set aside in the store.
+//! A record that the far end refuses does not hold up those behind it: a refused batch is sent again record by record,
+//! and a record refused [`REFUSALS_MAX`] times is set aside in the store.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,8 @@ use super::backoff::Backoff;
 use super::blocking;
 use crate::store::{SpoolRecord, Store};
 
-/// Refusals of one record before it is set aside: more than one, since a collector in the middle of a deploy may refuse what its next
-/// version takes.
+/// Refusals of one record before it is set aside: more than one, since a collector in the middle of a deploy may refuse
+/// what its next version takes.
 const REFUSALS_MAX: u32 = 3;
 
 /// What became of a batch.

@@ -1,8 +1,9 @@
-//! The write buffer between the store and its file. In: rows to put and remove. Out: rows as they stand, whether or not the
-//! disk has them yet.
+//! The write buffer between the store and its file. In: rows to put and remove. Out: rows as they stand, whether or not
+//! the disk has them yet.
 //!
-//! Every write lands here first; [`WriteBuffer::sync`] moves the whole buffer to disk in one transaction. So a full or failing disk
-//! needs no second way of working: the rows simply stay, reads still see them, and the next sync tries again.
+//! Every write lands here first; [`WriteBuffer::sync`] moves the whole buffer to disk in one transaction. So a full or
+//! failing disk needs no second way of working: the rows simply stay, reads still see them, and the next sync tries
+//! again.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -115,8 +116,8 @@ impl WriteBuffer {
 
     /// Moves everything to disk in one transaction.
     ///
-    /// `retry` says whether a disk that failed before is tried again: reopening reads the whole file, which is for a timer, not for
-    /// each alert.
+    /// `retry` says whether a disk that failed before is tried again: reopening reads the whole file, which is for a
+    /// timer, not for each alert.
     pub(super) fn sync(&mut self, retry: bool) -> Synced {
         let mut synced = Synced::Durable;
         if self.disk.is_none() {

@@ -1,8 +1,8 @@
-//! The database file. In: rows of bytes to put or remove, as one transaction. Out: rows, or an error that says whether the
-//! file is busy, damaged or out of reach.
+//! The database file. In: rows of bytes to put or remove, as one transaction. Out: rows, or an error that says whether
+//! the file is busy, damaged or out of reach.
 //!
-//! Damage never stops the agent: a file that cannot be read, or that a newer version wrote, is renamed to `NAME.corrupt-<n>` and
-//! a fresh one takes its place. Never knows what a row means.
+//! Damage never stops the agent: a file that cannot be read, or that a newer version wrote, is renamed to
+//! `NAME.corrupt-<n>` and a fresh one takes its place. Never knows what a row means.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -17,7 +17,8 @@ use redb::{
 /// Row layout of this version. A file with a higher number is set aside: guessing at its rows could lose them for good.
 pub(super) const LAYOUT_VERSION: u8 = 1;
 
-/// Pages redb may keep in memory. Rows are small and rarely read twice; the default (1 GiB) would eat the agent's budget.
+/// Pages redb may keep in memory. Rows are small and rarely read twice; the default (1 GiB) would eat the agent's
+/// budget.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Damaged files kept beside the database; without it a disk that keeps going bad would fill up with copies.
@@ -91,8 +92,8 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens `path`, creating it and its directory (mode 0700: incidents name credentials) where absent. Sets a damaged file aside and
-    /// returns where it went.
+    /// Opens `path`, creating it and its directory (mode 0700: incidents name credentials) where absent. Sets a damaged
+    /// file aside and returns where it went.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<PathBuf>), DiskError> {
         if let Some(directory) = path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -141,8 +142,8 @@ impl Disk {
 
     /// Writes all changes or none, durably: one transaction, on disk (fsync) when this returns.
     ///
-    /// `Durability::Immediate` and not `None`: an alert that was acknowledged must survive a power cut as well as a SIGKILL. What may
-    /// be lost (cursors) waits in the write buffer instead and rides along with the next transaction.
+    /// `Durability::Immediate` and not `None`: an alert that was acknowledged must survive a power cut as well as a
+    /// SIGKILL. What may be lost (cursors) waits in the write buffer instead and rides along with the next transaction.
     pub(super) fn apply<'c>(&self, changes: impl Iterator<Item = Change<'c>>) -> Result<(), DiskError> {
         let transaction = self.database.begin_write().map_err(redb::Error::from)?;
         for (table, key, value) in changes {

@@ -1,7 +1,8 @@
-//! Incidents kept for later: the latest revision of each, and the revisions before it. In: one revision at a time. Out: a list of
-//! summaries, or one incident's revisions.
+//! Incidents kept for later: the latest revision of each, and the revisions before it. In: one revision at a time. Out:
+//! a list of summaries, or one incident's revisions.
 //!
-//! Bounded by count, bytes and age: the oldest of the lowest severity goes first. An old or repeated revision changes nothing but its own row.
+//! Bounded by count, bytes and age: the oldest of the lowest severity goes first. An old or repeated revision changes
+//! nothing but its own row.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::disk::Table;
 use crate::incident::Severity;
 use crate::timestamp::Timestamp;
 
-/// Revisions kept of one incident. A chain that goes on for days revises its incident again and again; each revision holds
-/// everything the ones before it did.
+/// Revisions kept of one incident. A chain that goes on for days revises its incident again and again; each revision
+/// holds everything the ones before it did.
 const REVISIONS_MAX: usize = 16;
 
 /// What bounds the incidents kept.

@@ -1,8 +1,8 @@
-//! The spool: alerts on their way to the sinks. In: records in order, each with its severity. Out: for each sink, what it has not
-//! had yet.
+//! The spool: alerts on their way to the sinks. In: records in order, each with its severity. Out: for each sink, what
+//! it has not had yet.
 //!
-//! Each sink has a cursor of its own; a record leaves when every sink is past it. Bounded by count and bytes: when full, the
-//! oldest record of the lowest severity goes first, and is counted. A sequence number is never used twice.
+//! Each sink has a cursor of its own; a record leaves when every sink is past it. Bounded by count and bytes: when
+//! full, the oldest record of the lowest severity goes first, and is counted. A sequence number is never used twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,7 +120,8 @@ impl Spool {
         }
     }
 
-    /// What `sink` has not had yet: the next records in order, at least one where there is any, else within both limits.
+    /// What `sink` has not had yet: the next records in order, at least one where there is any, else within both
+    /// limits.
     pub(super) fn pending(
         &self,
         buffer: &mut WriteBuffer,
@@ -144,7 +145,8 @@ impl Spool {
         pending
     }
 
-    /// `sink` is done with everything up to `sequence`. The caller need not sync: what a kill makes it forget is sent again.
+    /// `sink` is done with everything up to `sequence`. The caller need not sync: what a kill makes it forget is sent
+    /// again.
     pub(super) fn advance(&mut self, buffer: &mut WriteBuffer, sink: &str, sequence: u64) {
         let Some(done) = self.sinks.get_mut(sink) else { return };
         *done = sequence.max(*done);
