@@ -243,7 +243,9 @@ impl Enricher {
         let before = self.processes.get(key).map(|process| Arc::clone(&process.image));
         self.processes.exec(exec, at);
         // Listening sockets are close-on-exec in servers, but for those that start themselves anew (nginx, haproxy, unicorn).
-        let same = before.is_some_and(|image| image.exe == exec.actor.exe || *image.exe_path == *exec.exe_path);
+        let same = before.is_some_and(|image| {
+            image.exe == exec.actor.exe && image.exe.inode != 0 || *image.exe_path == *exec.exe_path
+        });
         if !same && self.listeners.opener_of(key) != Some(key) {
             self.listeners.let_go(key);
         }
@@ -326,8 +328,17 @@ impl Enricher {
         }
     }
 
+    /// The nearest ancestor that heads a service; where the line is cut, the one it was born under.
     fn service_of(&self, key: ProcessKey) -> Option<Arc<ServiceRoot>> {
-        self.processes.lineage(key).find_map(|(_, process)| process.service.clone())
+        let mut inherited = None;
+        for (ancestor, process) in self.processes.lineage(key) {
+            match &process.service {
+                Some(service) if service.process == ancestor => return Some(Arc::clone(service)),
+                Some(service) => inherited = inherited.or_else(|| Some(Arc::clone(service))),
+                None => {}
+            }
+        }
+        inherited
     }
 
     fn workload_of(&self, actor: &Actor) -> Arc<Workload> {

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod cgroups;
+mod container_state;
 mod processes;
 mod sockets;
 
