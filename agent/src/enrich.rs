@@ -4,6 +4,7 @@
 //! ([`procfs`] alone reads files), so a recording replays the same anywhere. It never judges.
 
 pub mod listeners;
+pub(crate) mod names;
 pub mod process_table;
 pub mod procfs;
 mod role;
@@ -24,8 +25,6 @@ use crate::workload::Workload;
 use listeners::Listeners;
 use process_table::{LINEAGE_MAX, ProcessTable};
 use role::Role;
-
-pub(crate) use role::{is_writable_by_all, unversioned};
 
 /// Listeners named in a service root: enough to recognise it, few enough for every record.
 const SERVICE_LISTENERS_MAX: usize = 16;
@@ -138,7 +137,7 @@ impl Enricher {
             HostEventKind::Addresses(seen) => self.listeners.set_addresses(seen.net_ns, &seen.addresses),
             HostEventKind::Contact(contact) => self.processes.observe(&contact.actor, event.at),
             HostEventKind::MetadataRequest(request) => self.processes.observe(&request.actor, event.at),
-            HostEventKind::Flow(_) | HostEventKind::Loss(_) => {}
+            HostEventKind::Flow(_) | HostEventKind::Program(_) | HostEventKind::Loss(_) => {}
         }
         for gone in self.processes.take_departed() {
             self.listeners.let_go(gone);

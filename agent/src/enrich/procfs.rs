@@ -239,6 +239,7 @@ fn actor_of(kind: &HostEventKind) -> Option<&Actor> {
         | HostEventKind::Flow(_)
         | HostEventKind::Cgroup(_)
         | HostEventKind::Addresses(_)
+        | HostEventKind::Program(_)
         | HostEventKind::Loss(_) => None,
     }
 }
