@@ -4,6 +4,7 @@
 //! ([`procfs`] alone reads files), so a recording replays the same anywhere. It never judges.
 
 pub mod listeners;
+pub(crate) mod names;
 pub mod process_table;
 pub mod procfs;
 mod role;
@@ -24,8 +25,6 @@ use crate::workload::Workload;
 use listeners::Listeners;
 use process_table::{LINEAGE_MAX, ProcessTable};
 use role::Role;
-
-pub(crate) use role::{is_writable_by_all, unversioned};
 
 /// Listeners named in a service root: enough to recognise it, few enough for every record.
 const SERVICE_LISTENERS_MAX: usize = 16;
@@ -138,7 +137,7 @@ impl Enricher {
             HostEventKind::Addresses(seen) => self.listeners.set_addresses(seen.net_ns, &seen.addresses),
             HostEventKind::Contact(contact) => self.processes.observe(&contact.actor, event.at),
             HostEventKind::MetadataRequest(request) => self.processes.observe(&request.actor, event.at),
-            HostEventKind::Flow(_) | HostEventKind::Loss(_) => {}
+            HostEventKind::Flow(_) | HostEventKind::Program(_) | HostEventKind::Loss(_) => {}
         }
         for gone in self.processes.take_departed() {
             self.listeners.let_go(gone);
@@ -243,7 +242,9 @@ impl Enricher {
         let before = self.processes.get(key).map(|process| Arc::clone(&process.image));
         self.processes.exec(exec, at);
         // Listening sockets are close-on-exec in servers, but for those that start themselves anew (nginx, haproxy, unicorn).
-        let same = before.is_some_and(|image| image.exe == exec.actor.exe || *image.exe_path == *exec.exe_path);
+        let same = before.is_some_and(|image| {
+            image.exe == exec.actor.exe && image.exe.inode != 0 || *image.exe_path == *exec.exe_path
+        });
         if !same && self.listeners.opener_of(key) != Some(key) {
             self.listeners.let_go(key);
         }
@@ -326,8 +327,17 @@ impl Enricher {
         }
     }
 
+    /// The nearest ancestor that heads a service; where the line is cut, the one it was born under.
     fn service_of(&self, key: ProcessKey) -> Option<Arc<ServiceRoot>> {
-        self.processes.lineage(key).find_map(|(_, process)| process.service.clone())
+        let mut inherited = None;
+        for (ancestor, process) in self.processes.lineage(key) {
+            match &process.service {
+                Some(service) if service.process == ancestor => return Some(Arc::clone(service)),
+                Some(service) => inherited = inherited.or_else(|| Some(Arc::clone(service))),
+                None => {}
+            }
+        }
+        inherited
     }
 
     fn workload_of(&self, actor: &Actor) -> Arc<Workload> {

@@ -328,6 +328,15 @@ pub struct AddressesSeen {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A file has the content of a known program, whatever it is called: a copied or renamed shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSeen {
+    /// The file.
+    pub file: FileId,
+    /// Path of the program whose content it has, as it was first met.
+    pub copy_of: String,
+}
+
 /// Records the kernel half could not hand over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
@@ -361,6 +370,8 @@ pub enum HostEventKind {
     Cgroup(CgroupSeen),
     /// A namespace's addresses.
     Addresses(AddressesSeen),
+    /// A file's content is a known program's.
+    Program(ProgramSeen),
     /// Records lost.
     Loss(Loss),
 }

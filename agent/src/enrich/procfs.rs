@@ -6,6 +6,7 @@
 
 mod addresses;
 mod cgroups;
+mod container_state;
 mod processes;
 mod sockets;
 
@@ -238,6 +239,7 @@ fn actor_of(kind: &HostEventKind) -> Option<&Actor> {
         | HostEventKind::Flow(_)
         | HostEventKind::Cgroup(_)
         | HostEventKind::Addresses(_)
+        | HostEventKind::Program(_)
         | HostEventKind::Loss(_) => None,
     }
 }

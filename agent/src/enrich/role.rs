@@ -1,5 +1,8 @@
 //! A program's part in who serves whom: the few kinds of program whose listening, or not listening, means something else.
 
+use super::names::{basename, class_of, is_multi_call, is_writable_by_all, unversioned};
+use crate::evidence::ProgramClass;
+
 /// Part of a program.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -70,30 +73,6 @@ const LAUNCHERS: &[&str] = &[
     "fcron",
 ];
 
-/// File names of shells and of the relays that listen for one.
-const SHELLS: &[&str] = &[
-    "sh",
-    "dash",
-    "bash",
-    "rbash",
-    "ash",
-    "zsh",
-    "ksh",
-    "mksh",
-    "fish",
-    "tcsh",
-    "csh",
-    "busybox",
-    "toybox",
-    "pwsh",
-    "nc",
-    "nc.openbsd",
-    "nc.traditional",
-    "ncat",
-    "netcat",
-    "socat",
-];
-
 /// File names of application servers, versions cut (`php-fpm8.2` is `php-fpm`).
 const APPLICATION_SERVERS: &[&str] = &[
     "php-fpm",
@@ -134,7 +113,7 @@ impl Role {
         if LAUNCHERS.iter().any(|launcher| matches(name, launcher)) && !is_writable_by_all(exe_path) {
             return Self::Launcher;
         }
-        if SHELLS.contains(&unversioned(name)) {
+        if matches!(class_of(name), Some(ProgramClass::Shell | ProgramClass::TransferTool)) || is_multi_call(name) {
             return Self::Shell;
         }
         if APPLICATION_SERVERS.contains(&unversioned(name).to_ascii_lowercase().as_str()) {
@@ -153,22 +132,6 @@ impl Role {
 
 fn matches(name: &str, pattern: &str) -> bool {
     pattern.strip_suffix('*').map_or(name == pattern, |prefix| name.starts_with(prefix))
-}
-
-fn basename(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
-}
-
-/// A name without the version at its end: `php-fpm8.2`, `python3.11`, `ruby3.1`.
-pub(crate) fn unversioned(name: &str) -> &str {
-    let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
-    if stem.is_empty() { name } else { stem.strip_suffix('-').unwrap_or(stem) }
-}
-
-/// Directories in which anyone may put a file named like a launcher.
-pub(crate) fn is_writable_by_all(path: &str) -> bool {
-    ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/", "/proc/"].iter().any(|directory| path.starts_with(directory))
-        || path.starts_with("memfd:")
 }
 
 #[cfg(test)]

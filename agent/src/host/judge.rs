@@ -48,7 +48,7 @@ pub struct Counters {
 pub struct Judge {
     config: Config,
     /// Shells and their like by what the file is, for copies and links under other names.
-    known_files: LruCache<FileId, ProgramClass>,
+    known_files: LruCache<FileId, Box<str>>,
     counters: Counters,
 }
 
@@ -73,6 +73,10 @@ impl Judge {
             HostEventKind::Process(seen) => {
                 case.exposed(&seen.actor);
                 self.learn_file(seen.actor.exe, &seen.exe_path);
+                None
+            }
+            HostEventKind::Program(seen) => {
+                self.learn_file(seen.file, &seen.copy_of);
                 None
             }
             HostEventKind::Fork(_)
@@ -128,22 +132,17 @@ impl Judge {
     }
 
     fn program(&mut self, exec: &Exec) -> Option<Program> {
-        if let Some(program) = program::classify(exec) {
-            self.learn_file(exec.actor.exe, &exec.exe_path);
-            return Some(program);
-        }
-        // A hard link to a shell is that shell.
-        self.known_files.get(&exec.actor.exe).map(|class| program::by_content(*class, exec))
+        self.learn_file(exec.actor.exe, &exec.exe_path);
+        program::classify(exec).or_else(|| {
+            let original = self.known_files.get(&exec.actor.exe)?;
+            program::classify_copy(original, exec)
+        })
     }
 
-    fn learn_file(&mut self, file: FileId, exe_path: &str) {
-        // busybox is a shell only by its arguments; and a file of no known inode is no file.
-        let multi_call = exe_path.ends_with("/busybox") || exe_path.ends_with("/toybox");
-        if file.inode != 0
-            && !multi_call
-            && let Some(class) = program::class_of_path(exe_path)
-        {
-            self.known_files.put(file, class);
+    /// Remembers what a file is, so that a link to it under another name is known for what it is.
+    fn learn_file(&mut self, file: FileId, path: &str) {
+        if file.inode != 0 && program::class_of_path(path).is_some() {
+            self.known_files.put(file, path.into());
         }
     }
 

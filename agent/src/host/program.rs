@@ -3,103 +3,9 @@
 //! Arguments are looked at only where the file itself says that they decide: which applet of busybox, which program the
 //! dynamic loader is told to load, which code an interpreter runs.
 
-use crate::enrich::{is_writable_by_all, unversioned};
+use crate::enrich::names::{basename, class_of, is_multi_call, is_writable_by_all, unversioned};
 use crate::event::Exec;
 use crate::evidence::ProgramClass;
-
-/// File names of shells, versions cut.
-const SHELLS: &[&str] = &[
-    "sh", "dash", "bash", "rbash", "ash", "zsh", "rzsh", "ksh", "rksh", "mksh", "pdksh", "lksh", "oksh", "yash",
-    "posh", "fish", "tcsh", "csh", "rc", "es", "elvish", "nu", "xonsh", "pwsh", "hush", "msh",
-];
-
-/// File names of interpreters that run code they are given, versions cut.
-const INTERPRETERS: &[&str] = &[
-    "python",
-    "pypy",
-    "perl",
-    "ruby",
-    "jruby",
-    "php",
-    "php-cli",
-    "node",
-    "nodejs",
-    "bun",
-    "deno",
-    "lua",
-    "luajit",
-    "texlua",
-    "tclsh",
-    "expect",
-    "wish",
-    "groovy",
-    "jshell",
-    "jrunscript",
-    "scala",
-    "erl",
-    "escript",
-    "elixir",
-    "iex",
-    "guile",
-    "racket",
-    "sbcl",
-    "ocaml",
-    "R",
-    "Rscript",
-    "octave",
-    "julia",
-    "gdb",
-    "awk",
-    "gawk",
-    "mawk",
-    "nawk",
-    "original-awk",
-];
-
-/// File names of programs that fetch from, send to or relay to a peer that their arguments name.
-const TRANSFER_TOOLS: &[&str] = &[
-    "curl",
-    "wget",
-    "wget2",
-    "aria2c",
-    "axel",
-    "lynx",
-    "links",
-    "elinks",
-    "w3m",
-    "fetch",
-    "http",
-    "https",
-    "xh",
-    "ftp",
-    "lftp",
-    "tftp",
-    "ncftp",
-    "ncftpget",
-    "sftp",
-    "scp",
-    "ssh",
-    "rsync",
-    "rclone",
-    "telnet",
-    "nc",
-    "nc.openbsd",
-    "nc.traditional",
-    "ncat",
-    "netcat",
-    "socat",
-    "gs-netcat",
-    "cryptcat",
-    "sbd",
-    "chisel",
-    "frpc",
-    "ngrok",
-    "cloudflared",
-    "proxychains",
-];
-
-/// Files that hold many programs: the argument decides.
-const MULTI_CALL: &[&str] = &["busybox", "toybox"];
 
 /// Where the code comes from that an interpreter or shell runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -125,15 +31,23 @@ pub(super) struct Program {
 
 /// What kind of program was started; `None` for any that does one thing of its own.
 pub(super) fn classify(exec: &Exec) -> Option<Program> {
+    classify_as(&exec.exe_path, exec)
+}
+
+/// The same for a file that is another's copy or link, whatever it is called.
+pub(super) fn classify_copy(original: &str, exec: &Exec) -> Option<Program> {
+    classify_as(original, exec).map(|program| Program { disguised: true, ..program })
+}
+
+fn classify_as(path: &str, exec: &Exec) -> Option<Program> {
     let arguments: Vec<&str> = exec.argv.iter().map(String::as_str).collect();
-    let name = unversioned(basename(&exec.exe_path));
-    if is_loader(basename(&exec.exe_path)) {
+    let name = basename(path);
+    if is_loader(name) {
         let arguments = after_loader_options(&arguments);
-        let loaded = arguments.first()?;
-        let program = by_name(unversioned(basename(loaded)), arguments)?;
+        let program = by_name(arguments.first()?, arguments)?;
         return Some(Program { disguised: true, ..program });
     }
-    if MULTI_CALL.contains(&name) {
+    if is_multi_call(name) {
         return applet(&arguments);
     }
     if name == "openssl" {
@@ -149,30 +63,12 @@ pub(super) fn classify(exec: &Exec) -> Option<Program> {
 
 /// The class of a program by its file alone: for ancestors, whose arguments no longer matter.
 pub(super) fn class_of_path(exe_path: &str) -> Option<ProgramClass> {
-    let name = unversioned(basename(exe_path));
-    if MULTI_CALL.contains(&name) { Some(ProgramClass::Shell) } else { class_of_name(name) }
+    if is_multi_call(exe_path) { Some(ProgramClass::Shell) } else { class_of(exe_path) }
 }
 
-/// The class of a file whose content is `class`'s whatever it is called: a shell copied to another name.
-pub(super) fn by_content(class: ProgramClass, exec: &Exec) -> Program {
-    let arguments: Vec<&str> = exec.argv.iter().map(String::as_str).collect();
-    Program { class, code: code_of(class, "", &arguments), disguised: true }
-}
-
-fn class_of_name(name: &str) -> Option<ProgramClass> {
-    if SHELLS.contains(&name) {
-        Some(ProgramClass::Shell)
-    } else if INTERPRETERS.contains(&name) {
-        Some(ProgramClass::Interpreter)
-    } else if TRANSFER_TOOLS.contains(&name) {
-        Some(ProgramClass::TransferTool)
-    } else {
-        None
-    }
-}
-
-fn by_name(name: &str, arguments: &[&str]) -> Option<Program> {
-    let class = class_of_name(name)?;
+fn by_name(path: &str, arguments: &[&str]) -> Option<Program> {
+    let class = class_of(path)?;
+    let name = unversioned(basename(path));
     let awk = ["awk", "gawk", "mawk", "nawk", "original-awk"].contains(&name);
     // awk is in every script's pipeline; what makes it a way in is that it can run commands and, as gawk, open sockets.
     let reaches_out = |argument: &&str| {
@@ -188,11 +84,11 @@ fn by_name(name: &str, arguments: &[&str]) -> Option<Program> {
 /// the caller writes there is what runs.
 fn applet(arguments: &[&str]) -> Option<Program> {
     let called = basename(arguments.first()?).trim_start_matches('-');
-    if !MULTI_CALL.contains(&called) {
+    if !is_multi_call(called) {
         return by_name(called, arguments);
     }
     let arguments = arguments.get(1..).unwrap_or_default();
-    by_name(basename(arguments.first()?), arguments)
+    by_name(arguments.first()?, arguments)
 }
 
 /// `ld-linux-x86-64.so.2`, `ld-musl-x86_64.so.1`, `ld-2.31.so`: run as a program, they load the one named by an argument.
@@ -258,10 +154,6 @@ fn code_of(class: ProgramClass, name: &str, arguments: &[&str]) -> Code {
         }
     }
     Code::Stdin
-}
-
-fn basename(path: &str) -> &str {
-    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -333,8 +225,11 @@ mod tests {
     fn a_loader_and_a_copy_are_disguises() {
         let loaded = classify(&exec("/lib64/ld-linux-x86-64.so.2", "ld /bin/sh -c id")).expect("a shell");
         assert_eq!((loaded.code, loaded.disguised), (Code::CommandLine, true));
-        let copied = by_content(ProgramClass::Shell, &exec("/tmp/innocent", "innocent -c id"));
+        let copied = classify_copy("/bin/dash", &exec("/tmp/innocent", "innocent -c id")).expect("a shell");
         assert_eq!((copied.code, copied.disguised), (Code::CommandLine, true));
+        let applet = classify_copy("/bin/busybox", &exec("/tmp/innocent", "sh -c id")).expect("a shell");
+        assert_eq!((applet.class, applet.disguised), (ProgramClass::Shell, true));
+        assert_eq!(classify_copy("/bin/busybox", &exec("/tmp/innocent", "ls")), None);
         assert_eq!(class_of_path("/bin/busybox"), Some(ProgramClass::Shell));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::read_text;
+use super::{container_state, read_text};
 use crate::enrich::workload::names_container;
 use crate::event::CgroupSeen;
 use crate::timestamp::Timestamp;
@@ -132,7 +132,9 @@ fn hierarchies(mountinfo: &str) -> (Option<PathBuf>, bool) {
 fn seen(id: u64, mount: &Path, directory: &Path) -> CgroupSeen {
     let below = directory.strip_prefix(mount).unwrap_or(directory);
     let path = format!("/{}", below.to_string_lossy());
-    CgroupSeen { id, path, container_name: None, image: None, pod: None }
+    let mut seen = CgroupSeen { id, path, container_name: None, image: None, pod: None };
+    container_state::name(&mut seen);
+    seen
 }
 
 fn inode(path: &Path) -> Option<u64> {
