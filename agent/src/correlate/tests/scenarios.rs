@@ -32,6 +32,14 @@ fn the_full_chain_is_one_critical_incident_with_its_request() {
     assert_eq!(revisions, (1..=revisions.len()).map(|n| u32::try_from(n).expect("few")).collect::<Vec<_>>());
 }
 
+#[test]
+fn the_record_is_the_golden_one() {
+    let run = Run::of(full_chain());
+    let record = serde_json::to_string_pretty(run.only()).expect("writes");
+    let golden = include_str!("../../incident/text/full_chain.json");
+    assert!(record.trim() == golden.trim(), "--- record\n{record}");
+}
+
 fn late_by(seconds: f64) {
     let mut run = Run::of(full_chain().split_off(1));
     let provisional = run.only().clone();
