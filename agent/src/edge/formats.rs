@@ -5,11 +5,14 @@
 //! lacks is a [`ParseError`] that names the field. Nothing here decides what a request means.
 
 pub mod alb;
+mod azure_app_gateway;
+mod azure_front_door;
 mod cloudfront;
 mod elb;
 mod envoy;
 mod envoy_json;
 mod fields;
+mod gcp;
 mod gives;
 mod haproxy;
 mod ingress_nginx;
@@ -19,6 +22,7 @@ mod nlb;
 mod request_line;
 mod times;
 mod upstreams;
+mod waf;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -54,6 +58,14 @@ pub enum Format {
     Cloudfront,
     /// Amazon CloudFront real-time logs with every field.
     CloudfrontRealtime,
+    /// AWS WAF.
+    Waf,
+    /// Google Cloud application load balancers.
+    Gcp,
+    /// Azure Application Gateway.
+    AzureAppGateway,
+    /// Azure Front Door, Standard, Premium and classic.
+    AzureFrontDoor,
 }
 
 /// What there is to know about one format; each format's file holds one.
@@ -70,6 +82,10 @@ impl Format {
         Self::NlbTls,
         Self::Cloudfront,
         Self::CloudfrontRealtime,
+        Self::Waf,
+        Self::Gcp,
+        Self::AzureAppGateway,
+        Self::AzureFrontDoor,
         Self::Elb,
         Self::Envoy,
         Self::Haproxy,
@@ -88,6 +104,10 @@ impl Format {
             Self::NlbTls => &nlb::GRAMMAR,
             Self::Cloudfront => &cloudfront::STANDARD,
             Self::CloudfrontRealtime => &cloudfront::REALTIME,
+            Self::Waf => &waf::GRAMMAR,
+            Self::Gcp => &gcp::GRAMMAR,
+            Self::AzureAppGateway => &azure_app_gateway::GRAMMAR,
+            Self::AzureFrontDoor => &azure_front_door::GRAMMAR,
         }
     }
 
@@ -222,6 +242,22 @@ mod tests {
         (
             Format::CloudfrontRealtime,
             "1777888801.000\t198.51.100.9\t0.1\t502\t900\tGET\thttps\tshop.example\t/a?q=1\t675\tARN1\tid-1\td1.cloudfront.net\t0.250\tHTTP/2.0\tIPv4\tua",
+        ),
+        (
+            Format::Waf,
+            r#"{"timestamp":1777888801250,"webaclId":"arn:x","action":"ALLOW","httpRequest":{"clientIp":"198.51.100.9","headers":[{"name":"Host","value":"shop.example"}],"uri":"/a","args":"b=c","httpMethod":"GET","requestId":"1-aa"}}"#,
+        ),
+        (
+            Format::Gcp,
+            r#"{"httpRequest":{"latency":"0.250s","remoteIp":"198.51.100.9","requestMethod":"GET","requestUrl":"https://shop.example/a?b","serverIp":"10.1.2.3","status":200},"jsonPayload":{"statusDetails":"response_sent_by_backend"},"timestamp":"2026-05-04T10:00:01Z"}"#,
+        ),
+        (
+            Format::AzureAppGateway,
+            r#"{"timeStamp":"2026-05-04T10:00:01+00:00","category":"ApplicationGatewayAccessLog","properties":{"clientIP":"198.51.100.9","httpMethod":"GET","requestUri":"\/a","httpStatus":200,"timeTaken":0.25,"serverRouted":"10.1.2.3:80","serverStatus":"200","upstreamSourcePort":"21564"}}"#,
+        ),
+        (
+            Format::AzureFrontDoor,
+            r#"{"category":"FrontDoorAccessLog","properties":{"socketIp":"198.51.100.9","httpMethod":"GET","httpStatusCode":"200","requestUri":"https://shop.example:443/a?b","timeTaken":"0.250","originIp":"10.1.2.3:443"},"time":"2026-05-04T10:00:01.2500000Z"}"#,
         ),
     ];
 
