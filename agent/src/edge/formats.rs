@@ -5,11 +5,16 @@
 //! lacks is a [`ParseError`] that names the field. Nothing here decides what a request means.
 
 pub mod alb;
+mod alb_json;
+mod azure_app_gateway;
+mod azure_front_door;
+mod caddy;
 mod cloudfront;
 mod elb;
 mod envoy;
 mod envoy_json;
 mod fields;
+mod gcp;
 mod gives;
 mod haproxy;
 mod ingress_nginx;
@@ -18,7 +23,9 @@ mod nginx;
 mod nlb;
 mod request_line;
 mod times;
+mod traefik;
 mod upstreams;
+mod waf;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -54,6 +61,18 @@ pub enum Format {
     Cloudfront,
     /// Amazon CloudFront real-time logs with every field.
     CloudfrontRealtime,
+    /// AWS WAF.
+    Waf,
+    /// Google Cloud application load balancers.
+    Gcp,
+    /// Azure Application Gateway.
+    AzureAppGateway,
+    /// Azure Front Door, Standard, Premium and classic.
+    AzureFrontDoor,
+    /// Traefik, JSON and its common log format.
+    Traefik,
+    /// Caddy, JSON.
+    Caddy,
 }
 
 /// What there is to know about one format; each format's file holds one.
@@ -70,9 +89,15 @@ impl Format {
         Self::NlbTls,
         Self::Cloudfront,
         Self::CloudfrontRealtime,
+        Self::Waf,
+        Self::Gcp,
+        Self::AzureAppGateway,
+        Self::AzureFrontDoor,
         Self::Elb,
         Self::Envoy,
         Self::Haproxy,
+        Self::Traefik,
+        Self::Caddy,
         Self::IngressNginx,
         Self::Nginx,
     ];
@@ -88,6 +113,12 @@ impl Format {
             Self::NlbTls => &nlb::GRAMMAR,
             Self::Cloudfront => &cloudfront::STANDARD,
             Self::CloudfrontRealtime => &cloudfront::REALTIME,
+            Self::Waf => &waf::GRAMMAR,
+            Self::Gcp => &gcp::GRAMMAR,
+            Self::AzureAppGateway => &azure_app_gateway::GRAMMAR,
+            Self::AzureFrontDoor => &azure_front_door::GRAMMAR,
+            Self::Traefik => &traefik::GRAMMAR,
+            Self::Caddy => &caddy::GRAMMAR,
         }
     }
 
@@ -188,11 +219,31 @@ pub enum Problem {
 mod tests {
     use super::*;
 
-    /// One line of every format, written by hand.
+    /// At least one line of every format, written by hand.
     const LINES: &[(Format, &str)] = &[
         (
             Format::Alb,
             r#"http 2026-05-04T10:00:01.250000Z app/edge/0 198.51.100.9:40100 10.1.2.3:80 0.0 0.2 0.0 200 200 1 2 "GET http://shop.example:80/ HTTP/1.1" "ua" - - arn:tg "Root=1-a-b" "-" "-" 0 2026-05-04T10:00:01.000000Z "forward" "-" "-""#,
+        ),
+        (
+            Format::Alb,
+            r#"{"type":"http","time":"2026-05-04T10:00:01Z","elb":"app/e/0","client_port":"198.51.100.9:1","target_port":"10.1.2.3:80","elb_status_code":"200","request":"GET http://h:80/ HTTP/1.1"}"#,
+        ),
+        (
+            Format::Envoy,
+            r#"{"start_time":"2026-05-04T10:00:01.250Z","method":"GET","path":"/a","response_code":200,"duration":"226","upstream_host":"10.1.2.3:80","downstream_remote_address":"198.51.100.9:46520"}"#,
+        ),
+        (
+            Format::Traefik,
+            r#"{"ClientAddr":"198.51.100.9:40100","DownstreamStatus":502,"Duration":250000000,"OriginStatus":500,"RequestAddr":"shop.example","RequestMethod":"GET","RequestPath":"/a","ServiceAddr":"10.1.2.3:80","StartUTC":"2026-05-04T10:00:01.25Z"}"#,
+        ),
+        (
+            Format::Cloudfront,
+            r#"{"date":"2026-05-04","time":"10:00:01","c-ip":"198.51.100.9","cs-method":"GET","cs-uri-stem":"/a","sc-status":"502","time-taken":"0.250"}"#,
+        ),
+        (
+            Format::Nginx,
+            r#"198.51.100.9 - - [04/May/2026:10:00:01 +0000] "GET / HTTP/1.1" 200 12 "-" "ua" "-" 10.1.2.3:80 0.250"#,
         ),
         (Format::Nginx, r#"198.51.100.9 - - [04/May/2026:10:00:01 +0000] "GET / HTTP/1.1" 200 12 "-" "ua""#),
         (
@@ -222,6 +273,30 @@ mod tests {
         (
             Format::CloudfrontRealtime,
             "1777888801.000\t198.51.100.9\t0.1\t502\t900\tGET\thttps\tshop.example\t/a?q=1\t675\tARN1\tid-1\td1.cloudfront.net\t0.250\tHTTP/2.0\tIPv4\tua",
+        ),
+        (
+            Format::Waf,
+            r#"{"timestamp":1777888801250,"webaclId":"arn:x","action":"ALLOW","httpRequest":{"clientIp":"198.51.100.9","headers":[{"name":"Host","value":"shop.example"}],"uri":"/a","args":"b=c","httpMethod":"GET","requestId":"1-aa"}}"#,
+        ),
+        (
+            Format::Gcp,
+            r#"{"httpRequest":{"latency":"0.250s","remoteIp":"198.51.100.9","requestMethod":"GET","requestUrl":"https://shop.example/a?b","serverIp":"10.1.2.3","status":200},"jsonPayload":{"statusDetails":"response_sent_by_backend"},"timestamp":"2026-05-04T10:00:01Z"}"#,
+        ),
+        (
+            Format::AzureAppGateway,
+            r#"{"timeStamp":"2026-05-04T10:00:01+00:00","category":"ApplicationGatewayAccessLog","properties":{"clientIP":"198.51.100.9","httpMethod":"GET","requestUri":"\/a","httpStatus":200,"timeTaken":0.25,"serverRouted":"10.1.2.3:80","serverStatus":"200","upstreamSourcePort":"21564"}}"#,
+        ),
+        (
+            Format::AzureFrontDoor,
+            r#"{"category":"FrontDoorAccessLog","properties":{"socketIp":"198.51.100.9","httpMethod":"GET","httpStatusCode":"200","requestUri":"https://shop.example:443/a?b","timeTaken":"0.250","originIp":"10.1.2.3:443"},"time":"2026-05-04T10:00:01.2500000Z"}"#,
+        ),
+        (
+            Format::Traefik,
+            r#"198.51.100.9 - - [04/May/2026:10:00:01 +0000] "GET /a HTTP/1.1" 200 12 "-" "ua" 7 "web@docker" "http://10.1.2.3:80" 250ms"#,
+        ),
+        (
+            Format::Caddy,
+            r#"{"ts":1777888801.250,"logger":"http.log.access","request":{"remote_ip":"198.51.100.9","method":"GET","host":"shop.example","uri":"/a","headers":{"User-Agent":["ua"]}},"duration":0.25,"status":200,"upstream":"10.1.2.3:80"}"#,
         ),
     ];
 

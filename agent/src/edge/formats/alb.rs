@@ -1,4 +1,4 @@
-//! AWS Application Load Balancer access logs, text form.
+//! AWS Application Load Balancer access logs, text form; lines that begin with a brace are read by [`super::alb_json`].
 //!
 //! One line of space-separated fields, some quoted; see "Access logs for your Application Load Balancer" in the AWS
 //! documentation. Lines written since 2018 have had 25, 27, 29, 30, 33, 34 or 36 fields: everything up to
@@ -38,6 +38,9 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 };
 
 fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
+    if line.starts_with(b"{") {
+        return super::alb_json::parse(line);
+    }
     let mut fields = Fields::new(line);
     if !TYPES.contains(&fields.bare("type")?) {
         return Err(fields.error("type", Problem::Unknown));
@@ -103,8 +106,8 @@ fn target(text: &[u8]) -> Option<Target> {
 
 /// `-` as target means three things. A Lambda target answers (it has a target status) from a target group; a request
 /// that was blocked, redirected or malformed has no target status.
-fn is_lambda(target_group: &[u8], target_status: Option<u16>) -> bool {
-    target_status.is_some() && target_group != b"-"
+pub(super) fn is_lambda(target_group: &[u8], target_status: Option<u16>) -> bool {
+    target_status.is_some() && !present(target_group).is_empty()
 }
 
 fn code(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<u16>, ParseError> {
