@@ -102,7 +102,7 @@ impl Target {
         let mut empty_before = false;
         while let Some(from) = rest {
             // `&` inside `&#x6a;` begins an entity, no parameter.
-            let end = if self.cuts.len() + 2 >= MAX_PARTS { from.len() } else { parameter_end(from) };
+            let end = if self.cuts.len() + 4 > MAX_PARTS { from.len() } else { parameter_end(from) };
             let parameter = &from[..end];
             rest = from.get(end + 1..);
             match memchr::memchr(b'=', parameter) {
