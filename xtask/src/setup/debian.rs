@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -95,9 +96,18 @@ pub(crate) fn install(parts: &[&Part]) -> Result<()> {
         say(format_args!("installing {}: {}", part.package, part.why));
     }
     let _quiet = NoServices::hold()?;
-    run(&mut apt(&["update", "-qq"])?).context("apt's package lists cannot be refreshed")?;
+    refresh_lists()?;
     let args = ["install", "-y", "-qq", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends"];
     run(apt(&args)?.args(&names)).with_context(|| format!("apt could not install {}", names.join(", ")))
+}
+
+/// Once per call of xtask: a fresh machine has no lists, an old one has stale ones.
+fn refresh_lists() -> Result<()> {
+    static FRESH: AtomicBool = AtomicBool::new(false);
+    if !FRESH.swap(true, Ordering::Relaxed) {
+        run(&mut apt(&["update", "-qq"])?).context("apt's package lists cannot be refreshed")?;
+    }
+    Ok(())
 }
 
 fn apt(args: &[&str]) -> Result<std::process::Command> {
