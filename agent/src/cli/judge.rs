@@ -28,21 +28,21 @@ const MAX_REPORTS: u64 = 20;
 
 /// Arguments of `breachline judge`.
 #[derive(Debug, clap::Args)]
-pub struct JudgeArgs {
+pub(super) struct Args {
     /// Format of the lines (`alb`, …); found by itself from the first line when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "requests")]
-    pub format: Option<String>,
+    format: Option<String>,
     /// Read JSON lines `{id, method, url, user_agent, status}` instead of log lines; write JSON lines.
     #[arg(long)]
-    pub requests: bool,
+    requests: bool,
     /// Tell every decoding step and every finding.
     #[arg(long)]
-    pub explain: bool,
+    explain: bool,
     /// Write one JSON object a line.
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     /// File to read, gzip or not; `-` for standard input.
-    pub file: PathBuf,
+    file: PathBuf,
 }
 
 /// Runs the command.
@@ -50,7 +50,7 @@ pub struct JudgeArgs {
 /// # Errors
 ///
 /// When the input breaks off or the output cannot be written.
-pub fn run(args: &JudgeArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = match args.format.as_deref().map(|name| (name, Format::from_name(name))) {
         Some((name, None)) => {
             let known: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
@@ -100,7 +100,7 @@ struct Session<'a, W: Write> {
     judge: Judge,
     scratch: Scratch,
     format: Option<Format>,
-    args: &'a JudgeArgs,
+    args: &'a Args,
     out: W,
     judged: u64,
     unreadable: u64,
@@ -257,22 +257,11 @@ struct RequestRow<'a> {
 impl RequestRow<'_> {
     fn record(&self) -> AccessRecord<'_> {
         AccessRecord {
-            received: Timestamp::default(),
-            completed: Timestamp::default(),
-            balancer: b"",
-            client: None,
-            target: Target::Unlogged,
             status: self.status,
-            target_status: None,
-            received_bytes: 0,
-            sent_bytes: 0,
             method: self.method.as_bytes(),
-            authority: b"",
             path_and_query: self.url.as_bytes(),
             user_agent: self.user_agent.as_bytes(),
-            referer: b"",
-            trace_id: b"",
-            anomaly: b"",
+            ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
         }
     }
 }
@@ -359,7 +348,7 @@ mod tests {
     use super::*;
 
     /// Runs `args` over `input`; gives the output, how many lines were judged, and how many could not be read.
-    fn judged(args: &JudgeArgs, input: &str) -> (String, u64, u64) {
+    fn judged(args: &Args, input: &str) -> (String, u64, u64) {
         let mut out = Vec::new();
         let mut session = Session {
             judge: Judge::new().expect("builds"),
@@ -375,8 +364,8 @@ mod tests {
         (String::from_utf8(out).expect("text"), counts.0, counts.1)
     }
 
-    fn args(requests: bool, explain: bool, json: bool) -> JudgeArgs {
-        JudgeArgs { format: None, requests, explain, json, file: PathBuf::from("-") }
+    fn args(requests: bool, explain: bool, json: bool) -> Args {
+        Args { format: None, requests, explain, json, file: PathBuf::from("-") }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! AWS Application Load Balancer access logs, text form.
+//! AWS Application Load Balancer access logs, text form; lines that begin with a brace are read by [`super::alb_json`].
 //!
 //! One line of space-separated fields, some quoted; see "Access logs for your Application Load Balancer" in the AWS
 //! documentation. Lines written since 2018 have had 25, 27, 29, 30, 33, 34 or 36 fields: everything up to
@@ -10,10 +10,9 @@
 
 use std::net::SocketAddr;
 
-use memchr::memchr;
-
-use super::fields::{Fields, number, socket, status, utc_time};
-use super::{ParseError, Problem};
+use super::fields::{Fields, number, present, socket, status, utc_time};
+use super::request_line::RequestLine;
+use super::{Gives, Grammar, ParseError, Problem};
 use crate::request::{AccessRecord, Target};
 use crate::timestamp::Timestamp;
 
@@ -24,7 +23,24 @@ const TYPES: [&[u8]; 6] = [b"http", b"https", b"h2", b"grpcs", b"ws", b"wss"];
 /// Position of `classification_reason` counted from the field after `request_creation_time`.
 const FIELDS_TO_CLASSIFICATION_REASON: usize = 6;
 
-pub(super) fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
+pub(super) const GRAMMAR: Grammar = Grammar {
+    name: "alb",
+    gives: Gives::CLIENT
+        .and(Gives::TARGET)
+        .and(Gives::INTERVAL)
+        .and(Gives::STATUS)
+        .and(Gives::TARGET_STATUS)
+        .and(Gives::TRACE_ID)
+        .and(Gives::REQUEST)
+        .and(Gives::HOST)
+        .and(Gives::USER_AGENT),
+    parse,
+};
+
+fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
+    if line.starts_with(b"{") {
+        return super::alb_json::parse(line);
+    }
     let mut fields = Fields::new(line);
     if !TYPES.contains(&fields.bare("type")?) {
         return Err(fields.error("type", Problem::Unknown));
@@ -41,7 +57,7 @@ pub(super) fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     let target_status = code(&mut fields, "target_status_code")?;
     let received_bytes = count(&mut fields, "received_bytes")?;
     let sent_bytes = count(&mut fields, "sent_bytes")?;
-    let request = Request::split(fields.quoted("request")?);
+    let request = RequestLine::split(fields.quoted("request")?);
     let user_agent = present(fields.quoted("user_agent")?);
     for name in ["ssl_cipher", "ssl_protocol"] {
         fields.bare(name)?;
@@ -66,9 +82,9 @@ pub(super) fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         authority: request.authority,
         path_and_query: request.path_and_query,
         user_agent,
-        referer: b"",
         trace_id,
         anomaly: classification_reason(&mut fields)?,
+        ..AccessRecord::blank(received, completed)
     })
 }
 
@@ -90,8 +106,8 @@ fn target(text: &[u8]) -> Option<Target> {
 
 /// `-` as target means three things. A Lambda target answers (it has a target status) from a target group; a request
 /// that was blocked, redirected or malformed has no target status.
-fn is_lambda(target_group: &[u8], target_status: Option<u16>) -> bool {
-    target_status.is_some() && target_group != b"-"
+pub(super) fn is_lambda(target_group: &[u8], target_status: Option<u16>) -> bool {
+    target_status.is_some() && !present(target_group).is_empty()
 }
 
 fn code(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<u16>, ParseError> {
@@ -104,11 +120,6 @@ fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<u64, ParseError>
     Ok(number(text).map_err(|problem| fields.error(name, problem))?.unwrap_or(0))
 }
 
-/// ALB writes `-` for what is absent.
-fn present(field: &[u8]) -> &[u8] {
-    if field == b"-" { b"" } else { field }
-}
-
 fn classification_reason<'l>(fields: &mut Fields<'l>) -> Result<&'l [u8], ParseError> {
     for _ in 0..FIELDS_TO_CLASSIFICATION_REASON {
         if fields.either("actions_executed")?.is_none() {
@@ -116,51 +127,6 @@ fn classification_reason<'l>(fields: &mut Fields<'l>) -> Result<&'l [u8], ParseE
         }
     }
     Ok(present(fields.either("classification_reason")?.unwrap_or_default()))
-}
-
-/// The `request` field taken apart.
-struct Request<'l> {
-    method: &'l [u8],
-    authority: &'l [u8],
-    path_and_query: &'l [u8],
-}
-
-impl<'l> Request<'l> {
-    /// Method up to the first space, protocol after the last, URL between: a URL may hold raw spaces (`SpaceInUri`).
-    /// A malformed request is logged as `- http://host:80- -` with or without its last token: no path.
-    fn split(text: &'l [u8]) -> Self {
-        let Some(space) = memchr(b' ', text) else {
-            return Self { method: present(text), authority: b"", path_and_query: b"" };
-        };
-        let (method, rest) = (&text[..space], &text[space + 1..]);
-        let (authority, path_and_query) = split_url(without_protocol(rest));
-        if method == b"-" && path_and_query.is_empty() {
-            let authority = authority.strip_suffix(b"-").unwrap_or(authority);
-            return Self { method, authority, path_and_query };
-        }
-        Self { method, authority, path_and_query }
-    }
-}
-
-/// Cuts ` HTTP/1.1`, ` -` or a bare trailing space off the end.
-fn without_protocol(rest: &[u8]) -> &[u8] {
-    match memchr::memrchr(b' ', rest) {
-        Some(space) if matches!(&rest[space + 1..], b"" | b"-" | [b'H', b'T', b'T', b'P', b'/', ..]) => &rest[..space],
-        _ => rest,
-    }
-}
-
-/// `scheme://host:port` and the rest. An origin-form or asterisk-form target has no authority.
-fn split_url(url: &[u8]) -> (&[u8], &[u8]) {
-    // The scheme is one of TYPES; looking at its length only keeps a URL *inside* the path from being taken for it.
-    let Some(scheme) = memchr(b':', &url[..url.len().min(8)]).filter(|at| url[*at..].starts_with(b"://")) else {
-        return (b"", present(url));
-    };
-    let host = scheme + 3;
-    match url[host..].iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')) {
-        Some(path) => url.split_at(host + path),
-        None => (url, b""),
-    }
 }
 
 #[cfg(test)]

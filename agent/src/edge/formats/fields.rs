@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use memchr::{memchr, memchr2, memrchr};
+use memchr::{memchr, memchr2, memmem, memrchr};
 
 use super::{ParseError, Problem};
 use crate::timestamp::Timestamp;
@@ -60,6 +60,31 @@ impl<'l> Fields<'l> {
         Ok(field)
     }
 
+    /// The next field without the square brackets around it.
+    pub(super) fn bracketed(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        let Some(inner) = self.rest.strip_prefix(b"[") else {
+            let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
+            return Err(self.error(name, problem));
+        };
+        let end = memchr(b']', inner).ok_or_else(|| self.error(name, Problem::Quoting))?;
+        let field = &inner[..end];
+        self.take(end + 2, end + 3);
+        Ok(field)
+    }
+
+    /// Everything up to `delimiter`, which is skipped.
+    pub(super) fn through(&mut self, name: &'static str, delimiter: &[u8]) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        let end = memmem::find(self.rest, delimiter).ok_or_else(|| self.error(name, Problem::Missing))?;
+        Ok(self.take(end, end + delimiter.len()))
+    }
+
+    /// What has not been read yet.
+    pub(super) const fn rest(&self) -> &'l [u8] {
+        self.rest
+    }
+
     /// The next field whether or not it is quoted; `None` at the end of the line.
     #[inline]
     pub(super) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
@@ -97,7 +122,7 @@ pub(super) fn utc_time(text: &[u8]) -> Option<Timestamp> {
 }
 
 /// `.086435` in nanoseconds; nothing at all is zero.
-fn fraction_nanos(text: &[u8]) -> Option<i64> {
+pub(super) fn fraction_nanos(text: &[u8]) -> Option<i64> {
     let Some(fraction) = text.strip_prefix(b".") else {
         return text.is_empty().then_some(0);
     };
@@ -111,7 +136,7 @@ fn fraction_nanos(text: &[u8]) -> Option<i64> {
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar: the year is counted from March, so that the leap day is
 /// its last.
-const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(super) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted.div_euclid(400);
     let year_of_era = shifted - era * 400;
@@ -123,11 +148,16 @@ const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 
 /// A decimal number of at most 18 digits.
 #[inline]
-fn digits(text: &[u8]) -> Option<i64> {
+pub(super) fn digits(text: &[u8]) -> Option<i64> {
     if text.is_empty() || text.len() > 18 {
         return None;
     }
     text.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+}
+
+/// `-` stands for what is absent.
+pub(super) fn present(field: &[u8]) -> &[u8] {
+    if field == b"-" { b"" } else { field }
 }
 
 /// An unsigned number; `-` and a leading minus (`-1`: not measured) are absent.
