@@ -1,3 +1,4 @@
 //! The edge road: formats, judge, error rates. No I/O, no clock.
 
 pub mod formats;
+pub mod template;
