@@ -110,7 +110,8 @@ fn backslash(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
                 }
                 Some(b'u') if text.get(at + 2) == Some(&b'{') => {
                     let digits = text[at + 3..].iter().take(6).take_while(|byte| byte.is_ascii_hexdigit()).count();
-                    if let Some(value) = hex(text, at + 3, digits).filter(|_| text.get(at + 3 + digits) == Some(&b'}')) {
+                    if let Some(value) = hex(text, at + 3, digits).filter(|_| text.get(at + 3 + digits) == Some(&b'}'))
+                    {
                         tricks.lookalike |= push_char(value, out);
                         at += 4 + digits;
                         continue;

@@ -49,9 +49,9 @@ impl Findings {
 
     /// Adds a finding with its reference.
     pub(super) fn put(&mut self, finding: Finding) {
-        let same = |kept: &&mut Finding| kept.ground == finding.ground && kept.reason == finding.reason;
-        match self.list.iter_mut().find(same) {
-            Some(kept) if kept.weight < finding.weight => *kept = finding,
+        let same = |kept: &Finding| kept.ground == finding.ground && kept.reason == finding.reason;
+        match self.list.iter().position(same) {
+            Some(at) if self.list[at].weight < finding.weight => self.list[at] = finding,
             Some(_) => {}
             None if self.list.len() < MAX_FINDINGS => self.list.push(finding),
             None => {}
@@ -92,7 +92,11 @@ impl Findings {
     /// The heaviest finding of `class`.
     pub(super) fn strongest(&self, class: AttackClass) -> Option<&Finding> {
         // `max_by_key` gives the last of equals; the first one is the one a reader meets first in the request.
-        self.list.iter().rev().filter(|finding| finding.ground == Ground::Class(class)).max_by_key(|finding| finding.weight)
+        self.list
+            .iter()
+            .rev()
+            .filter(|finding| finding.ground == Ground::Class(class))
+            .max_by_key(|finding| finding.weight)
     }
 }
 

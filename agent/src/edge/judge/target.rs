@@ -102,8 +102,10 @@ impl Target {
         let mut empty_before = false;
         while let Some(from) = rest {
             // `&` inside `&#x6a;` begins an entity, no parameter.
-            let end = if self.cuts.len() + 2 >= MAX_PARTS { from.len() } else { parameter_end(from) };
+            let end = if self.cuts.len() + 4 > MAX_PARTS { from.len() } else { parameter_end(from) };
+            // A link copied from HTML source separates with `&amp;`.
             let parameter = &from[..end];
+            let parameter = parameter.strip_prefix(b"amp;").unwrap_or(parameter);
             rest = from.get(end + 1..);
             match memchr::memchr(b'=', parameter) {
                 _ if parameter.is_empty() => {}
