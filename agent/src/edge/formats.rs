@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use cloudfront::Layout;
-pub use escape::unescape;
+pub use escape::{Unescaped, unescape};
 pub use gives::Gives;
 pub use reader::{Config, ConfigError, Reader};
 pub use upstreams::sockets_tried;

@@ -4,7 +4,45 @@
 
 use memchr::memchr;
 
-use crate::request::LogEscape;
+use crate::request::{AccessRecord, LogEscape};
+
+/// Buffers that a record's unescaped texts live in, kept between lines so that they allocate only while they grow.
+#[derive(Debug, Default)]
+pub struct Unescaped {
+    target: Vec<u8>,
+    user_agent: Vec<u8>,
+    referer: Vec<u8>,
+    authority: Vec<u8>,
+    room: Vec<u8>,
+}
+
+impl Unescaped {
+    /// The record as a reader of requests wants it: path and query in one, the log's escapes undone. Backslash escapes are
+    /// left in (`escape` says so): the judge undoes them with the client's own, and lines that have no others pass
+    /// through here untouched.
+    pub fn record<'r>(&'r mut self, record: &AccessRecord<'r>) -> AccessRecord<'r> {
+        let kept = matches!(record.escape, LogEscape::Backslash | LogEscape::Raw);
+        if kept && record.query.is_empty() {
+            return *record;
+        }
+        self.target.clear();
+        let escape = if kept { LogEscape::Raw } else { record.escape };
+        self.target.extend_from_slice(unescape(escape, record.path_and_query, &mut self.room));
+        if !record.query.is_empty() {
+            self.target.push(b'?');
+            self.target.extend_from_slice(unescape(escape, record.query, &mut self.room));
+        }
+        AccessRecord {
+            path_and_query: &self.target,
+            query: b"",
+            user_agent: unescape(escape, record.user_agent, &mut self.user_agent),
+            referer: unescape(escape, record.referer, &mut self.referer),
+            authority: unescape(escape, record.authority, &mut self.authority),
+            escape: if kept { record.escape } else { LogEscape::Raw },
+            ..*record
+        }
+    }
+}
 
 /// `text` as the client sent it. It is lent back unchanged where nothing was escaped, else written to `room`, which is
 /// cleared first.
@@ -117,6 +155,28 @@ mod tests {
         check(LogEscape::Hash, "/a#22#23#b", "/a\"##b");
         check(LogEscape::Raw, r"\x22%22#22", r"\x22%22#22");
         check(LogEscape::Json, "plain", "plain");
+    }
+
+    #[test]
+    fn a_record_is_read_as_the_client_sent_it() {
+        let now = crate::timestamp::Timestamp::default();
+        let check = |escape: LogEscape, path: &str, query: &str, expected: &str| {
+            let logged = AccessRecord {
+                path_and_query: path.as_bytes(),
+                query: query.as_bytes(),
+                user_agent: path.as_bytes(),
+                escape,
+                ..AccessRecord::blank(now, now)
+            };
+            let mut room = Unescaped::default();
+            let record = room.record(&logged);
+            assert_eq!(String::from_utf8_lossy(record.path_and_query), expected, "{path} {query}");
+        };
+        check(LogEscape::Percent, "/a%2527", "b=%253C", "/a%27?b=%3C");
+        check(LogEscape::Json, r"\/a\u003c", "", "/a<");
+        check(LogEscape::Backslash, r"/a\x22", "", r"/a\x22");
+        check(LogEscape::Backslash, "/a", r"b=\x22", r"/a?b=\x22");
+        check(LogEscape::Hash, "/a#22?b", "", "/a\"?b");
     }
 
     proptest::proptest! {
