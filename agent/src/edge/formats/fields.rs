@@ -60,6 +60,37 @@ impl<'l> Fields<'l> {
         Ok(field)
     }
 
+    /// The next field, a time in UTC.
+    #[inline]
+    pub(in crate::edge) fn time(&mut self, name: &'static str) -> Result<Timestamp, ParseError> {
+        let text = self.bare(name)?;
+        utc_time(text).ok_or_else(|| self.error(name, Problem::Time))
+    }
+
+    /// The next field, `address:port` or `-`.
+    #[inline]
+    pub(in crate::edge) fn endpoint(&mut self, name: &'static str) -> Result<Option<SocketAddr>, ParseError> {
+        match self.bare(name)? {
+            b"-" => Ok(None),
+            text => socket(text).map(Some).ok_or_else(|| self.error(name, Problem::Socket)),
+        }
+    }
+
+    /// The next field, a status code. 0 and `-` (no answer) are absent.
+    #[inline]
+    pub(in crate::edge) fn code(&mut self, name: &'static str) -> Result<Option<u16>, ParseError> {
+        let text = self.bare(name)?;
+        status(text).map_err(|problem| self.error(name, problem))
+    }
+
+    /// The next field, a number of bytes, with `+` before it where it was still growing; `-` is zero.
+    #[inline]
+    pub(in crate::edge) fn count(&mut self, name: &'static str) -> Result<u64, ParseError> {
+        let text = self.bare(name)?;
+        let text = text.strip_prefix(b"+").unwrap_or(text);
+        Ok(number(text).map_err(|problem| self.error(name, problem))?.unwrap_or(0))
+    }
+
     /// The next field without the square brackets around it.
     pub(in crate::edge) fn bracketed(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
@@ -168,10 +199,11 @@ pub(in crate::edge) fn number(text: &[u8]) -> Result<Option<u64>, Problem> {
     digits(text).and_then(|value| u64::try_from(value).ok()).map(Some).ok_or(Problem::Number)
 }
 
-/// A status code; `-` is absent.
+/// A status code; `-` and 0 (several balancers' word for a client that was gone before the answer) are absent.
 pub(in crate::edge) fn status(text: &[u8]) -> Result<Option<u16>, Problem> {
     match number(text)? {
         None => Ok(None),
+        Some(0) => Ok(None),
         Some(value) => u16::try_from(value).map(Some).map_err(|_| Problem::Number),
     }
 }

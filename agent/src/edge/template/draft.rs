@@ -271,7 +271,7 @@ fn port(text: &[u8]) -> Option<u16> {
 
 /// A status; 0 and -1 (no answer) are absent.
 fn code(text: &[u8]) -> Result<Option<u16>, Problem> {
-    if text.is_empty() { Ok(None) } else { Ok(status(text)?.filter(|code| *code != 0)) }
+    if text.is_empty() { Ok(None) } else { status(text) }
 }
 
 fn count(text: &[u8]) -> u64 {
