@@ -17,6 +17,9 @@ use redb::{
 /// Row layout of this version. A file with a higher number is set aside: guessing at its rows could lose them for good.
 pub(super) const LAYOUT_VERSION: u8 = 1;
 
+/// Where the layout's version stands.
+pub(super) const LAYOUT_KEY: &[u8] = b"version";
+
 /// Pages redb may keep in memory. Rows are small and rarely read twice; the default (1 GiB) would eat the agent's
 /// budget.
 const CACHE_BYTES: usize = 4 << 20;
@@ -122,22 +125,26 @@ impl Disk {
         Self::prepare(builder().create_with_backend(backend)?)
     }
 
-    /// Checks the layout and makes every table, so that later reads find them.
+    /// Checks the layout. A new database gets every table, so that later reads find them.
     fn prepare(database: Database) -> Result<Self, DiskError> {
         let disk = Self { database };
-        let transaction = disk.database.begin_write().map_err(redb::Error::from)?;
-        for table in Table::ALL {
-            transaction.open_table(table.rows())?;
-        }
-        transaction.commit().map_err(redb::Error::from)?;
-        match disk.get(Table::Layout, b"version")?.as_deref() {
-            Some([LAYOUT_VERSION]) => Ok(disk),
-            Some(other) => Err(DiskError::Damaged(format!("row layout {other:?} is not {LAYOUT_VERSION}"))),
-            None => {
-                disk.apply([(Table::Layout, b"version".as_slice(), Some([LAYOUT_VERSION].as_slice()))].into_iter())?;
-                Ok(disk)
+        if disk.is_new()? {
+            let transaction = disk.database.begin_write().map_err(redb::Error::from)?;
+            for table in Table::ALL {
+                transaction.open_table(table.rows())?;
             }
+            transaction.open_table(Table::Layout.rows())?.insert(LAYOUT_KEY, [LAYOUT_VERSION].as_slice())?;
+            transaction.commit().map_err(redb::Error::from)?;
         }
+        match disk.get(Table::Layout, LAYOUT_KEY)?.as_deref() {
+            Some([LAYOUT_VERSION]) => Ok(disk),
+            other => Err(DiskError::Damaged(format!("row layout {other:?} is not {LAYOUT_VERSION}"))),
+        }
+    }
+
+    fn is_new(&self) -> Result<bool, DiskError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        Ok(transaction.list_tables()?.next().is_none())
     }
 
     /// Writes all changes or none, durably: one transaction, on disk (fsync) when this returns.
