@@ -103,8 +103,9 @@ impl Disk {
             made.map_err(|error| DiskError::Unavailable(format!("cannot create {}: {error}", directory.display())))?;
         }
         match Self::open_file(path) {
-            Err(DiskError::Damaged(_)) => {
+            Err(DiskError::Damaged(reason)) => {
                 let aside = set_aside(path)?;
+                tracing::warn!(error = reason, set_aside = %aside.display(), "database unusable; starting a fresh one");
                 Ok((Self::open_file(path)?, Some(aside)))
             }
             other => Ok((other?, None)),
@@ -171,27 +172,37 @@ impl Disk {
         Ok(rows.get(key)?.map(|value| value.value().to_vec()))
     }
 
-    /// Hands every row from `from` upward to `visit`, in key order, until that returns false.
+    /// As [`scan`].
     pub(super) fn scan(
         &self,
         table: Table,
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let rows = transaction.open_table(table.rows())?;
-        for row in rows.range(from..)? {
-            let (key, value) = row?;
-            if !visit(key.value(), value.value()) {
-                break;
-            }
-        }
-        Ok(())
+        scan(&self.database, table, from, visit)
     }
 }
 
+/// Hands every row from `from` upward to `visit`, in key order, until that returns false.
+pub(super) fn scan(
+    database: &impl ReadableDatabase,
+    table: Table,
+    from: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), DiskError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    let rows = transaction.open_table(table.rows())?;
+    for row in rows.range(from..)? {
+        let (key, value) = row?;
+        if !visit(key.value(), value.value()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Single writer, any number of readers: `breachline incidents` looks on while the agent runs.
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
@@ -217,7 +228,9 @@ impl From<DatabaseError> for DiskError {
         match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::Busy,
             DatabaseError::UpgradeRequired(version) => Self::Damaged(format!("file format {version} is not supported")),
-            DatabaseError::RepairAborted => Self::Damaged("repair was aborted".into()),
+            DatabaseError::RepairAborted => {
+                Self::Damaged("it was not closed and needs repair, which starting the agent does".into())
+            }
             other => redb::Error::from(other).into(),
         }
     }

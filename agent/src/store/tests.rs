@@ -327,6 +327,24 @@ fn a_second_agent_is_refused() {
 }
 
 #[test]
+fn incidents_are_read_while_the_agent_writes() {
+    let directory = tempfile::tempdir().expect("directory");
+    let missing = View::open(&config(directory.path())).expect_err("nothing there yet").to_string();
+    assert!(missing.contains("store.directory"), "{missing}");
+    let store = open(directory.path());
+    append(&store, "a", 1, Severity::High);
+    let view = View::open(&config(directory.path())).expect("opens beside the writer");
+    append(&store, "a", 2, Severity::Critical);
+    append(&store, "ab", 1, Severity::High);
+    assert_eq!(view.incidents().expect("reads"), store.incidents());
+    assert_eq!(view.revisions("a").expect("reads"), [b"a/1", b"a/2"]);
+    drop(store);
+    assert_eq!(View::open(&config(directory.path())).expect("opens").incidents().expect("reads").len(), 2);
+    drop(open(directory.path())); // a reader that is still there does not keep the agent from starting
+    assert_eq!(view.revisions("none").expect("reads"), Vec::<Vec<u8>>::new());
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_leaves_the_store_in_memory() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("file");
