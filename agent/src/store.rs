@@ -10,6 +10,7 @@ mod buffer;
 mod disk;
 mod incidents;
 mod spool;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use self::incidents::Incidents;
 pub use self::incidents::{IncidentSummary, Revision};
 use self::spool::Spool;
 pub use self::spool::SpoolRecord;
+pub use self::view::View;
 use crate::timestamp::Timestamp;
 
 /// The database's name in the state directory.
@@ -76,6 +78,14 @@ pub enum StoreError {
     Busy {
         /// The database.
         path: PathBuf,
+    },
+    /// There is nothing to look at.
+    #[error("cannot read {path}: {reason}; is this the agent's state directory (store.directory)?")]
+    Unreadable {
+        /// The database.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
     },
 }
 
