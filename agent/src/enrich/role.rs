@@ -12,7 +12,7 @@ pub(super) enum Role {
     Launcher,
     /// Serves a web application, often on a Unix socket behind a front server: a service although no port is its own.
     ApplicationServer,
-    /// Runs what it is told, or relays to what does: what listens below one does not become a service of its own.
+    /// Shells, and the tools that relay for one: what listens below one does not become a service of its own.
     Shell,
     /// Any other.
     Ordinary,
