@@ -8,6 +8,7 @@ pub(crate) mod names;
 pub mod process_table;
 pub mod procfs;
 mod role;
+mod topology;
 mod workload;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Actor, CgroupSeen, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
+use crate::event::{Actor, CgroupSeen, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
 use crate::evidence::{Placement, ProcessNode, RouteBasis, ServiceRoot};
 use crate::request::{AccessRecord, Target};
 use crate::timestamp::Timestamp;
@@ -25,9 +26,13 @@ use crate::workload::Workload;
 use listeners::Listeners;
 use process_table::{LINEAGE_MAX, ProcessTable};
 use role::Role;
+use topology::Topology;
 
 /// Listeners named in a service root: enough to recognise it, few enough for every record.
 const SERVICE_LISTENERS_MAX: usize = 16;
+
+/// Workloads looked at behind a front: each of its requests is weighed on all of them.
+const BEHIND_MAX: usize = 16;
 
 /// What the stage may keep, and what it cannot see by itself.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -88,6 +93,8 @@ pub struct Counters {
     pub listeners: listeners::Counters,
     /// Cgroups dropped because the bound was reached.
     pub cgroups_evicted: u64,
+    /// Connections between workloads not followed because a bound was reached.
+    pub forwards_refused: u64,
     /// Processes held now.
     pub processes_held: usize,
     /// Listening sockets held now.
@@ -106,6 +113,7 @@ pub struct Enricher {
     /// Configured routes, each with its workload once that was met on this host.
     routes: Vec<(RouteRule, Option<Arc<Workload>>)>,
     host: Arc<Workload>,
+    topology: Topology,
 }
 
 impl Enricher {
@@ -119,6 +127,7 @@ impl Enricher {
             cgroups_evicted: 0,
             routes: config.routes.into_iter().map(|rule| (rule, None)).collect(),
             host: Arc::new(Workload::host()),
+            topology: Topology::default(),
         }
     }
 
@@ -128,19 +137,19 @@ impl Enricher {
             HostEventKind::Fork(fork) => self.fork(fork, event.at),
             HostEventKind::Exec(exec) => self.exec(exec, event.at),
             HostEventKind::Exit(exit) => {
-                self.listeners.let_go(exit.actor.process);
+                self.gone(exit.actor.process);
                 self.processes.exit(exit.actor.process);
             }
             HostEventKind::Process(seen) => self.seen(seen, event.at),
             HostEventKind::Listen(listen) => self.listen(listen, event.at),
             HostEventKind::Cgroup(seen) => self.cgroup(seen),
             HostEventKind::Addresses(seen) => self.listeners.set_addresses(seen.net_ns, &seen.addresses),
-            HostEventKind::Contact(contact) => self.processes.observe(&contact.actor, event.at),
+            HostEventKind::Contact(contact) => self.contact(contact, event.at),
             HostEventKind::MetadataRequest(request) => self.processes.observe(&request.actor, event.at),
             HostEventKind::Flow(_) | HostEventKind::Program(_) | HostEventKind::Loss(_) => {}
         }
-        for gone in self.processes.take_departed() {
-            self.listeners.let_go(gone);
+        for departed in self.processes.take_departed() {
+            self.gone(departed);
         }
     }
 
@@ -215,6 +224,13 @@ impl Enricher {
         by_rule.or(by_target)
     }
 
+    /// The workloads that a request to `front` may be passed on to, on this host: the evidence of what it did may show there.
+    pub fn behind(&mut self, front: &Route) -> &[Route] {
+        let Self { topology, listeners, processes, cgroups, host, .. } = self;
+        let known = Known { listeners, processes, cgroups, host };
+        topology.behind(&front.workload.key, |topology| known.behind(topology, front))
+    }
+
     /// What the stage did and holds.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -222,9 +238,31 @@ impl Enricher {
             processes: self.processes.counters(),
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
+            forwards_refused: self.topology.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),
             cgroups_held: self.cgroups.len(),
+        }
+    }
+
+    fn gone(&mut self, process: ProcessKey) {
+        if self.listeners.opener_of(process).is_some() {
+            self.listeners.let_go(process);
+            self.topology.changed();
+        }
+        self.topology.no_longer_portless(process);
+    }
+
+    /// A service's own process reached another workload's listener: it passes requests on. What a shell below it reaches
+    /// says nothing of the kind.
+    fn contact(&mut self, contact: &Contact, at: Timestamp) {
+        self.processes.observe(&contact.actor, at);
+        let Some(socket) = self.listeners.find_from(contact.actor.net_ns, contact.peer) else { return };
+        let exe_path = |key: ProcessKey| self.processes.get(key).map(|process| &process.image.exe_path);
+        let Some(service) = self.service_of(contact.actor.process) else { return };
+        let (front, back) = (self.workload_of(&contact.actor), self.known().workload_of_socket(socket));
+        if exe_path(service.process) == exe_path(contact.actor.process) && front.key != back.key {
+            self.topology.connects(&front.key, socket.net_ns, socket.local);
         }
     }
 
@@ -267,13 +305,19 @@ impl Enricher {
         };
         let worker = self.service_of(key).is_some_and(|service| service.process != key && is_server(service.process));
         if is_server(key) && !worker && self.may_head(key) {
-            self.processes.set_service(key, ServiceRoot { process: key, listeners: self.service_listeners(key) });
+            let listeners = self.service_listeners(key);
+            if listeners.is_empty() {
+                self.topology.serves_without_port(key);
+            }
+            self.processes.set_service(key, ServiceRoot { process: key, listeners });
         }
     }
 
     fn listen(&mut self, listen: &Listen, at: Timestamp) {
         self.processes.observe(&listen.actor, at);
         let (key, net_ns) = (listen.actor.process, listen.actor.net_ns);
+        self.topology.changed();
+        self.topology.no_longer_portless(key);
         let opener = self
             .processes
             .lineage(key)
@@ -315,6 +359,7 @@ impl Enricher {
 
     fn cgroup(&mut self, seen: &CgroupSeen) {
         let workload = Arc::new(workload::workload_of(seen));
+        self.topology.changed();
         for (rule, known) in &mut self.routes {
             if rule.workload == workload.key.as_str() {
                 *known = Some(Arc::clone(&workload));
@@ -342,7 +387,12 @@ impl Enricher {
 
     fn workload_of(&self, actor: &Actor) -> Arc<Workload> {
         let legacy = self.processes.get(actor.process).and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(self.cgroup_of(actor)))
+        legacy.unwrap_or_else(|| self.known().workload_of_cgroup(self.cgroup_of(actor)))
+    }
+
+    const fn known(&self) -> Known<'_> {
+        let Self { listeners, processes, cgroups, host, .. } = self;
+        Known { listeners, processes, cgroups, host }
     }
 
     /// A record's cgroup; what /proc tells of a process leaves it out.
@@ -353,19 +403,8 @@ impl Enricher {
         }
     }
 
-    fn workload_of_cgroup(&self, cgroup: u64) -> Arc<Workload> {
-        Arc::clone(self.cgroups.peek(&cgroup).unwrap_or(&self.host))
-    }
-
-    fn workload_of_socket(&self, socket: &listeners::Socket) -> Arc<Workload> {
-        let owner = socket.owner().and_then(|owner| self.processes.get(owner));
-        let legacy = owner.and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
-    }
-
     fn route_socket(&self, target: SocketAddr) -> Option<Route> {
-        let socket = self.listeners.find(target)?;
-        Some(Route { workload: self.workload_of_socket(socket), owner: socket.owner(), basis: RouteBasis::Listener })
+        self.listeners.find(target).map(|socket| self.known().route_to(socket))
     }
 
     /// An address without a known port: the one workload that listens there, else the host.
@@ -374,7 +413,7 @@ impl Enricher {
             return None;
         }
         let mut workloads: Vec<_> =
-            self.listeners.on_address(address).map(|socket| self.workload_of_socket(socket)).collect();
+            self.listeners.on_address(address).map(|socket| self.known().workload_of_socket(socket)).collect();
         workloads.sort_unstable_by(|one, other| (&one.key, &one.cgroup).cmp(&(&other.key, &other.cgroup)));
         workloads.dedup_by(|one, other| one.key == other.key);
         let workload = match workloads.as_slice() {
@@ -382,6 +421,65 @@ impl Enricher {
             _ => Arc::clone(&self.host),
         };
         Some(Route { workload, owner: None, basis: RouteBasis::Address })
+    }
+}
+
+/// What is known of sockets and their workloads, apart from what is derived of it.
+struct Known<'e> {
+    listeners: &'e Listeners,
+    processes: &'e ProcessTable,
+    cgroups: &'e LruCache<u64, Arc<Workload>>,
+    host: &'e Arc<Workload>,
+}
+
+impl Known<'_> {
+    fn workload_of_cgroup(&self, cgroup: u64) -> Arc<Workload> {
+        Arc::clone(self.cgroups.peek(&cgroup).unwrap_or(self.host))
+    }
+
+    fn workload_of_process(&self, key: ProcessKey) -> Option<Arc<Workload>> {
+        let process = self.processes.get(key)?;
+        let legacy = process.legacy_workload.clone();
+        Some(legacy.unwrap_or_else(|| self.workload_of_cgroup(process.cgroup)))
+    }
+
+    fn workload_of_socket(&self, socket: &listeners::Socket) -> Arc<Workload> {
+        let owner = socket.owner().and_then(|owner| self.processes.get(owner));
+        let legacy = owner.and_then(|process| process.legacy_workload.clone());
+        legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
+    }
+
+    fn route_to(&self, socket: &listeners::Socket) -> Route {
+        Route { workload: self.workload_of_socket(socket), owner: socket.owner(), basis: RouteBasis::Listener }
+    }
+
+    /// Everything behind `front`, breadth first, each workload once.
+    fn behind(&self, topology: &Topology, front: &Route) -> Vec<Route> {
+        let mut found: Vec<Route> = vec![front.clone()];
+        let mut at = 0;
+        while let Some(from) = found.get(at).map(|route| route.workload.key.clone()) {
+            let sockets =
+                topology.listeners_behind(&from).filter_map(|(net_ns, local)| self.listeners.at(net_ns, local));
+            let mut routes: Vec<Route> = sockets.map(|socket| self.route_to(socket)).collect();
+            let passes_on = |owner: ProcessKey| {
+                self.processes.get(owner).is_some_and(|process| process.image.role == Role::FrontServer)
+            };
+            if found.get(at).and_then(|route| route.owner).is_some_and(passes_on) {
+                routes.extend(topology.portless().filter_map(|server| {
+                    let workload = self.workload_of_process(server)?;
+                    Some(Route { workload, owner: Some(server), basis: RouteBasis::Listener })
+                }));
+            }
+            for route in routes {
+                let known = found.iter().any(|other| other.workload.key == route.workload.key);
+                if !known && found.len() <= BEHIND_MAX {
+                    found.push(route);
+                }
+            }
+            at += 1;
+        }
+        found.remove(0);
+        found
     }
 }
 

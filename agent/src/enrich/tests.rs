@@ -258,3 +258,46 @@ fn where_cgroup_v2_tells_nothing_apart_v1_does() {
     assert_eq!(place.workload.key.as_str(), "unit:apache2.service");
     assert_eq!(host.route("10.0.0.5:8081").map(|(key, ..)| key), Some("unit:apache2.service".to_owned()));
 }
+
+#[test]
+fn what_a_front_passes_on_to_lies_behind_it() {
+    let mut host = Host::new(Vec::new());
+    let contact = |host: &mut Host, pid: u32, cgroup: u64, peer: &str| {
+        host.tell(HostEventKind::Contact(Contact {
+            actor: actor(pid, 0, cgroup, HOST_NS),
+            peer: peer.parse().expect("an address"),
+            mapped: false,
+            protocol: crate::event::Protocol::Tcp,
+            hook: crate::event::ContactHook::Connect,
+            first: true,
+            metadata: false,
+            socket: 0,
+        }));
+    };
+    let behind = |host: &mut Host| -> Vec<(String, Option<u32>)> {
+        let front = host.enricher.route(Target::Socket("10.0.0.5:80".parse().expect("an address"))).expect("nginx");
+        let routes = host.enricher.behind(&front);
+        routes.iter().map(|route| (route.workload.key.to_string(), route.owner.map(|owner| owner.pid))).collect()
+    };
+    assert_eq!(behind(&mut host), []);
+    // nginx passes on to the shop, the shop asks a database, php-fpm listens on a Unix socket only.
+    let cgroup = |id: u64, path: &str| {
+        let path = path.to_owned();
+        HostEventKind::Cgroup(CgroupSeen { id, path, container_name: None, image: None, pod: None })
+    };
+    host.tell(cgroup(50, "/system.slice/php8.2-fpm.service"));
+    host.tell(cgroup(60, "/system.slice/postgresql.service"));
+    host.exec(600, 1, 50, "/usr/sbin/php-fpm8.2");
+    host.exec(800, 1, 60, "/usr/lib/postgresql/15/bin/postgres");
+    host.listen(800, 60, HOST_NS, "127.0.0.1:5432");
+    contact(&mut host, 101, 10, "10.1.0.9:8080");
+    contact(&mut host, 300, 30, "127.0.0.1:5432");
+    let expected = [("container:shop", 300), ("unit:php8.2-fpm.service", 600), ("unit:postgresql.service", 800)];
+    assert_eq!(behind(&mut host), expected.map(|(key, pid)| (key.to_owned(), Some(pid))));
+    // A shell below nginx that looks around teaches nothing; what is gone is no longer behind.
+    host.exec(102, 101, 10, "/usr/bin/dash");
+    contact(&mut host, 102, 10, "10.0.0.5:22");
+    host.exit(800);
+    host.exit(600);
+    assert_eq!(behind(&mut host), [("container:shop".to_owned(), Some(300))]);
+}
