@@ -20,8 +20,7 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Actor, CgroupSeen, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
-use crate::evidence::{Placement, ProcessNode, RouteBasis, ServiceRoot};
-use crate::request::{AccessRecord, Target};
+use crate::evidence::{Placement, ProcessNode, ServiceRoot};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
 use listeners::Listeners;

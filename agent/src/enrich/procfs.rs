@@ -98,7 +98,7 @@ impl Resolver {
     pub fn snapshot(&mut self, at: Timestamp) -> Vec<HostEvent> {
         self.identities.learn_installed();
         let tree = self.cgroups.walk(at);
-        let snapshot = Snapshot::read(&tree.members, &self.cgroups);
+        let snapshot = Snapshot::read(&tree.members, &self.cgroups, at);
         let mut facts: Vec<HostEventKind> = tree.cgroups.into_iter().map(HostEventKind::Cgroup).collect();
         let namespaces = snapshot.namespaces();
         facts.extend(
@@ -118,7 +118,7 @@ impl Resolver {
     /// a minute.
     #[must_use]
     pub fn refresh(&self, at: Timestamp) -> Vec<HostEvent> {
-        let snapshot = Snapshot::read(&BTreeMap::new(), &self.cgroups);
+        let snapshot = Snapshot::read(&BTreeMap::new(), &self.cgroups, at);
         let namespaces = snapshot.namespaces();
         let addresses =
             namespaces.iter().filter_map(|(net_ns, pid)| addresses::read(*net_ns, *pid)).map(HostEventKind::Addresses);
@@ -210,7 +210,7 @@ impl Resolver {
         let mut unknown = Vec::new();
         let mut next = start;
         while next.pid != 0 && unknown.len() < ANCESTORS_MAX && self.told_processes.get(&next).is_none() {
-            let Some(seen) = processes::read(next, actor, &self.cgroups) else {
+            let Some(seen) = processes::read(next, actor, &self.cgroups, event.at) else {
                 self.counters.processes_gone += 1;
                 break;
             };
@@ -224,7 +224,13 @@ impl Resolver {
     /// Where cgroup v2 tells nothing apart, a process is told with its v1 path.
     fn legacy_process(&self, actor: &Actor, exe_path: &str, argv: &[String]) -> Option<ProcessSeen> {
         let legacy_cgroup = Some(self.cgroups.legacy_path(actor.process.pid)?);
-        Some(ProcessSeen { actor: actor.clone(), exe_path: exe_path.to_owned(), argv: argv.to_vec(), legacy_cgroup })
+        Some(ProcessSeen {
+            actor: actor.clone(),
+            exe_path: exe_path.to_owned(),
+            argv: argv.to_vec(),
+            legacy_cgroup,
+            started: None,
+        })
     }
 
     fn addresses_of(&mut self, actor: &Actor, at: Timestamp) -> Option<AddressesSeen> {
