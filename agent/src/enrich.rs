@@ -60,7 +60,7 @@ impl Default for Config {
 }
 
 /// What the stage did and holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// The process table's.
     pub processes: process_table::Counters,

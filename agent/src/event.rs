@@ -138,7 +138,7 @@ pub struct Exec {
 /// A process was made.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fork {
-    /// The parent.
+    /// The parent: its identity, users, cgroup and network namespace; the rest is left empty, its exec said it.
     pub actor: Actor,
     /// The child.
     pub child: ProcessKey,
@@ -147,7 +147,7 @@ pub struct Fork {
 /// A process (its last thread) ended.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exit {
-    /// Who.
+    /// Who: the process alone, the rest is left empty.
     pub actor: Actor,
     /// Exit status, when it ended by itself.
     pub status: u8,
@@ -227,10 +227,10 @@ pub struct Flow {
     pub local: SocketAddr,
     /// What became of it.
     pub state: FlowState,
-    /// Bytes sent and acknowledged, when closed.
+    /// Payload bytes sent, retransmissions left out, when closed.
     #[serde(default)]
     pub bytes_sent: u64,
-    /// Bytes received, when closed.
+    /// Payload bytes received, when closed.
     #[serde(default)]
     pub bytes_received: u64,
 }
