@@ -95,7 +95,7 @@ pub enum BaselineError {
 }
 
 /// What the baseline did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Habits not taken in: the day's or the learning time's bound was reached, or the workload is frozen.
     pub refused: u64,

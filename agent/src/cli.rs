@@ -3,7 +3,11 @@
 //! Exit codes: 0 done, 1 a fault while running (or an expectation of `drill` not held), 64 bad use or config, 69 this kernel cannot.
 
 mod check_config;
+mod doctor;
+mod replay;
+mod run;
 mod sample_config;
+mod status;
 
 use std::io;
 use std::process::ExitCode;
@@ -11,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
+use crate::pipeline::PipelineError;
 
 /// `EX_USAGE` of sysexits.h: bad use or config.
 pub const EXIT_USAGE: u8 = 64;
@@ -29,6 +34,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Watch this host until told to stop (SIGTERM, Ctrl-C).
+    Run(run::Args),
+    /// Run recordings through the same detector; no root needed.
+    Replay(replay::Args),
+    /// Say what this kernel can sense, what it cannot, and what to do about it.
+    Doctor(doctor::Args),
+    /// Ask the running agent how it is.
+    Status(status::Args),
     /// Say whether a config is right, and if not where.
     CheckConfig(check_config::Args),
     /// Print the defaults as a config file, every key explained.
@@ -46,6 +59,10 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match cli.verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Replay(args) => replay::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
+        Verb::Status(args) => status::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),
         Verb::SampleConfig(args) => sample_config::run(&args),
     };
@@ -58,7 +75,19 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("breachline: {error:#}");
-    if error.chain().any(|cause| cause.is::<ConfigError>()) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    error.chain().find_map(exit_code).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn exit_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<ConfigError>() {
+        return Some(EXIT_USAGE);
+    }
+    match cause.downcast_ref::<PipelineError>()? {
+        PipelineError::Kernel(_) => Some(EXIT_UNAVAILABLE),
+        // What these name is a key of the config: a port, a path, an address.
+        PipelineError::Intake(_) | PipelineError::Deliver(_) => Some(EXIT_USAGE),
+        _ => None,
+    }
 }
 
 fn reader_went_away(cause: &(dyn std::error::Error + 'static)) -> bool {

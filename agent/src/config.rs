@@ -8,11 +8,13 @@ pub mod duration;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry;
+use crate::enrich::procfs;
+use crate::{baseline, correlate, deliver, edge, enrich, host, intake, kernel, status, store, telemetry};
 
 /// Where the file is looked for when none is named. It may be absent: the defaults work.
 pub const DEFAULT_PATH: &str = "/etc/breachline/breachline.toml";
@@ -24,6 +26,28 @@ pub const SAMPLE: &str = include_str!("config/sample.toml");
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The senses in the kernel.
+    pub kernel: kernel::Config,
+    /// What is read from /proc and cgroupfs.
+    pub procfs: procfs::Config,
+    /// Process table, workloads, listeners, routes.
+    pub enrich: enrich::Config,
+    /// What is internal here, further metadata endpoints.
+    pub host: host::Config,
+    /// How long things take to become normal.
+    pub baseline: baseline::Config,
+    /// Receivers of edge lines.
+    pub intake: intake::Config,
+    /// Formats of the edge lines, error rates.
+    pub edge: edge::Config,
+    /// Windows, lateness, bounds of the memory.
+    pub correlate: correlate::Config,
+    /// Sinks.
+    pub deliver: deliver::Config,
+    /// State directory and its bounds.
+    pub store: store::Config,
+    /// The status socket.
+    pub status: status::Config,
     /// The agent's own log.
     pub telemetry: telemetry::Config,
 }
@@ -69,17 +93,22 @@ impl Config {
     ///
     /// As [`Self::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError {
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError {
             path: path.to_owned(),
             line: error.span().map(|span| line_of(text, span.start)),
             message: error.message().trim().replace('\n', "; "),
         })?;
         config.check().map_err(|message| ConfigError { path: path.to_owned(), line: None, message })?;
+        let endpoints = config.host.metadata_endpoints.iter();
+        config.kernel.metadata_endpoints = endpoints.map(|own| SocketAddr::new(own.address, own.port)).collect();
         Ok(config)
     }
 
     /// What no single value's type can hold: bounds and values that must fit each other.
     fn check(&self) -> Result<(), String> {
+        let files = self.intake.files.iter().try_for_each(intake::FileConfig::check);
+        let http = self.intake.http.check(self.intake.queue_bytes);
+        files.and(http).map_err(|error| error.to_string())?;
         self.telemetry.check()
     }
 }

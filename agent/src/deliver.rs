@@ -100,6 +100,18 @@ pub struct Context {
     pub now: fn() -> Timestamp,
 }
 
+/// How the sinks stand.
+#[derive(Debug, Clone)]
+pub struct Description(BTreeMap<&'static str, Arc<SinkCounters>>);
+
+impl Description {
+    /// Each sink by name.
+    #[must_use]
+    pub fn sinks(&self) -> BTreeMap<&'static str, SinkStatus> {
+        self.0.iter().map(|(name, counters)| (*name, counters.status())).collect()
+    }
+}
+
 /// Delivery under way. Dropping it aborts the sinks; what they had not sent is sent after a restart.
 #[derive(Debug)]
 pub struct Delivery {
@@ -165,10 +177,10 @@ impl Delivery {
         kept
     }
 
-    /// How each sink stands, by name.
+    /// A handle to how the sinks stand, good while they run.
     #[must_use]
-    pub fn status(&self) -> BTreeMap<&'static str, SinkStatus> {
-        self.counters.iter().map(|(name, counters)| (*name, counters.status())).collect()
+    pub fn description(&self) -> Description {
+        Description(self.counters.clone())
     }
 
     /// Lets the sinks send what they can within `grace`, then saves how far they got.

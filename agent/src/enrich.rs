@@ -80,7 +80,7 @@ pub struct Route {
 }
 
 /// What the stage did and holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// The process table's.
     pub processes: process_table::Counters,

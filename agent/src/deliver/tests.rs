@@ -147,7 +147,7 @@ async fn alerts_arrive_once_and_in_order_and_leave_the_spool() {
     assert_eq!(collector.accepted(), ["a/1", "a/2"]);
     until("an empty spool", || store.status().spool_records == 0).await;
     assert_eq!(store.incidents().len(), 2, "the quiet one is kept");
-    assert_eq!(delivery.status()["http"].delivered, 2);
+    assert_eq!(delivery.description().sinks()["http"].delivered, 2);
     delivery.stop(DEADLINE).await;
 }
 
@@ -161,14 +161,14 @@ async fn an_outage_delays_and_loses_nothing() {
     for number in 1..=20 {
         delivery.accept(&[incident("a", number, Severity::High)], now());
     }
-    until("failed tries", || delivery.status()["http"].retries > 1).await;
-    assert!(delivery.status()["http"].trouble.is_some());
+    until("failed tries", || delivery.description().sinks()["http"].retries > 1).await;
+    assert!(delivery.description().sinks()["http"].trouble.is_some());
     let stumble = |request, _: &str| status([500, 503, 429, 408, 404].get(request).copied().unwrap_or(200));
     let collector = TestCollector::start_at(vacant, Box::new(stumble)).await;
     until("all alerts", || collector.accepted().len() == 20).await;
     let expected: Vec<String> = (1..=20).map(|number| format!("a/{number}")).collect();
     assert_eq!(collector.accepted(), expected);
-    until("a well sink", || delivery.status()["http"].trouble.is_none()).await;
+    until("a well sink", || delivery.description().sinks()["http"].trouble.is_none()).await;
     delivery.stop(DEADLINE).await;
 }
 
@@ -204,7 +204,7 @@ async fn a_refused_alert_is_set_aside_alone() {
     early.stop(DEADLINE).await;
     let delivery = start(&store, &http(&collector.url()));
     until("the sound ones", || collector.accepted() == ["a/1", "b/1"]).await;
-    assert_eq!(delivery.status()["http"].refused, 1);
+    assert_eq!(delivery.description().sinks()["http"].refused, 1);
     assert_eq!(store.status().counters.rejected, 1);
     delivery.stop(DEADLINE).await;
 }
@@ -294,7 +294,7 @@ async fn a_sink_is_woken_at_once() {
     for number in 1..=200 {
         let begin = Instant::now();
         delivery.accept(&[incident("a", number, Severity::High)], now());
-        until("a line", || delivery.status()["file"].delivered == u64::from(number)).await;
+        until("a line", || delivery.description().sinks()["file"].delivered == u64::from(number)).await;
         taken.push(begin.elapsed());
     }
     taken.sort();

@@ -41,7 +41,7 @@ impl Default for Config {
 }
 
 /// What the table did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Sockets taken in.
     pub opened: u64,

@@ -45,7 +45,7 @@ impl Default for Config {
 }
 
 /// What the table did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Processes taken in.
     pub admitted: u64,

@@ -50,7 +50,7 @@ impl Default for Config {
 }
 
 /// What the resolver read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Processes read because a record named one that was not known.
     pub processes_read: u64,

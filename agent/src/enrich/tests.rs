@@ -225,6 +225,7 @@ fn configured_routes_serve_logs_without_a_target() {
             referer: b"",
             trace_id: b"",
             anomaly: b"",
+            ..AccessRecord::blank(host.now, host.now)
         };
         let route = host.enricher.route_request(&record);
         let found = route.as_ref().map(|route| (route.workload.key.as_str(), route.basis));

@@ -9,6 +9,8 @@ use lru::LruCache;
 use super::Config;
 use super::peer::Scope;
 use super::program::{self, Code, Program};
+use serde::Serialize;
+
 use crate::baseline::{Baseline, Learn};
 use crate::enrich::Enricher;
 use crate::event::{Actor, Contact, Exec, FileId, HostEvent, HostEventKind, MetadataPath, MetadataRequest, Stdio};
@@ -29,7 +31,7 @@ pub enum Stage {
 }
 
 /// What the judge said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Shells, interpreters and transfer tools under a service.
     pub spawns: u64,
