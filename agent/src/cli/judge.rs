@@ -28,7 +28,7 @@ const MAX_REPORTS: u64 = 20;
 
 /// Arguments of `breachline judge`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Format of the lines (`alb`, …); found by itself from the first line when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "requests")]
     pub format: Option<String>,
@@ -50,7 +50,7 @@ pub struct Args {
 /// # Errors
 ///
 /// When the input breaks off or the output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let format = match args.format.as_deref().map(|name| (name, Format::from_name(name))) {
         Some((name, None)) => {
             let known: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
