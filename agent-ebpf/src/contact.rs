@@ -84,12 +84,8 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
 
 #[inline(always)]
 fn remember(key: &ContactKey, pid: u32, metadata: bool) {
-    let memory = ContactMemory {
-        count: 1,
-        reported_boot_ns: emit::boot_ns(),
-        reported_pid: pid,
-        metadata: u32::from(metadata),
-    };
+    let memory =
+        ContactMemory { count: 1, reported_boot_ns: emit::boot_ns(), reported_pid: pid, metadata: u32::from(metadata) };
     // Another CPU may have been first: then both reported it, which is one record more and none lost.
     let _ = CONTACTS.insert(key, memory, u64::from(BPF_NOEXIST));
 }

@@ -62,7 +62,7 @@ impl Default for Config {
             spool_records_max: 10_000,
             spool_bytes_max: 32 << 20,
             incidents_max: 5000,
-            incident_bytes_max: 128 << 20,
+            incident_bytes_max: 64 << 20,
             incident_age_max: Duration::from_secs(90 * 86_400),
         }
     }

@@ -87,8 +87,8 @@ impl WriteBuffer {
         self.unsaved_bytes
     }
 
-    /// Removes a row whose key is never written twice: where it still waits, the disk need not hear of it. While the disk is away, a row on
-    /// it stays: nobody could read it, so nobody can be done with it.
+    /// Removes a row whose key is never written twice: where it still waits, the disk need not hear of it. While
+    /// the disk is away, a row on it stays: nobody could read it, so nobody can be done with it.
     pub(super) fn cancel(&mut self, table: Table, key: Vec<u8>) {
         if matches!(self.unsaved.get(&(table, key.clone())), Some(Some(_))) {
             self.drop_waiting(&(table, key));

@@ -371,7 +371,7 @@ fn waiting_revisions_are_bounded_while_the_disk_is_away() {
     assert!(status.counters.unsaved_dropped >= 12, "{status:?}");
 }
 
-/// The same as [`a_full_disk_is_survived_in_memory_and_caught_up_with`] on a real file system, which only root can make small.
+/// A full disk once more, on a real file system, which only root can make small.
 #[test]
 fn a_full_file_system_is_survived() {
     if !nix::unistd::geteuid().is_root() {

@@ -1,5 +1,5 @@
-//! The store from outside: what `breachline incidents` reads while the agent runs. In: a state directory. Out: incidents as of the
-//! last commit. Never writes, and never keeps the agent from writing.
+//! The store from outside: what `breachline incidents` reads while the agent runs. In: a state directory. Out: incidents
+//! as of the last commit. Never writes, and never keeps the agent from writing.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,8 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unreadable`] when there is none, when it may not be read, or when the agent died and nothing has repaired it since.
+    /// [`StoreError::Unreadable`] when there is none, when it may not be read, or when the agent died and has
+    /// not started since.
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let path = config.directory.join(FILE_NAME);
         match disk::builder().open_read_only(&path).map_err(DiskError::from) {
