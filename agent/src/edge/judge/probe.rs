@@ -20,7 +20,10 @@ const TOOLS: &[&[u8]] = &[
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     match part.place {
-        Place::Path => judge_hidden(part, found),
+        Place::Path => {
+            judge_hidden(part, found);
+            judge_log(part, found);
+        }
         Place::Value => judge_serialized(part, found),
         Place::Name | Place::UserAgent | Place::Referer => {}
     }
@@ -38,6 +41,15 @@ fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
             found.add(Probe, 60, span, "asks for a hidden file");
             return;
         }
+    }
+}
+
+/// A `.log` in a folder of logs.
+fn judge_log(part: &Part<'_>, found: &mut Findings) {
+    let folder =
+        [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| memchr::memmem::find(part.lower, folder).is_some());
+    if folder && part.lower.ends_with(b".log") {
+        found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a log");
     }
 }
 
