@@ -22,8 +22,8 @@ pub(crate) enum Purpose {
     Build,
     /// Everything the tests talk to: real balancers, a real application server, a metadata emulator
     Test,
-    /// A container runtime, to try the image
-    Image,
+    /// A container runtime and a bare Debian, to try what `dist` makes
+    Install,
 }
 
 #[derive(clap::Args)]

@@ -20,6 +20,8 @@ const ESTABLISHED: u32 = 1;
 const SYN_SENT: u32 = 2;
 const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
+/// Bit of `sk_flags` that the peer's FIN sets (`enum sock_flags`, second since 2.6).
+const SOCK_DONE: u64 = 1;
 /// `AF_INET6`.
 const INET6: u16 = 10;
 
@@ -89,12 +91,15 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
     // Beyond `struct sock`, where the verifier does not let a typed pointer go.
     let tcp = sock.address();
     let sent: u64 = tcp.number(parameter!(tcp_bytes_sent));
+    let received: u64 = tcp.number(parameter!(tcp_bytes_received));
+    // The peer's FIN was counted as a byte.
+    let fin = sock.number::<u64>(parameter!(sock_flags)) >> SOCK_DONE & 1;
     emit::record(Lane::Bulk, KIND_FLOW, |header| FlowRecord {
         header,
         socket: cookie,
         // Not `bytes_acked`: that one counts SYN and FIN as bytes.
         bytes_sent: sent.saturating_sub(tcp.number(parameter!(tcp_bytes_retransmitted))),
-        bytes_received: tcp.number(parameter!(tcp_bytes_received)),
+        bytes_received: received.saturating_sub(fin),
         peer: peer.bytes(),
         local: local(sock).bytes(),
         peer_port: u16::from_be(peer.port),

@@ -92,7 +92,6 @@ pub(super) fn load(config: Config, bytes: &[u8]) -> Result<Correlator, Correlate
     for saved in saved.sites {
         saved.fill(&mut engine);
     }
-    engine.edge_total = engine.sites.values().map(|site| site.edge.len()).sum();
     Ok(engine)
 }
 
@@ -125,12 +124,11 @@ impl SavedSite {
     }
 
     fn fill(self, engine: &mut Correlator) {
-        let mut site = Site::new(&engine.config);
-        site.touched = self.touched;
+        let mut site = Site { touched: self.touched, ..Site::default() };
         site.rates = self.requests.fill(&mut site.edge);
         for kept in self.ordinary {
             let slots = usize::MAX;
-            site.ring.push(kept.id, &kept.as_record(), kept.routed.clone(), kept.spike, slots);
+            site.ring.push(Some(kept.id), &kept.as_record(), kept.routed.clone(), kept.spike, slots);
         }
         for saved in self.chains {
             let SavedChain { lineage, observations, omitted, held, raised } = saved;

@@ -19,7 +19,7 @@ use super::observation_set::{Give, Insertion, ObservationSet};
 use super::ordinary_ring::OrdinaryRing;
 
 /// One workload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Site {
     pub(super) chains: BTreeMap<Lineage, Chain>,
     pub(super) edge: EdgeMemory,
@@ -53,16 +53,6 @@ pub(super) struct Raised {
 }
 
 impl Site {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            chains: BTreeMap::new(),
-            edge: EdgeMemory::new(config.edge_requests_per_workload),
-            ring: OrdinaryRing::default(),
-            rates: Rates::default(),
-            touched: Timestamp::MIN,
-        }
-    }
-
     /// Whether something distinctive that a request said was already seen here, at its time or after.
     pub(super) fn echoed(&self, id: RequestId, verdict: &Verdict) -> bool {
         if verdict.indicators.is_empty() {

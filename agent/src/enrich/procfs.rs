@@ -7,6 +7,7 @@
 mod addresses;
 mod cgroups;
 mod container_state;
+mod identity;
 mod processes;
 mod sockets;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Actor, AddressesSeen, CgroupSeen, HostEvent, HostEventKind, ProcessKey, ProcessSeen};
 use crate::timestamp::Timestamp;
 use cgroups::Cgroups;
+use identity::Identities;
 use processes::Snapshot;
 
 /// Ancestors read at most for one event whose parent is not known.
@@ -68,6 +70,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Resolver {
     cgroups: Cgroups,
+    identities: Identities,
     told_cgroups: LruCache<u64, ()>,
     told_processes: LruCache<ProcessKey, ()>,
     /// When a namespace's addresses were read last.
@@ -82,6 +85,7 @@ impl Resolver {
     pub fn new(config: &Config) -> Self {
         Self {
             cgroups: Cgroups::find(),
+            identities: Identities::new(),
             told_cgroups: LruCache::new(config.max_cgroups),
             told_processes: LruCache::new(config.max_processes),
             addresses_read: LruCache::new(NAMESPACES_MAX),
@@ -92,8 +96,9 @@ impl Resolver {
 
     /// Everything there is now: cgroups, addresses, processes with parents before children, listening sockets. All at `at`.
     pub fn snapshot(&mut self, at: Timestamp) -> Vec<HostEvent> {
+        self.identities.learn_installed();
         let tree = self.cgroups.walk(at);
-        let snapshot = Snapshot::read(&tree.members, &self.cgroups);
+        let snapshot = Snapshot::read(&tree.members, &self.cgroups, at);
         let mut facts: Vec<HostEventKind> = tree.cgroups.into_iter().map(HostEventKind::Cgroup).collect();
         let namespaces = snapshot.namespaces();
         facts.extend(
@@ -113,7 +118,7 @@ impl Resolver {
     /// a minute.
     #[must_use]
     pub fn refresh(&self, at: Timestamp) -> Vec<HostEvent> {
-        let snapshot = Snapshot::read(&BTreeMap::new(), &self.cgroups);
+        let snapshot = Snapshot::read(&BTreeMap::new(), &self.cgroups, at);
         let namespaces = snapshot.namespaces();
         let addresses =
             namespaces.iter().filter_map(|(net_ns, pid)| addresses::read(*net_ns, *pid)).map(HostEventKind::Addresses);
@@ -121,15 +126,20 @@ impl Resolver {
         addresses.chain(listens).map(|kind| HostEvent { at, kind }).collect()
     }
 
-    /// What must be known before `event` is observed and is not known yet. Mostly nothing: then it costs two look-ups.
+    /// What must be known before `event` is observed and is not known yet. Mostly nothing: then it costs two
+    /// look-ups, and for an exec a look at its file's change time.
     pub fn facts_for(&mut self, event: &HostEvent) -> Vec<HostEvent> {
         let mut facts = Vec::new();
         if let Some(actor) = actor_of(&event.kind) {
             self.cgroup_of(actor, event.at, &mut facts);
             self.processes_of(event, actor, &mut facts);
         }
-        if let HostEventKind::Listen(listen) = &event.kind {
-            facts.extend(self.addresses_of(&listen.actor, event.at).map(HostEventKind::Addresses));
+        match &event.kind {
+            HostEventKind::Listen(listen) => {
+                facts.extend(self.addresses_of(&listen.actor, event.at).map(HostEventKind::Addresses));
+            }
+            HostEventKind::Exec(exec) => facts.extend(self.identities.check(exec).map(HostEventKind::Program)),
+            _ => {}
         }
         let facts: Vec<HostEvent> = facts.into_iter().map(|kind| HostEvent { at: event.at, kind }).collect();
         for fact in &facts {
@@ -200,7 +210,7 @@ impl Resolver {
         let mut unknown = Vec::new();
         let mut next = start;
         while next.pid != 0 && unknown.len() < ANCESTORS_MAX && self.told_processes.get(&next).is_none() {
-            let Some(seen) = processes::read(next, actor, &self.cgroups) else {
+            let Some(seen) = processes::read(next, actor, &self.cgroups, event.at) else {
                 self.counters.processes_gone += 1;
                 break;
             };
@@ -214,7 +224,13 @@ impl Resolver {
     /// Where cgroup v2 tells nothing apart, a process is told with its v1 path.
     fn legacy_process(&self, actor: &Actor, exe_path: &str, argv: &[String]) -> Option<ProcessSeen> {
         let legacy_cgroup = Some(self.cgroups.legacy_path(actor.process.pid)?);
-        Some(ProcessSeen { actor: actor.clone(), exe_path: exe_path.to_owned(), argv: argv.to_vec(), legacy_cgroup })
+        Some(ProcessSeen {
+            actor: actor.clone(),
+            exe_path: exe_path.to_owned(),
+            argv: argv.to_vec(),
+            legacy_cgroup,
+            started: None,
+        })
     }
 
     fn addresses_of(&mut self, actor: &Actor, at: Timestamp) -> Option<AddressesSeen> {

@@ -115,6 +115,8 @@ async fn kernel_times(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()
         }
         for (means, (figure_name, _, target)) in means.iter_mut().zip(programs) {
             figures.push(figure(figure_name, median(means), "ns/event", "target", *target));
+            let quiet = means[means.len() / 10];
+            figures.push(figure(&format!("{figure_name}.p10"), quiet, "ns/event", "target", *target));
         }
     }
     let lost: u64 = sensor.counters().senses.iter().map(|sense| sense.lost).sum();

@@ -1,11 +1,15 @@
 //! `cargo xtask dist --verify`: installs what was just made, the way an operator would, and has it catch a breach.
 //!
-//! Needs root. It refuses to touch a host that already has the package. Everything it makes (package, containers, a
+//! The package and the image must catch a breach with exactly the privileges they are shipped with; the unit must run under
+//! a real systemd. Needs root. It refuses to touch a host that already has the package. Everything it makes (package, containers, a
 //! containerd of its own) is gone when it ends, also when a step failed.
 
+mod boot;
 mod breach;
 mod image;
 mod package;
+
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -15,25 +19,28 @@ use crate::process::{as_root, is_root, run as run_command, say};
 use crate::setup::{self, Purpose};
 use crate::workspace;
 
-/// Verifies both ways to install; every way is tried even when the first failed.
+type Way = fn(&Release, &Path) -> Result<()>;
+
+/// What is tried, cheapest first.
+const WAYS: [(&str, Way); 3] =
+    [("the package", package::verify), ("the image", image::verify), ("the unit under systemd", boot::verify)];
+
+/// Verifies all ways to install; every way is tried even when the first failed.
 pub(super) fn run(release: &Release) -> Result<()> {
-    setup::ensure(Purpose::Image)?;
+    setup::ensure(Purpose::Install)?;
     let scratch = Tree::new(release.folder.join("verify"))?;
     let mut failed = Vec::new();
-    for (way, outcome) in
-        [("the .deb", package::verify(release, scratch.root())), ("the image", image::verify(release, scratch.root()))]
-    {
-        match outcome {
-            Ok(()) => say(format_args!("{way}: installed, ran with the shipped privileges, caught the breach")),
-            Err(error) => {
-                say(format_args!("{way}: {error:#}"));
-                failed.push(way);
-            }
+    for (way, verify) in WAYS {
+        say(format_args!("verifying {way}"));
+        if let Err(error) = verify(release, scratch.root()) {
+            say(format_args!("{way}: {error:#}"));
+            failed.push(way);
         }
     }
     if !failed.is_empty() {
         bail!("not as it should be: {}", failed.join(", "));
     }
+    say("the package, the image and the unit do what they promise");
     Ok(())
 }
 

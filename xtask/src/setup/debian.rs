@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 13] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
@@ -56,9 +56,11 @@ const PARTS: [Part; 11] = [
     Part::program("php-cgi", "php-cgi", Purpose::Test, "a real application server with a hole in it"),
     Part::program("curl", "curl", Purpose::Test, "the intruder's tool"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
-    Part::program("busybox-static", "busybox", Purpose::Image, "the victim of the verification"),
-    Part::program("containerd", "containerd", Purpose::Image, "a real container runtime"),
-    Part::program("runc", "runc", Purpose::Image, "starts its containers"),
+    Part::program("busybox-static", "busybox", Purpose::Install, "the victim of the verification"),
+    Part::program("debootstrap", "debootstrap", Purpose::Install, "a bare Debian to install the package in"),
+    Part::program("systemd-container", "systemd-nspawn", Purpose::Install, "boots it"),
+    Part::program("containerd", "containerd", Purpose::Install, "a real container runtime"),
+    Part::program("runc", "runc", Purpose::Install, "starts its containers"),
 ];
 
 /// Debian's Rust, which brings `core` for BPF; wanted only where rustup cannot supply a nightly.
