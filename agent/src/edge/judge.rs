@@ -89,7 +89,6 @@ pub struct Scratch {
     sql: Sql,
     woken: Vec<Woken>,
     found: Findings,
-    lower: Vec<u8>,
     agents: AgentMemory,
 }
 
@@ -111,13 +110,13 @@ impl Judge {
     ///
     /// Only if the built-in tables outgrow their automaton, which tests exclude.
     pub fn new() -> Result<Self, JudgeError> {
-        Ok(Self { lexicon: Lexicon::new()?, scanners: Scanners::new()? })
+        Ok(Self { lexicon: Lexicon::new(), scanners: Scanners::new()? })
     }
 
     /// Judges one request. `None` for an ordinary one.
     pub fn judge(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> Option<Verdict> {
         let agent_is_plain = self.agent_is_plain(record.user_agent, scratch);
-        if agent_is_plain && self.target_is_plain(record, scratch) {
+        if agent_is_plain && self.target_is_plain(record) {
             return None;
         }
         self.find(record, !agent_is_plain, scratch);
@@ -168,19 +167,13 @@ impl Judge {
     }
 
     /// Whether the rest of the request can be let go after a look: plain bytes and no telling word.
-    fn target_is_plain(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> bool {
+    fn target_is_plain(&self, record: &AccessRecord<'_>) -> bool {
         let marks = marks_of(record.path_and_query).and(marks_of(record.query));
         let hashed = record.escape == LogEscape::Hash && marks.any(Marks::COMMENT);
         if marks.any(SYNTAX) || hashed || !is_proper(record.anomaly) || !record.referer.is_empty() {
             return false;
         }
-        scratch.lower.clear();
-        scratch.lower.extend(record.path_and_query.iter().map(u8::to_ascii_lowercase));
-        if !record.query.is_empty() {
-            scratch.lower.push(b'?');
-            scratch.lower.extend(record.query.iter().map(u8::to_ascii_lowercase));
-        }
-        !self.lexicon.touches(&scratch.lower)
+        !self.lexicon.touches(record.path_and_query) && !self.lexicon.touches(record.query)
     }
 
     /// Decodes the request and lets every judge see it.

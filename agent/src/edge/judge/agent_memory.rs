@@ -36,10 +36,11 @@ impl AgentMemory {
     }
 }
 
-/// Folds eight bytes at a time with a multiplication by an odd constant (the golden ratio in 64 bits).
+/// Folds the last 64 bytes, where browsers differ, eight at a time with a multiplication by an odd constant (the golden ratio in 64 bits).
 fn slot(agent: &[u8]) -> usize {
     let fold = |sum: u64, chunk: u64| (sum.rotate_left(5) ^ chunk).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let (chunks, rest) = agent.as_chunks::<8>();
+    let end = &agent[agent.len().saturating_sub(64)..];
+    let (chunks, rest) = end.as_chunks::<8>();
     let sum = chunks.iter().fold(agent.len() as u64, |sum, chunk| fold(sum, u64::from_le_bytes(*chunk)));
     let sum = rest.iter().fold(sum, |sum, byte| fold(sum, u64::from(*byte)));
     usize::try_from(sum >> 32).unwrap_or_default() % SLOTS

@@ -17,19 +17,31 @@ pub(super) fn decode(word: &[u8], out: &mut Vec<u8>) -> bool {
     if !(MIN_WORD..=MAX_WORD).contains(&word.len()) || !word.iter().all(is_digit) {
         return false;
     }
+    // Most long words in URLs are identifiers; the first bytes give them away.
+    let mut first = [0; 12];
+    let start = word.get(..12).unwrap_or_default();
+    let begins =
+        STANDARD_NO_PAD.decode_slice(start, &mut first).or_else(|_| URL_SAFE_NO_PAD.decode_slice(start, &mut first));
+    if !begins.is_ok_and(|length| first[..length].iter().all(is_readable)) {
+        return false;
+    }
     let engine = if word.iter().any(|byte| matches!(byte, b'-' | b'_')) { &URL_SAFE_NO_PAD } else { &STANDARD_NO_PAD };
     let start = out.len();
     out.resize(start + word.len(), 0);
     let length = engine.decode_slice(word, &mut out[start..]).unwrap_or(0);
     out.truncate(start + length);
     let text = &out[start..];
-    let readable = text.iter().all(|byte| (0x20..0x7F).contains(byte) || matches!(byte, b'\t' | b'\n' | b'\r'));
+    let readable = text.iter().all(is_readable);
     let speaks = text.iter().any(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'_' | b'.' | b'\n'));
     if length > 0 && readable && speaks {
         return true;
     }
     out.truncate(start);
     false
+}
+
+const fn is_readable(byte: &u8) -> bool {
+    matches!(byte, 0x20..0x7F | b'\t' | b'\n' | b'\r')
 }
 
 const fn is_digit(byte: &u8) -> bool {

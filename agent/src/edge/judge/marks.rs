@@ -25,7 +25,7 @@ impl Marks {
     pub(super) const COMMENT: Self = Self(1 << 16); // # - *
     pub(super) const PERCENT: Self = Self(1 << 17);
     pub(super) const HIGH: Self = Self(1 << 18); // beyond ASCII
-    pub(super) const CARET: Self = Self(1 << 19); // ^ ~ !
+    pub(super) const CARET: Self = Self(1 << 19);
     pub(super) const PLUS: Self = Self(1 << 20);
     pub(super) const DOT: Self = Self(1 << 21);
 
@@ -60,7 +60,7 @@ const fn kind(byte: u8) -> Marks {
         b'@' => Marks::AT,
         b'#' | b'-' | b'*' => Marks::COMMENT,
         b'%' => Marks::PERCENT,
-        b'^' | b'~' | b'!' => Marks::CARET,
+        b'^' => Marks::CARET,
         b'+' => Marks::PLUS,
         b'.' => Marks::DOT,
         0x80.. => Marks::HIGH,

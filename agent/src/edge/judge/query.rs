@@ -18,7 +18,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::PAREN) {
         judge_ldap(part, found);
     }
-    if part.marks.any(Marks::DOLLAR.and(Marks::PAREN).and(Marks::PIPE)) {
+    if part.marks.any(Marks::DOLLAR.and(Marks::PIPE)) || part.marks.any(Marks::PAREN) && part.marks.any(Marks::DOT) {
         judge_document(part, found);
     }
 }

@@ -17,7 +17,7 @@ use super::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
 
 /// Most command positions tried in one part. A command line of an attack has a handful.
-const MAX_COMMANDS: usize = 64;
+const MAX_COMMANDS: usize = 1024;
 
 /// Longest word of a command that is read, in bytes after unquoting: program names and their paths are short.
 const MAX_WORD: usize = 96;
@@ -46,6 +46,21 @@ const SYNTAX: Marks = Marks::SEMICOLON
     .and(Marks::BRACE)
     .and(Marks::PLUS);
 
+/// What can separate or nest commands, or disguise one. Without any of it there is one command at most, at the beginning.
+const SEPARATORS: Marks = Marks::SEMICOLON
+    .and(Marks::PIPE)
+    .and(Marks::DOLLAR)
+    .and(Marks::QUOTE)
+    .and(Marks::LINE)
+    .and(Marks::BACKSLASH)
+    .and(Marks::ANGLE)
+    .and(Marks::CARET)
+    .and(Marks::BRACE)
+    .and(Marks::BRACKET)
+    .and(Marks::PERCENT)
+    .and(Marks::EQUALS)
+    .and(Marks::PAREN);
+
 /// Whether `part` is, by its name or as a program's path, a command even without any syntax.
 pub(super) fn is_asked_for(part: &Part<'_>) -> bool {
     asks_for_command(part.name)
@@ -59,6 +74,15 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         return;
     }
     if matches!(part.place, Place::UserAgent | Place::Referer) && !part.marks.any(Marks::DOLLAR.and(Marks::QUOTE)) {
+        return;
+    }
+    if !part.marks.any(SEPARATORS) {
+        if part.place != Place::Path {
+            judge_command(part, 0, Door::Start, found);
+        }
+        if part.marks.any(Marks::SPACE) {
+            cmd_exe::judge(part, found);
+        }
         return;
     }
     let mut positions = Positions { text: part.lower, at: 0, first: part.place != Place::Path };

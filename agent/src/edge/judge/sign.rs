@@ -1,7 +1,6 @@
 //! Words that mean something by themselves, found in one pass.
 //!
-//! Every table of this module and of [`super::fingerprint`] goes into one automaton (Aho-Corasick: linear in the text, whatever the
-//! number of words). A hit counts where its word may stand and if its neighbours allow it; some words only wake a grammar.
+//! Every table of this module and of [`super::fingerprint`] is filed in one set ([`words`]), which one pass finds all of. A hit counts where its word may stand and if its neighbours allow it; some words only wake a grammar.
 
 mod browser;
 mod database;
@@ -9,17 +8,16 @@ mod probe;
 mod reach;
 mod runtime;
 mod wake;
+mod words;
 
-use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, BuildError, MatchKind};
+use std::ops::ControlFlow;
+
+use words::Words;
 
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint};
-use super::target::{Part, Place, Target};
+use super::target::{PART_END, Place, Target};
 use crate::request::AttackClass;
-
-/// Most hits of one request that are looked at. Ordinary requests have a handful; a line made of nothing but words
-/// gains nothing by the rest.
-const MAX_HITS: usize = 512;
 
 /// Where a word may stand.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -124,59 +122,84 @@ enum Entry {
     Fingerprint(&'static Fingerprint),
 }
 
-/// The automata over all words.
+/// All words, filed.
 #[derive(Debug)]
 pub(super) struct Lexicon {
-    words: AhoCorasick,
+    words: Words,
     entries: Vec<Entry>,
     /// The words that can mean something in a target without any syntax: all but SQL's own, which stand in every other URL.
-    plain: AhoCorasick,
+    plain: Words,
+    /// What must stand around each of them.
+    plain_edges: Vec<Edge>,
 }
 
 impl Lexicon {
-    /// Builds the automata.
-    ///
-    /// # Errors
-    ///
-    /// Only if the tables outgrow what an automaton can number, which a test excludes.
-    pub(super) fn new() -> Result<Self, BuildError> {
+    /// Files the words.
+    pub(super) fn new() -> Self {
         let groups = TABLES.iter().copied().flatten();
         let groups = groups.flat_map(|group| group.words.iter().map(move |word| (*word, Entry::Group(group))));
         let fingerprints = fingerprint::TABLE.iter().map(|entry| (entry.path, Entry::Fingerprint(entry)));
-        let (words, entries): (Vec<_>, Vec<_>) = groups.chain(fingerprints).unzip();
-        let needs_syntax = |entry: &Entry| matches!(entry, Entry::Group(Group { meaning: Meaning::Sql, .. }));
-        let plain: Vec<&str> =
-            words.iter().zip(&entries).filter(|(_, entry)| !needs_syntax(entry)).map(|(word, _)| *word).collect();
-        let build = |words: &[&str]| {
-            AhoCorasickBuilder::new().match_kind(MatchKind::Standard).kind(Some(AhoCorasickKind::DFA)).build(words)
-        };
-        Ok(Self { plain: build(&plain)?, words: build(&words)?, entries })
+        let (words, entries): (Vec<&str>, Vec<_>) = groups.chain(fingerprints).unzip();
+        let plain = words.iter().zip(&entries).filter_map(|(word, entry)| match entry {
+            Entry::Group(Group { meaning: Meaning::Sql, .. }) => None,
+            Entry::Group(group) => Some((*word, group.edge)),
+            Entry::Fingerprint(_) => Some((*word, Edge::None)),
+        });
+        let (plain_words, plain_edges): (Vec<&str>, Vec<_>) = plain.unzip();
+        Self { plain: Words::new(plain_words), plain_edges, words: Words::new(words), entries }
     }
 
-    /// Whether `text` (lower case, without syntax) holds any word that means something there.
-    pub(super) fn touches(&self, text: &[u8]) -> bool {
-        self.plain.is_match(text)
+    /// Whether `target` (path and query, without syntax) holds any word that means something there.
+    pub(super) fn touches(&self, target: &[u8]) -> bool {
+        let stands = |edge: Edge, start: usize, end: usize| {
+            let before = start.checked_sub(1).map(|at| target[at]);
+            let after = target.get(end).copied();
+            let ends = matches!(after, None | Some(b'?' | b'&'));
+            match edge {
+                Edge::Begin => matches!(before, None | Some(b'=' | b'?' | b'&')),
+                Edge::End => ends,
+                Edge::Segment => before == Some(b'/') && (ends || after == Some(b'/')),
+                Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
+                    !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
+                }
+                Edge::None => true,
+            }
+        };
+        self.plain.walk(target, |hit| {
+            if stands(self.plain_edges[hit.word], hit.start, hit.end) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
     }
 
     /// Adds what the words of the request say to `found`, what they wake to `woken` (one per part).
     pub(super) fn judge(&self, target: &Target, method: &[u8], woken: &mut Vec<Woken>, found: &mut Findings) {
         woken.clear();
         woken.resize(target.len(), Woken::default());
-        for hit in self.words.find_overlapping_iter(target.lower()).take(MAX_HITS) {
-            let index = target.part_at(hit.start());
-            let part = target.part(index);
-            let start = hit.start() - part.offset;
-            let end = hit.end() - part.offset;
-            match self.entries[hit.pattern().as_usize()] {
-                Entry::Group(group) if group.places.has(part.place) && stands(group.edge, &part, start, end) => {
-                    apply(group.meaning, hit.range(), (start, end), &mut woken[index], found);
+        let text = target.lower();
+        self.words.walk(text, |hit| {
+            let entry = self.entries[hit.word];
+            // Most words stand inside others; that is seen without knowing the part.
+            if matches!(entry, Entry::Group(group) if !stands(group.edge, text, hit.start, hit.end)) {
+                return ControlFlow::Continue(());
+            }
+            let index = target.part_at(hit.start);
+            let place = target.place(index);
+            match entry {
+                Entry::Group(group) if group.places.has(place) => {
+                    let offset = target.part(index).offset;
+                    let within = (hit.start - offset, hit.end - offset);
+                    apply(group.meaning, hit.start..hit.end, within, &mut woken[index], found);
                 }
-                Entry::Fingerprint(entry) if part.place == Place::Path || entry.in_query => {
-                    entry.judge(target, method, hit.range(), found);
+                Entry::Fingerprint(entry) if place == Place::Path || entry.in_query => {
+                    entry.judge(target, method, hit.start..hit.end, found);
                 }
                 _ => {}
             }
-        }
+            ControlFlow::Continue(())
+        });
     }
 }
 
@@ -201,28 +224,22 @@ fn apply(
     }
 }
 
-fn stands(edge: Edge, part: &Part<'_>, start: usize, end: usize) -> bool {
-    let text = part.lower;
-    let before = start.checked_sub(1).map(|at| text[at]);
-    let after = text.get(end).copied();
+/// Whether the neighbours of the word at `start..end` allow it. Parts of the request end with a line feed.
+fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
+    let before = start.checked_sub(1).map_or(PART_END, |at| text[at]);
+    let after = text.get(end).copied().unwrap_or(PART_END);
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let free_before = !before.is_some_and(word);
     match edge {
         Edge::None => true,
-        Edge::Word => free_before && !after.is_some_and(word),
-        Edge::Letters => {
-            !before.is_some_and(|byte| byte.is_ascii_alphabetic())
-                && !after.is_some_and(|byte| byte.is_ascii_alphabetic())
-        }
-        Edge::Start => free_before,
-        Edge::Call => free_before && before != Some(b'-') && opens_call(&text[end..]),
-        Edge::Assign => {
-            free_before && text[end..].trim_ascii_start().first() == Some(&b'=')
-                || end == text.len() && part.place == Place::Name
-        }
-        Edge::Begin => start == 0,
-        Edge::Segment => before.is_none_or(|byte| byte == b'/') && after.is_none_or(|byte| byte == b'/'),
-        Edge::End => after.is_none(),
+        Edge::Word => !word(before) && !word(after),
+        Edge::Letters => !before.is_ascii_alphabetic() && !after.is_ascii_alphabetic(),
+        Edge::Start => !word(before),
+        Edge::Call => !word(before) && before != b'-' && opens_call(&text[end..]),
+        // The `=` after a parameter's name ends that part.
+        Edge::Assign => !word(before) && (after == PART_END || text[end..].trim_ascii_start().first() == Some(&b'=')),
+        Edge::Begin => before == PART_END,
+        Edge::Segment => matches!(before, b'/' | PART_END) && matches!(after, b'/' | PART_END),
+        Edge::End => after == PART_END,
     }
 }
 
@@ -253,13 +270,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_is_lower_case_and_fits_the_automaton() {
+    fn every_word_is_lower_case_and_long_enough() {
         for group in TABLES.iter().copied().flatten() {
             for word in group.words {
-                assert!(!word.is_empty() && *word == word.to_ascii_lowercase(), "{word}");
+                assert!((2..256).contains(&word.len()) && *word == word.to_ascii_lowercase(), "{word}");
             }
         }
-        let lexicon = Lexicon::new().expect("builds");
+        let lexicon = Lexicon::new();
         assert!(lexicon.touches(b"x /etc/passwd"));
         assert!(!lexicon.touches(b"/blog/page.html"));
     }

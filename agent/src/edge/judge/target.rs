@@ -15,6 +15,13 @@ const MAX_TARGET_BYTES: usize = 64 * 1024;
 /// Most parts of one request. What follows the last is read as one part with it: nothing escapes, the table stays small.
 const MAX_PARTS: usize = 256;
 
+/// What encoded text has in it; text without any of this is plain already.
+const ENCODED: Marks =
+    Marks::PERCENT.and(Marks::PLUS).and(Marks::BACKSLASH).and(Marks::HIGH).and(Marks::PIPE).and(Marks::CONTROL);
+
+/// Stands behind every part in the decoded request.
+pub(super) const PART_END: u8 = b'\n';
+
 /// Where a part stood in the request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -139,17 +146,24 @@ impl Target {
     }
 
     fn push(&mut self, place: Place, raw: &[u8], name: Range<usize>, after_double_ampersand: bool) -> Range<usize> {
-        let form = matches!(place, Place::Name | Place::Value);
-        let (text, tricks) = self.decoder.decode(raw, form);
         let start = self.text.len();
-        self.text.extend_from_slice(text);
-        self.lower.extend(text.iter().map(u8::to_ascii_lowercase));
+        let form = matches!(place, Place::Name | Place::Value);
+        let mut marks = marks_of(raw);
+        let mut tricks = Tricks::default();
+        if marks.any(ENCODED) {
+            let (text, undone) = self.decoder.decode(raw, form);
+            self.text.extend_from_slice(text);
+            tricks = undone;
+            marks = marks_of(text);
+        } else {
+            self.text.extend_from_slice(raw);
+        }
         let span = start..self.text.len();
-        let marks = marks_of(&self.text[span.clone()]);
+        self.lower.extend(self.text[span.clone()].iter().map(u8::to_ascii_lowercase));
         self.cuts.push(Cut { place, span: span.clone(), name, marks, tricks, after_double_ampersand });
         // Parts stand apart, so that no word reaches from one into the next.
-        self.text.push(b'\n');
-        self.lower.push(b'\n');
+        self.text.push(PART_END);
+        self.lower.push(PART_END);
         span
     }
 
@@ -171,6 +185,11 @@ impl Target {
     /// Index of the part that holds the byte at `offset` of the decoded request.
     pub(super) fn part_at(&self, offset: usize) -> usize {
         self.cuts.partition_point(|cut| cut.span.end < offset).min(self.cuts.len().saturating_sub(1))
+    }
+
+    /// Where the part at `index` stood.
+    pub(super) fn place(&self, index: usize) -> Place {
+        self.cuts[index].place
     }
 
     /// The part at `index`.

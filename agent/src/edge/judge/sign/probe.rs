@@ -1,6 +1,6 @@
 //! Files, panels and web shells that scanners look for.
 
-use super::Edge::{End, None, Segment, Start};
+use super::Edge::{End, None, Segment};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Probe, Webshell};
 
@@ -42,7 +42,7 @@ pub(super) const GROUPS: &[Group] = &[
         "svnserve.conf",
     ]),
     evidence(Probe, 55, "asks for a file that holds secrets, sources or backups", Places::PATH, End, &[
-        ".bak", ".old", ".orig", ".save", ".swp", ".swo", "~", ".sql", ".sqlite", ".sqlite3", ".mdb", ".dump", ".env",
+        ".bak", ".old", ".orig", ".save", ".swp", ".swo", ".sql", ".sqlite", ".sqlite3", ".mdb", ".dump", ".env",
         ".cfg", ".cnf", ".pem", ".ppk", ".pfx", ".p12", ".jks", ".kdbx", ".keystore", ".htpasswd", ".htaccess",
         ".inc", ".toml", ".yml", ".key", ".properties", ".rdp", ".ovpn", ".tfstate", ".tfvars", ".bash_history",
         ".ini", ".yml.dist", ".php.dist", ".php~", ".backup", ".bkp", ".copy", ".tmp", ".db", ".mysql", ".psql",

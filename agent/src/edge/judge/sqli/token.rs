@@ -4,7 +4,7 @@
 //! are not told apart: what MySQL, PostgreSQL, SQL Server, Oracle or SQLite would take as a comment, string or operator is one.
 
 /// Most tokens read of one text. Injections show themselves within the first few dozen; the bound keeps every rule linear.
-pub(super) const MAX_TOKENS: usize = 384;
+pub(super) const MAX_TOKENS: usize = 1024;
 
 /// What a token is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

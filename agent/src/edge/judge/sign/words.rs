@@ -1,0 +1,226 @@
+//! Finds a thousand words in one pass over a text, out of 16 KiB of tables.
+//!
+//! Every word is filed under its rarest window of four bytes (two, for the short ones). A pass looks every window of the text up in a bitmap
+//! that stays in the processor's first cache; only where a bit is set are the words filed there compared. An Aho-Corasick automaton
+//! over the same words takes megabytes, and waits for memory at every other byte of ordinary text.
+//!
+//! Linear: a window leads to the few words filed under it, each compared once.
+
+use std::ops::ControlFlow;
+
+/// Entries of a bitmap: one bit for every number of 16 bits, 8 KiB each. Fewer make every other window a candidate; more leave the
+/// cache.
+const BITMAP: usize = (1 << 16) / 64;
+
+/// Bytes of a window of the long words, and of the short ones.
+const LONG: usize = 4;
+const SHORT: usize = 2;
+
+/// A word found: its place in the list, and where it stands.
+pub(super) struct Hit {
+    pub(super) word: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// The words, filed.
+#[derive(Debug)]
+pub(super) struct Words {
+    words: Vec<&'static [u8]>,
+    long: File,
+    short: File,
+}
+
+impl Words {
+    /// Files `words`, lower case and of two bytes at least.
+    pub(super) fn new(words: impl IntoIterator<Item = &'static str>) -> Self {
+        let words: Vec<_> = words.into_iter().map(str::as_bytes).collect();
+        let mut long = File::default();
+        let mut short = File::default();
+        for (index, word) in words.iter().enumerate() {
+            if word.len() >= LONG { long.add(index, word, LONG) } else { short.add(index, word, SHORT) }
+        }
+        long.shelve();
+        short.shelve();
+        Self { words, long, short }
+    }
+
+    /// Hands every word of `text`, whatever its case, to `see` until that breaks off. Says whether it did.
+    #[inline]
+    pub(super) fn walk(&self, text: &[u8], mut see: impl FnMut(Hit) -> ControlFlow<()>) -> bool {
+        let mut window = 0;
+        for (last, byte) in text.iter().enumerate() {
+            window = slide(window, *byte);
+            let (long, short) = (long_number(window), short_number(window));
+            if self.long.holds(long) && self.compare(&self.long, long, text, last, LONG, &mut see).is_break()
+                || self.short.holds(short) && self.compare(&self.short, short, text, last, SHORT, &mut see).is_break()
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Compares the words filed under `number` with the text around the window that ends at `last`.
+    #[cold]
+    #[inline(never)]
+    fn compare(
+        &self,
+        file: &File,
+        number: u16,
+        text: &[u8],
+        last: usize,
+        width: usize,
+        see: &mut impl FnMut(Hit) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for card in file.shelf(number).iter().filter(|card| card.number == number) {
+            let word = self.words[usize::from(card.word)];
+            let Some(start) = (last + 1).checked_sub(width + usize::from(card.offset)) else { continue };
+            let end = start + word.len();
+            if text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(word)) {
+                see(Hit { word: usize::from(card.word), start, end })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Words filed under the numbers of windows.
+#[derive(Debug)]
+struct File {
+    bits: Box<[u64; BITMAP]>,
+    /// Sorted by number.
+    cards: Vec<Card>,
+    /// For every word of the bitmap, where its cards begin.
+    shelves: Vec<u16>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self { bits: Box::new([0; BITMAP]), cards: Vec::new(), shelves: Vec::new() }
+    }
+}
+
+/// Where a word is filed: the number of one of its windows, and where in the word that window begins.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Card {
+    number: u16,
+    word: u16,
+    offset: u16,
+}
+
+impl File {
+    fn add(&mut self, index: usize, word: &[u8], width: usize) {
+        let windows = word.windows(width).enumerate();
+        let Some((offset, window)) = windows.min_by_key(|(_, window)| commonness(window)) else { return };
+        let window = window.iter().fold(0, |window, byte| slide(window, *byte));
+        let number = if width == LONG { long_number(window) } else { short_number(window) };
+        // The tables hold about a thousand words of a few dozen bytes; a test holds them to what fits.
+        if let (Ok(word), Ok(offset)) = (u16::try_from(index), u16::try_from(offset)) {
+            self.bits[usize::from(number >> 6)] |= 1 << (number & 63);
+            self.cards.push(Card { number, word, offset });
+        }
+    }
+
+    /// Sorts the cards and notes where each shelf begins.
+    fn shelve(&mut self) {
+        self.cards.sort_unstable();
+        let begins = |shelf: usize| self.cards.partition_point(|card| usize::from(card.number >> 6) < shelf);
+        self.shelves = (0..=BITMAP).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
+    }
+
+    /// The cards that share a word of the bitmap with `number`.
+    #[inline]
+    fn shelf(&self, number: u16) -> &[Card] {
+        let shelf = usize::from(number >> 6);
+        self.cards.get(usize::from(self.shelves[shelf])..usize::from(self.shelves[shelf + 1])).unwrap_or_default()
+    }
+
+    #[inline]
+    fn holds(&self, number: u16) -> bool {
+        self.bits[usize::from(number >> 6)] >> (number & 63) & 1 == 1
+    }
+}
+
+/// The last four bytes, both cases of a letter alike (they are bit 5 apart in ASCII).
+#[inline]
+const fn slide(window: u32, byte: u8) -> u32 {
+    window << 8 | (byte | 0x20) as u32
+}
+
+/// All four bytes, spread by a multiplication with the golden ratio.
+#[inline]
+const fn long_number(window: u32) -> u16 {
+    let [.., a, b] = window.wrapping_mul(0x9E37_79B1).to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+/// The last two bytes.
+#[inline]
+const fn short_number(window: u32) -> u16 {
+    let [a, b, ..] = window.to_le_bytes();
+    u16::from_le_bytes([a, b])
+}
+
+/// How common a window is in URLs, roughly: by its letters, as in English text, and by the marks that URLs are made of.
+fn commonness(window: &[u8]) -> u32 {
+    let byte = |byte: &u8| match byte {
+        b'e' | b't' | b'a' | b'/' => 90,
+        b'o' | b'i' | b'n' | b's' | b'.' | b'-' => 70,
+        b'r' | b'h' | b'l' | b'd' | b'c' | b'=' | b'0'..=b'2' => 45,
+        b'u' | b'm' | b'p' | b'g' | b'f' | b'w' | b'_' | b'3'..=b'9' => 25,
+        b'y' | b'b' | b'v' | b'k' => 12,
+        b'a'..=b'z' => 3,
+        _ => 1,
+    };
+    window.iter().map(byte).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(words: &'static [&'static str], text: &str) -> Vec<(usize, usize, usize)> {
+        let mut hits = Vec::new();
+        Words::new(words.iter().copied()).walk(text.as_bytes(), |hit| {
+            hits.push((hit.word, hit.start, hit.end));
+            ControlFlow::Continue(())
+        });
+        hits.sort_unstable();
+        hits
+    }
+
+    #[test]
+    fn words_are_found_wherever_they_stand() {
+        let check = |text: &str, expected: &[(usize, usize, usize)]| {
+            assert_eq!(found(&["etc/passwd", "passwd", "..", "or", "union"], text), expected, "{text}");
+        };
+        check("../ETC/Passwd", &[(0, 3, 13), (1, 7, 13), (2, 0, 2)]);
+        check("...", &[(2, 0, 2), (2, 1, 3)]);
+        check("color", &[(3, 3, 5)]);
+        check("union", &[(4, 0, 5)]);
+        check("unio", &[]);
+        check("o", &[]);
+        check("", &[]);
+    }
+
+    #[test]
+    fn a_walk_can_be_broken_off() {
+        let words = Words::new(["aaaa"]);
+        let mut seen = 0;
+        let broken = words.walk(b"aaaaaaaa", |_| {
+            seen += 1;
+            ControlFlow::Break(())
+        });
+        assert!(broken && seen == 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_a_search_finds_is_found(text in "[a-d./]{0,40}") {
+            const WORDS: &[&str] = &["ab", "abc", "abcd", "cd", "./", "..", "bcda", "dcba"];
+            let expected: usize = WORDS.iter().map(|word| (0..text.len()).filter(|at| text[*at..].starts_with(word)).count()).sum();
+            proptest::prop_assert_eq!(found(WORDS, &text).len(), expected);
+        }
+    }
+}
