@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     let mut session = Session {
-        judge: Judge::new()?,
+        judge: Judge::new(),
         scratch: Scratch::default(),
         format,
         args,
@@ -353,7 +353,7 @@ mod tests {
     fn judged(args: &Args, input: &str) -> (String, u64, u64) {
         let mut out = Vec::new();
         let mut session = Session {
-            judge: Judge::new().expect("builds"),
+            judge: Judge::new(),
             scratch: Scratch::default(),
             format: None,
             args,

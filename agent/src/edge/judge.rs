@@ -31,6 +31,7 @@ mod sqli;
 mod target;
 mod traversal;
 mod url;
+mod words;
 
 use agent_memory::AgentMemory;
 use finding::{Finding, Findings, Ground};
@@ -39,7 +40,6 @@ use scanner::Scanners;
 use sign::{Lexicon, Woken};
 use sqli::Sql;
 use target::{Part, Place, Target};
-use thiserror::Error;
 
 use crate::request::{AccessRecord, AttackClass, LogEscape, Verdict};
 
@@ -70,16 +70,17 @@ const SYNTAX: Marks = Marks::QUOTE
 const AGENT_SYNTAX: Marks =
     Marks::QUOTE.and(Marks::ANGLE).and(Marks::DOLLAR).and(Marks::BRACE).and(Marks::BACKSLASH).and(Marks::PERCENT);
 
-/// The judge could not be built.
-#[derive(Debug, Error)]
-#[error("the judge's tables do not fit their automaton")]
-pub struct JudgeError(#[from] aho_corasick::BuildError);
-
 /// Judges requests. Built once, shared by all who judge.
 #[derive(Debug)]
 pub struct Judge {
     lexicon: Lexicon,
     scanners: Scanners,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Buffers of one judging thread, reused from request to request.
@@ -104,13 +105,10 @@ pub struct Step {
 }
 
 impl Judge {
-    /// Builds the judge: a few megabytes of tables, some ten milliseconds.
-    ///
-    /// # Errors
-    ///
-    /// Only if the built-in tables outgrow their automaton, which tests exclude.
-    pub fn new() -> Result<Self, JudgeError> {
-        Ok(Self { lexicon: Lexicon::new(), scanners: Scanners::new()? })
+    /// Files the judge's words: a few milliseconds and some 100 KiB.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { lexicon: Lexicon::new(), scanners: Scanners::new() }
     }
 
     /// Judges one request. `None` for an ordinary one.

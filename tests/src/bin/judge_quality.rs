@@ -51,7 +51,7 @@ fn default_corpus() -> Option<PathBuf> {
 }
 
 fn measure(file: &PathBuf, print_rows: bool) -> anyhow::Result<BTreeMap<(bool, bool, String), Count>> {
-    let judge = Judge::new()?;
+    let judge = Judge::new();
     let mut scratch = Scratch::default();
     let mut counts: BTreeMap<(bool, bool, String), Count> = BTreeMap::new();
     let mut out = std::io::stdout().lock();

@@ -3,10 +3,10 @@
 //! A fixed table of [`SLOTS`] texts, each in the one slot that its hash names; a newcomer takes the place of what stood there. Texts are
 //! compared whole, so an attacker who knows the hash can slow a look-up down to looking again, and no more.
 
-/// Slots. A site sees a few hundred agents in an hour.
-const SLOTS: usize = 512;
+/// Slots. A busy site sees a few thousand agents in a day, a few hundred of them all the time.
+const SLOTS: usize = 4096;
 
-/// Longest agent that is remembered; with [`SLOTS`] it bounds the memory to 128 KiB.
+/// Longest agent that is remembered; with [`SLOTS`] it bounds the memory to 1 MiB.
 const MAX_BYTES: usize = 256;
 
 /// The memory.
@@ -27,7 +27,7 @@ impl AgentMemory {
             return;
         }
         if self.slots.is_empty() {
-            self.slots.resize_with(SLOTS, || Vec::with_capacity(MAX_BYTES));
+            self.slots.resize_with(SLOTS, Vec::new);
         }
         if let Some(place) = self.slots.get_mut(slot(agent)) {
             place.clear();

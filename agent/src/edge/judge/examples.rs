@@ -13,12 +13,12 @@ fn verdict(path_and_query: &str, user_agent: &str) -> Option<Verdict> {
         user_agent: user_agent.as_bytes(),
         ..blank
     };
-    Judge::new().expect("builds").judge(&record, &mut Scratch::default())
+    Judge::new().judge(&record, &mut Scratch::default())
 }
 
 #[test]
 fn hostile_requests_are_seen() {
-    let judge = Judge::new().expect("builds");
+    let judge = Judge::new();
     let mut scratch = Scratch::default();
     for request in HOSTILE {
         let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
@@ -30,7 +30,7 @@ fn hostile_requests_are_seen() {
 
 #[test]
 fn ordinary_requests_are_let_go() {
-    let judge = Judge::new().expect("builds");
+    let judge = Judge::new();
     let mut scratch = Scratch::default();
     for request in ORDINARY {
         let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
@@ -80,7 +80,7 @@ fn scanners_and_shellshock_are_seen_in_the_user_agent() {
 fn an_explanation_tells_every_step() {
     let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
     let record = AccessRecord { path_and_query: b"/?f=%252e%252e%252f%252e%252e%252fetc%252fpasswd", ..blank };
-    let steps = Judge::new().expect("builds").explain(&record, &mut Scratch::default());
+    let steps = Judge::new().explain(&record, &mut Scratch::default());
     let has = |stage: &str, text: &str| steps.iter().any(|step| step.stage == stage && step.text.contains(text));
     assert!(
         has("raw", "%252e")
@@ -111,7 +111,7 @@ proptest::proptest! {
 
 std::thread_local! {
     /// Building a judge for every case would take most of the test's time.
-    static SHARED: Judge = Judge::new().expect("builds");
+    static SHARED: Judge = Judge::new();
 }
 
 const HOSTILE: &[&str] = &[

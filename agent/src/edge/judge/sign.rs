@@ -1,6 +1,6 @@
 //! Words that mean something by themselves, found in one pass.
 //!
-//! Every table of this module and of [`super::fingerprint`] is filed in one set ([`words`]), which one pass finds all of. A hit counts where its word may stand and if its neighbours allow it; some words only wake a grammar.
+//! Every table of this module and of [`super::fingerprint`] is filed in one set ([`super::words`]), which one pass finds all of. A hit counts where its word may stand and if its neighbours allow it; some words only wake a grammar.
 
 mod browser;
 mod database;
@@ -8,15 +8,13 @@ mod probe;
 mod reach;
 mod runtime;
 mod wake;
-mod words;
 
 use std::ops::ControlFlow;
-
-use words::Words;
 
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint};
 use super::target::{PART_END, Place, Target};
+use super::words::Words;
 use crate::request::AttackClass;
 
 /// Where a word may stand.
@@ -141,7 +139,8 @@ impl Lexicon {
         let fingerprints = fingerprint::TABLE.iter().map(|entry| (entry.path, Entry::Fingerprint(entry)));
         let (words, entries): (Vec<&str>, Vec<_>) = groups.chain(fingerprints).unzip();
         let plain = words.iter().zip(&entries).filter_map(|(word, entry)| match entry {
-            Entry::Group(Group { meaning: Meaning::Sql, .. }) => None,
+            // A call needs a parenthesis, SQL blanks or brackets.
+            Entry::Group(Group { meaning: Meaning::Sql, .. } | Group { edge: Edge::Call, .. }) => None,
             Entry::Group(group) => Some((*word, group.edge)),
             Entry::Fingerprint(_) => Some((*word, Edge::None)),
         });
@@ -156,7 +155,7 @@ impl Lexicon {
             let after = target.get(end).copied();
             let ends = matches!(after, None | Some(b'?' | b'&'));
             match edge {
-                Edge::Begin => matches!(before, None | Some(b'=' | b'?' | b'&')),
+                Edge::Begin => matches!(before, Some(b'=' | b'?' | b'&')),
                 Edge::End => ends,
                 Edge::Segment => before == Some(b'/') && (ends || after == Some(b'/')),
                 Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {

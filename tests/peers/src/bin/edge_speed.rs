@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<()> {
     };
     let bytes = read(&file)?;
     let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-    let judge = Judge::new()?;
+    let judge = Judge::new();
     let mut scratch = Scratch::default();
 
     let expression = Regex::new(ALB_EXPRESSION)?;

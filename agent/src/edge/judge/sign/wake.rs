@@ -22,7 +22,7 @@ pub(super) const GROUPS: &[Group] = &[
         "=/usr/bin/", "phpinfo",
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
-        "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes", ".internal",
+        "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",
         "instance-data",
     ] },
     Group { meaning: Meaning::Steps, places: Places::TARGET, edge: None, words: &[
