@@ -8,7 +8,6 @@
 //!
 //! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client did before.
 
-mod agent_memory;
 mod base64;
 mod code;
 mod decode;
@@ -22,6 +21,7 @@ mod host;
 mod indicator;
 mod marks;
 mod markup;
+mod memory;
 mod probe;
 mod query;
 mod scanner;
@@ -33,9 +33,9 @@ mod traversal;
 mod url;
 mod words;
 
-use agent_memory::AgentMemory;
 use finding::{Finding, Findings, Ground};
 use marks::{Marks, marks_of};
+use memory::Memory;
 use scanner::Scanners;
 use sign::{Lexicon, Woken};
 use sqli::Sql;
@@ -90,7 +90,8 @@ pub struct Scratch {
     sql: Sql,
     woken: Vec<Woken>,
     found: Findings,
-    agents: AgentMemory,
+    agents: Memory,
+    targets: Memory,
 }
 
 /// One step of a judgement, for people.
@@ -114,11 +115,19 @@ impl Judge {
     /// Judges one request. `None` for an ordinary one.
     pub fn judge(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> Option<Verdict> {
         let agent_is_plain = self.agent_is_plain(record.user_agent, scratch);
-        if agent_is_plain && self.target_is_plain(record) {
+        let whole = has_target_alone(record);
+        if agent_is_plain && whole && scratch.targets.knows(record.method, record.path_and_query) {
             return None;
         }
-        self.find(record, !agent_is_plain, scratch);
-        verdict(&scratch.target, &scratch.found)
+        let plain = agent_is_plain && self.target_is_plain(record);
+        if !plain {
+            self.find(record, !agent_is_plain, scratch);
+        }
+        let verdict = if plain { None } else { verdict(&scratch.target, &scratch.found) };
+        if verdict.is_none() && whole {
+            scratch.targets.remember(record.method, record.path_and_query);
+        }
+        verdict
     }
 
     /// Judges one request and tells every step.
@@ -154,12 +163,12 @@ impl Judge {
 
     /// Whether the user agent is text without syntax that names no scanner.
     fn agent_is_plain(&self, agent: &[u8], scratch: &mut Scratch) -> bool {
-        if scratch.agents.knows(agent) {
+        if scratch.agents.knows(b"", agent) {
             return true;
         }
         let plain = !marks_of(agent).any(AGENT_SYNTAX) && !self.scanners.touches(agent);
         if plain {
-            scratch.agents.remember(agent);
+            scratch.agents.remember(b"", agent);
         }
         plain
     }
@@ -193,6 +202,14 @@ impl Judge {
         judge_anomaly(record.anomaly, target, found);
         judge_dress(target, found);
     }
+}
+
+/// Whether a request is told by its method, its target and its user agent: nothing else of it was logged, or said anything.
+fn has_target_alone(record: &AccessRecord<'_>) -> bool {
+    record.query.is_empty()
+        && record.referer.is_empty()
+        && record.escape == LogEscape::Backslash
+        && is_proper(record.anomaly)
 }
 
 /// Lets every judge of a grammar see one part.

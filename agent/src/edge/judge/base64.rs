@@ -4,7 +4,7 @@ use ::base64::Engine as _;
 use ::base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// Shortest word that is undone: shorter ones decode to something readable by chance.
-const MIN_WORD: usize = 16;
+pub(super) const MIN_WORD: usize = 16;
 
 /// Longest word that is undone.
 const MAX_WORD: usize = 8 * 1024;

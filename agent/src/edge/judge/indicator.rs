@@ -14,16 +14,19 @@ use crate::request::{AttackClass, Indicator};
 const MAX_INDICATORS: usize = 12;
 const MAX_BYTES: usize = 512;
 
-/// Collects the indicators of a judged request, in order of appearance, without repeats.
+/// Collects the indicators of a judged request from the parts in which something was found, in order of appearance, without repeats.
 pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
     let mut list = Indicators(Vec::new());
     for part in target.parts() {
-        list.read_text(part.text, part.lower);
-        for blob in base64_blobs(part.text) {
-            let lower = blob.to_ascii_lowercase();
-            list.add(Indicator::Command(printable(&blob)));
-            list.read_text(&blob, &lower);
+        let span = part.offset..part.offset + part.text.len() + 1;
+        if !found.iter().any(|finding| span.contains(&finding.span.start)) {
+            continue;
         }
+        list.read_text(part.text, part.lower);
+        for_base64(part.text, |blob| {
+            list.add(Indicator::Command(printable(blob)));
+            list.read_text(blob, &blob.to_ascii_lowercase());
+        });
     }
     for finding in found.iter() {
         let text = target.slice(finding.span.clone());
@@ -100,16 +103,19 @@ fn command_text(text: &[u8]) -> String {
     printable(text).trim_matches([' ', ';', '|', '&', '`', '(', ')', '"', '\'', '\n']).to_owned()
 }
 
-/// Base64 words that decode to text; the last step of a path alone too, where kits put theirs.
-fn base64_blobs(text: &[u8]) -> Vec<Vec<u8>> {
-    text.split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'/' | b'-' | b'_' | b'='))
-        .flat_map(|word| word.rsplit(|byte| *byte == b'/').take(1).chain(std::iter::once(word)))
-        .filter_map(|word| {
-            let mut blob = Vec::new();
-            base64::decode(word, &mut blob).then_some(blob)
-        })
-        .take(4)
-        .collect()
+/// Calls `see` with what base64 words decode to; with the last step of a path alone too, where kits put theirs.
+fn for_base64(text: &[u8], mut see: impl FnMut(&[u8])) {
+    let mut blob = Vec::new();
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+    for word in text.split(|byte| !digit(byte)).filter(|word| word.len() >= base64::MIN_WORD).take(16) {
+        let last = memchr::memrchr(b'/', word).map_or(word, |slash| &word[slash + 1..]);
+        for candidate in [Some(last), (last.len() < word.len()).then_some(word)].into_iter().flatten() {
+            blob.clear();
+            if base64::decode(candidate, &mut blob) {
+                see(&blob);
+            }
+        }
+    }
 }
 
 /// Bounded text without control characters.
