@@ -90,8 +90,10 @@ pub struct Scratch {
     sql: Sql,
     woken: Vec<Woken>,
     found: Findings,
-    agents: Memory,
-    targets: Memory,
+    /// A busy site sees a few thousand agents in a day: 1 MiB at most.
+    agents: Memory<4096, 256>,
+    /// And as many pages; long URLs are long because of what changes in them: 8 MiB at most.
+    targets: Memory<16384, 512>,
 }
 
 /// One step of a judgement, for people.
