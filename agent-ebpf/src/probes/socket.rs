@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use breachline_abi::contact::HOOK_SOCK_STATE;
 use breachline_abi::control::{COUNTER_CROSS_CHECK, EndpointKey};
 use breachline_abi::record::{KIND_FLOW, KIND_LISTEN};
@@ -31,7 +32,7 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     if let Some(sock) = Typed::new(context.arg(0)) {
         match context.arg::<u32>(2) {
             state @ (ESTABLISHED | CLOSE) => flow(sock, state),
-            SYN_SENT => cross_check(sock),
+            SYN_SENT => cross_check(&context, sock),
             LISTEN => listens(sock),
             _ => {}
         }
@@ -110,7 +111,7 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
 }
 
 #[inline(never)]
-fn cross_check(sock: Typed) {
+fn cross_check(context: &BtfTracePointContext, sock: Typed) {
     let (peer, mapped) = peer(sock);
     if let Some(last) = LAST_CONNECT.get_ptr(0) {
         // SAFETY: this CPU's own value.
@@ -123,6 +124,12 @@ fn cross_check(sock: Typed) {
     with_current!(|task| {
         if contact::note(task, &attempt, || sock.number(parameter!(sock_cookie))) {
             count(COUNTER_CROSS_CHECK);
+            debug!(
+                context,
+                "no connect hook saw the contact of {} with port {}",
+                task::tgid(task),
+                u16::from_be(peer.port)
+            );
         }
     });
 }
