@@ -70,7 +70,12 @@ impl Edge {
     ///
     /// The judge's tables do not build.
     pub fn new(_config: Config) -> Result<Self, JudgeError> {
-        Ok(Self { judge: Judge::new()?, scratch: Scratch::default(), formats: BTreeMap::new(), counters: Counters::default() })
+        Ok(Self {
+            judge: Judge::new()?,
+            scratch: Scratch::default(),
+            formats: BTreeMap::new(),
+            counters: Counters::default(),
+        })
     }
 
     /// Reads and judges one line.
