@@ -10,7 +10,6 @@ use crate::incident::Incident;
 use crate::request::Verdict;
 use crate::timestamp::Timestamp;
 
-use super::Config;
 use super::chance::Rates;
 use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
@@ -79,8 +78,8 @@ impl Site {
 }
 
 impl Chain {
-    pub(super) fn insert(&mut self, observation: Observation, config: &Config) -> Insertion {
-        let most = config.observations_per_chain;
+    /// Takes in an observation among at most `most` of its kind.
+    pub(super) fn insert(&mut self, observation: Observation, most: usize) -> Insertion {
         let known = observation.novelty() == Novelty::Known;
         // The same event judged twice, once as odd and once as ordinary, stays where the odd judgement put it.
         if self.pivots.contains(observation.id) && !observation.is_pivot()
