@@ -39,7 +39,7 @@ enum Verb {
     Run(run::Args),
     /// Run recordings through the same detector; no root needed.
     Replay(replay::Args),
-    /// Say what the edge judge makes of access-log lines or requests.
+    /// Judge the lines of an access log, or requests in JSON lines.
     Judge(judge::Args),
     /// Say what this kernel can sense, what it cannot, and what to do about it.
     Doctor(doctor::Args),

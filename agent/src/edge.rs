@@ -1,5 +1,6 @@
 //! The edge road: formats, judge, error rates. No I/O, no clock.
 
+pub mod error_rate;
 pub mod formats;
 pub mod judge;
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge::formats::{Format, MAX_LINE_BYTES};
 use crate::edge::judge::{Judge, Scratch, Step};
-use crate::request::{AccessRecord, AttackClass, Indicator, LogEscape, Target, Verdict};
+use crate::request::{AccessRecord, AttackClass, Indicator, Target, Verdict};
 use crate::timestamp::Timestamp;
 
 /// Bad use (`sysexits.h` `EX_USAGE`).
@@ -31,18 +31,18 @@ const MAX_REPORTS: u64 = 20;
 pub(super) struct Args {
     /// Format of the lines (`alb`, …); found by itself from the first line when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "requests")]
-    pub format: Option<String>,
+    format: Option<String>,
     /// Read JSON lines `{id, method, url, user_agent, status}` instead of log lines; write JSON lines.
     #[arg(long)]
-    pub requests: bool,
+    requests: bool,
     /// Tell every decoding step and every finding.
     #[arg(long)]
-    pub explain: bool,
+    explain: bool,
     /// Write one JSON object a line.
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     /// File to read, gzip or not; `-` for standard input.
-    pub file: PathBuf,
+    file: PathBuf,
 }
 
 /// Runs the command.
@@ -261,8 +261,6 @@ impl RequestRow<'_> {
             method: self.method.as_bytes(),
             path_and_query: self.url.as_bytes(),
             user_agent: self.user_agent.as_bytes(),
-            // As the client sent it: no log has escaped anything.
-            escape: LogEscape::Raw,
             ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
         }
     }

@@ -182,12 +182,15 @@ fn judge_relations(part: &Part<'_>, found: &mut Findings) {
 mod tests {
     use super::super::target::Target;
     use super::*;
+    use crate::request::AccessRecord;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn shapes_of_code() {
         let check = |raw: &str, expected: bool| {
             let mut target = Target::default();
-            target.read(raw.as_bytes());
+            let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
             let mut found = Findings::default();
             target.parts().for_each(|part| judge(&part, &mut found));
             assert_eq!(!found.is_empty(), expected, "{raw}");
