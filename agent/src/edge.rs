@@ -3,6 +3,7 @@
 pub mod error_rate;
 pub mod formats;
 pub mod judge;
+pub mod template;
 
 use std::collections::BTreeMap;
 
