@@ -1,6 +1,30 @@
-//! The BPF programs.
+//! The kernel half: BPF programs that see programs start and peers being reached for, and hand records over.
+//!
+//! Comes in: tracepoints and cgroup socket-address hooks. Goes out: the records of `breachline-abi`, through two rings.
+//! Never: decides what is an attack, changes or refuses anything (every cgroup program returns "proceed" on every path).
 #![no_std]
 #![no_main]
+
+mod contact;
+mod emit;
+mod lineage;
+mod maps;
+mod memory;
+mod path;
+mod probes {
+    mod connect;
+    mod exec;
+    mod lineage;
+    mod socket;
+}
+mod stdio;
+mod taint;
+mod task;
+
+/// The kernel offers some helpers (`bpf_probe_read_kernel` among them) to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -138,7 +138,7 @@ pub struct Exec {
 /// A process was made.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fork {
-    /// The parent.
+    /// The parent: its identity, users, cgroup and network namespace; the rest is left empty, its exec said it.
     pub actor: Actor,
     /// The child.
     pub child: ProcessKey,
@@ -147,7 +147,7 @@ pub struct Fork {
 /// A process (its last thread) ended.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Exit {
-    /// Who.
+    /// Who: the process alone, the rest is left empty.
     pub actor: Actor,
     /// Exit status, when it ended by itself.
     pub status: u8,
@@ -227,10 +227,10 @@ pub struct Flow {
     pub local: SocketAddr,
     /// What became of it.
     pub state: FlowState,
-    /// Bytes sent and acknowledged, when closed.
+    /// Payload bytes sent, retransmissions left out, when closed.
     #[serde(default)]
     pub bytes_sent: u64,
-    /// Bytes received, when closed.
+    /// Payload bytes received, when closed.
     #[serde(default)]
     pub bytes_received: u64,
 }
@@ -295,6 +295,13 @@ pub struct ProcessSeen {
     pub exe_path: String,
     /// Arguments.
     pub argv: Vec<String>,
+    /// Path in the `name=systemd` hierarchy of cgroup v1, on hosts where cgroup v2 holds every process in its root and so
+    /// tells nothing apart. Counts for the process and what it forks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_cgroup: Option<String>,
+    /// When it was started; the event's time where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
 }
 
 /// The path behind a cgroup id, read from cgroupfs when the id was first met.
@@ -322,6 +329,15 @@ pub struct AddressesSeen {
     pub net_ns: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A file has the content of a known program, whatever it is called: a copied or renamed shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSeen {
+    /// The file.
+    pub file: FileId,
+    /// Path of the program whose content it has, as it was first met.
+    pub copy_of: String,
 }
 
 /// Records the kernel half could not hand over.
@@ -357,6 +373,8 @@ pub enum HostEventKind {
     Cgroup(CgroupSeen),
     /// A namespace's addresses.
     Addresses(AddressesSeen),
+    /// A file's content is a known program's.
+    Program(ProgramSeen),
     /// Records lost.
     Loss(Loss),
 }

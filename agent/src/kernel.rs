@@ -1,1 +1,255 @@
 //! The kernel door: load the BPF object, attach, read the rings, report a verdict per sense.
+//!
+//! Comes in: the running kernel. Goes out: [`HostEvent`]s in order of time within a batch, [`Loss`]es, [`SenseVerdict`]s.
+//! Never: interprets an event. What is missing is said, never guessed.
+//!
+//! The kernel half wakes nobody for ordinary records ([`Sensor::ready`] looks on a short timer); memory is bounded by the two rings.
+
+mod attach;
+mod cost;
+mod layout;
+mod programs;
+mod rings;
+mod verdict;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aya::{Ebpf, EbpfLoader};
+use breachline_abi::limits;
+use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes as _;
+
+pub use self::cost::ProgramCost;
+use self::layout::Layout;
+use self::rings::Rings;
+pub use self::rings::{Counters, SenseCounters};
+pub use self::verdict::{SenseState, SenseVerdict, probe};
+use crate::decode::BootClock;
+use crate::event::{HostEvent, Loss};
+
+/// Where a kernel built with `CONFIG_DEBUG_INFO_BTF` (5.4 and later) describes its own types.
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// The kernel half, built by `build.rs`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BREACHLINE_BPF_OBJECT"));
+
+/// What may be set about the senses.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Bytes of the ring for evidence that a chain hangs on; rounded up to a power of two of at least a page.
+    pub priority_ring_bytes: u32,
+    /// Bytes of the ring for everything else; likewise.
+    pub bulk_ring_bytes: u32,
+    /// First contacts remembered in the kernel (64 to 1,048,576; about 100 bytes each). The least recently used is forgotten, its next
+    /// contact counts as first again.
+    pub contacts: u32,
+    /// Longest time a record waits in a ring before it is read (1 to 1000 ms). Shorter costs CPU at rest.
+    #[serde(with = "crate::config::duration")]
+    pub drain_interval: Duration,
+    /// Metadata endpoints beside the built-in ones; port 0 stands for every port. No key of its own: taken from
+    /// `host.metadata_endpoints`, so that kernel and judge never differ.
+    #[serde(skip)]
+    pub metadata_endpoints: Vec<SocketAddr>,
+    /// Most detailed level of the kernel half's own diagnostics: 0 off, 1 errors to 5 everything.
+    pub log_level: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            priority_ring_bytes: limits::PRIORITY_RING_BYTES,
+            bulk_ring_bytes: limits::BULK_RING_BYTES,
+            contacts: limits::CONTACT_ENTRIES,
+            drain_interval: Duration::from_millis(20),
+            metadata_endpoints: Vec::new(),
+            log_level: 0,
+        }
+    }
+}
+
+/// Why the senses cannot work. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The kernel does not describe its types.
+    #[error("{path}: {reason}; the kernel must be built with CONFIG_DEBUG_INFO_BTF (5.10 or later)", path = path.display())]
+    NoBtf {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// A field without which no process can be told from another.
+    #[error(
+        "this kernel's BTF has no {0}; no process could be identified, so the sensor does not start: report the kernel version"
+    )]
+    NoIdentity(&'static str),
+    /// The kernel refuses BPF.
+    #[error(
+        "the kernel refuses to load BPF programs ({0}); run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
+    )]
+    NotPermitted(io::Error),
+    /// The object could not be loaded.
+    #[error("the BPF object cannot be loaded: {0}")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// A map is missing or cannot be used.
+    #[error("BPF map {name} cannot be used: {reason}")]
+    Map {
+        /// Its name in the object.
+        name: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The one sense nothing works without.
+    #[error("the exec sense cannot be attached: {0}")]
+    NoExec(String),
+}
+
+/// The attached senses. Dropping it detaches them.
+pub struct Sensor {
+    rings: Rings,
+    verdicts: Vec<SenseVerdict>,
+    /// Hands the kernel half's own diagnostics to the agent's log.
+    flush_log: Option<Box<dyn FnMut() + Send>>,
+    // Holds the programs and links: without it the senses end.
+    ebpf: Ebpf,
+}
+
+impl Sensor {
+    /// Loads and attaches every sense this kernel allows. A sense that cannot be attached is a verdict; only without exec there is
+    /// nothing to run for.
+    ///
+    /// Must be called within a tokio runtime (the rings' descriptors are registered with it).
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError`], each with its remedy.
+    pub fn load(config: &Config) -> Result<Self, KernelError> {
+        let layout = Layout::read(Path::new(BTF_PATH))?;
+        if let Some(field) = verdict::missing_identity(&layout.missing) {
+            return Err(KernelError::NoIdentity(field));
+        }
+        let mut ebpf = load_object(config, &layout)?;
+        programs::fill(&mut ebpf)?;
+        attach::fill_metadata(&mut ebpf, &config.metadata_endpoints)?;
+        let flush_log = if config.log_level > 0 { log_flusher(&mut ebpf) } else { None };
+        let rings = Rings::take(&mut ebpf, config.drain_interval)?;
+        let attached = attach::all(&mut ebpf)?;
+        let verdicts = verdict::from_attached(&attached, &layout.missing);
+        if let Some(reason) = verdict::exec_refused(&verdicts) {
+            return Err(KernelError::NoExec(reason));
+        }
+        Ok(Self { rings, verdicts, flush_log, ebpf })
+    }
+
+    /// What each sense can do here.
+    #[must_use]
+    pub fn verdicts(&self) -> &[SenseVerdict] {
+        &self.verdicts
+    }
+
+    /// Waits until the rings should be read: woken evidence, or the drain timer, which runs faster while there is much to read.
+    pub async fn ready(&mut self) {
+        self.rings.ready().await;
+    }
+
+    /// Moves what the rings hold to `out`, oldest first within this batch. At most [`Rings::BATCH_MAX`] records a call, so that a flood
+    /// cannot hold the caller. Returns how many were added.
+    ///
+    /// Records of both rings are put in order of their time; a record that was still being written by another CPU comes with the next batch.
+    pub fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
+        if let Some(flush) = &mut self.flush_log {
+            flush();
+        }
+        self.rings.drain(clock, out)
+    }
+
+    /// Records the kernel half could not hand over since the last call, by sense; empty when nothing was lost.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        self.rings.losses()
+    }
+
+    /// Counters since load.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.rings.counters()
+    }
+
+    /// What each program costs, while the kernel counts it.
+    #[must_use]
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        cost::read(&self.ebpf)
+    }
+}
+
+fn load_object(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
+    let mut parameters = layout.parameters;
+    parameters.current_task_btf = u32::from(attach::kernel_at_least(5, 11));
+    parameters.bulk_wake_bytes = ring_bytes(config.bulk_ring_bytes) / 4;
+    parameters.wake_interval_us = 2000;
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("PARAMETERS", parameters.as_bytes(), true)
+        .override_global("AYA_LOG_LEVEL", &config.log_level, false)
+        .map_max_entries("PRIORITY", ring_bytes(config.priority_ring_bytes))
+        .map_max_entries("BULK", ring_bytes(config.bulk_ring_bytes))
+        .map_max_entries("CONTACTS", config.contacts.clamp(64, 1 << 20));
+    loader.load(OBJECT).map_err(|error| match refused(&error) {
+        Some(refused) => KernelError::NotPermitted(refused),
+        None => KernelError::Load(Box::new(error)),
+    })
+}
+
+/// Diagnostics are a help, not a need: without their ring the senses work as well.
+fn log_flusher(ebpf: &mut Ebpf) -> Option<Box<dyn FnMut() + Send>> {
+    match aya_log::EbpfLogger::init(ebpf) {
+        Ok(mut logger) => Some(Box::new(move || logger.flush())),
+        Err(error) => {
+            tracing::warn!(%error, "the kernel half's diagnostics cannot be read");
+            None
+        }
+    }
+}
+
+/// A ring's size as the kernel wants it: a power of two and whole pages.
+fn ring_bytes(asked: u32) -> u32 {
+    asked.clamp(4096, 1 << 30).next_power_of_two()
+}
+
+/// The EPERM or EACCES somewhere in an error's causes.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Some(io::Error::from(io.kind()));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ring_sizes_are_what_the_kernel_takes() {
+        let check = |asked: u32, expected: u32| assert_eq!(ring_bytes(asked), expected, "{asked}");
+        check(0, 4096);
+        check(4097, 8192);
+        check(4 << 20, 4 << 20);
+        check(u32::MAX, 1 << 30);
+    }
+
+    #[test]
+    fn the_default_config_reads_back() {
+        let text = toml::to_string(&Config::default()).expect("written");
+        assert_eq!(toml::from_str::<Config>(&text).expect("read"), Config::default());
+        assert!(toml::from_str::<Config>("ring = 1").is_err(), "unknown keys are refused");
+    }
+}

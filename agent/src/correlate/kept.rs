@@ -77,22 +77,16 @@ impl Kept {
     pub(super) fn as_record(&self) -> AccessRecord<'_> {
         let request = &self.request;
         AccessRecord {
-            received: request.received,
-            completed: request.completed,
             balancer: request.balancer.as_bytes(),
             client: request.client,
             target: request.target,
             status: request.status,
             target_status: request.target_status,
-            received_bytes: 0,
-            sent_bytes: 0,
             method: request.method.as_bytes(),
-            authority: b"",
             path_and_query: request.url.as_bytes(),
             user_agent: request.user_agent.as_bytes(),
-            referer: b"",
             trace_id: request.trace_id.as_bytes(),
-            anomaly: b"",
+            ..AccessRecord::blank(request.received, request.completed)
         }
     }
 

@@ -110,6 +110,8 @@ impl Slot {
             method: b"",
             authority: b"",
             path_and_query: b"",
+            query: b"",
+            tried: b"",
             user_agent: b"",
             referer: b"",
             trace_id: b"",

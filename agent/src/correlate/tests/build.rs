@@ -244,6 +244,7 @@ pub(super) fn feed(engine: &mut Correlator, input: &Input) -> Vec<Incident> {
                 referer: b"",
                 trace_id: b"",
                 anomaly: b"",
+                ..AccessRecord::blank(at(line.received), at(line.completed))
             };
             engine.edge(EdgeEvidence {
                 record,

@@ -1,0 +1,44 @@
+//! Every fixed length and default map size, each with its reason.
+
+/// Ancestors kept per process. Covers the deepest service chains seen in practice (supervisor, master, worker, shell,
+/// its children); with fewer a shell behind two wrappers loses the service above it.
+pub const ANCESTORS_MAX: usize = 8;
+/// Components of a path that are walked. Bounds the verifier's loop; longer paths lose their beginning and say so.
+pub const PATH_COMPONENTS_MAX: usize = 32;
+/// Bytes of one path component with its NUL (`NAME_MAX` + 1).
+pub const COMPONENT_BYTES_MAX: usize = 256;
+/// Bytes of a walked path (program, working directory). Without a bound a deep path would eat the arguments' room.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Bytes of `bprm->filename` and `bprm->interp`. `BINPRM_BUF_SIZE` is 256 for interpreters; file names may be cut.
+pub const NAME_BYTES_MAX: usize = 256;
+/// Bytes of arguments. Exploit one-liners fit; without a bound one exec could fill the ring (`ARG_MAX` is 2 MiB).
+pub const ARGV_BYTES_MAX: usize = 4096;
+/// Bytes of the variable part of an exec record. A power of two: the kernel half masks positions with it.
+pub const TAIL_BYTES_MAX: usize = 8192;
+/// Bytes of a program's base name that are compared in the kernel (NUL padded).
+pub const PROGRAM_NAME_BYTES: usize = 16;
+/// Bytes of `comm` (`TASK_COMM_LEN`).
+pub const COMM_BYTES: usize = 16;
+
+/// Processes that lost their parent and are remembered for it. The least recently used is forgotten: its line ends at its reaper.
+pub const ORPHAN_ENTRIES: u32 = 4096;
+/// Children of an ending process that are remembered as its own; more are counted. Bounds the walk at exit.
+pub const ORPHANED_CHILDREN_MAX: usize = 64;
+/// Processes of tainted lines. A fork beyond it is counted and its contacts are reported like anybody's.
+pub const TAINT_ENTRIES: u32 = 8192;
+/// (workload, program, peer) keys remembered; the least recently used is forgotten, its next contact counts as first again.
+pub const CONTACT_ENTRIES: u32 = 65_536;
+/// Connections whose outcome is reported; the least recently used loses its outcome.
+pub const FLOW_ENTRIES: u32 = 16_384;
+/// Addresses of metadata endpoints.
+pub const METADATA_ENTRIES: u32 = 512;
+/// Program names that take the priority ring.
+pub const PRIORITY_PROGRAM_ENTRIES: u32 = 512;
+/// Bytes of the priority ring unless the loader says otherwise.
+pub const PRIORITY_RING_BYTES: u32 = 4 << 20;
+/// Bytes of the bulk ring unless the loader says otherwise.
+pub const BULK_RING_BYTES: u32 = 4 << 20;
+
+const _: () = assert!(
+    TAIL_BYTES_MAX.is_power_of_two() && 2 * PATH_BYTES_MAX + 2 * NAME_BYTES_MAX + ARGV_BYTES_MAX <= TAIL_BYTES_MAX
+);

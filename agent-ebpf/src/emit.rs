@@ -1,0 +1,110 @@
+//! The one place that reserves and submits. Counts what went out and what was lost, by kind; decides when user space is woken.
+
+use aya_ebpf::helpers::generated;
+use aya_ebpf::maps::RingBuf;
+use breachline_abi::control::{COUNTER_EMITTED, COUNTER_LOST, COUNTER_WAKEUPS};
+use breachline_abi::record::{Header, VERSION};
+
+use crate::maps::{BULK, COUNTS, LAST_WAKE, PRIORITY};
+use crate::memory::parameter;
+
+/// `BPF_RB_NO_WAKEUP`: user space finds the record when it next looks.
+const NO_WAKEUP: u64 = 1;
+/// `BPF_RB_FORCE_WAKEUP`: an inter-processor interrupt, 5 to 20 us on a virtual machine.
+const FORCE_WAKEUP: u64 = 2;
+/// `BPF_RB_AVAIL_DATA`: bytes not yet read.
+const AVAILABLE: u64 = 0;
+
+/// Which ring a record takes and how soon user space must see it.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub enum Lane {
+    /// Ordinary: the bulk ring, woken only when it fills.
+    Bulk,
+    /// A chain hangs on it: a ring that no flood of ordinary records can fill.
+    Priority,
+    /// The same, and user space is woken at once (not more often than the loader's interval).
+    Urgent,
+}
+
+impl Lane {
+    #[inline(always)]
+    fn ring(self) -> &'static RingBuf {
+        if self == Self::Bulk { &BULK } else { &PRIORITY }
+    }
+
+    #[inline(always)]
+    fn wake_flags(self) -> u64 {
+        let due = match self {
+            Self::Priority => false,
+            Self::Urgent => true,
+            Self::Bulk => BULK.query(AVAILABLE) > u64::from(parameter!(bulk_wake_bytes)),
+        };
+        if due && wake_allowed() { FORCE_WAKEUP } else { NO_WAKEUP }
+    }
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(slot: u32) {
+    if let Some(counter) = COUNTS.get_ptr_mut(slot) {
+        // SAFETY: a valid pointer to this CPU's own slot.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Nanoseconds since boot, suspend included.
+#[inline(always)]
+pub fn boot_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { generated::bpf_ktime_get_boot_ns() }
+}
+
+#[inline(always)]
+fn wake_allowed() -> bool {
+    let now = boot_ns();
+    let Some(last) = LAST_WAKE.get_ptr_mut(0) else { return false };
+    // SAFETY: a valid map value; a race with another CPU costs at most one wake-up more.
+    unsafe {
+        if now.wrapping_sub(last.read_volatile()) < u64::from(parameter!(wake_interval_us)) * 1000 {
+            return false;
+        }
+        last.write_volatile(now);
+    }
+    count(COUNTER_WAKEUPS);
+    true
+}
+
+/// The header of a record of `kind` with `length` bytes, now.
+#[inline(always)]
+pub fn header(kind: u16, length: u32) -> Header {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { generated::bpf_get_smp_processor_id() };
+    Header { kind, version: VERSION, length, boot_ns: boot_ns(), cpu, padding: 0 }
+}
+
+/// Hands over the record of fixed size that `build` makes from its header; whether there was room.
+#[inline(always)]
+pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
+    let Some(mut entry) = lane.ring().reserve::<T>(0) else {
+        count(COUNTER_LOST + u32::from(kind));
+        return false;
+    };
+    entry.write(build(header(kind, size_of::<T>() as u32)));
+    entry.submit(lane.wake_flags());
+    count(COUNTER_EMITTED + u32::from(kind));
+    true
+}
+
+/// Hands over a record that was built elsewhere, `length` bytes from `start`.
+///
+/// # Safety
+///
+/// `length` bytes at `start` must be readable.
+#[inline(always)]
+pub unsafe fn built(lane: Lane, kind: u16, start: *const u8, length: u32) {
+    let ring = core::ptr::from_ref(lane.ring()).cast_mut().cast();
+    // SAFETY: a map's address and a range the caller vouches for, which the verifier checks again.
+    let failed =
+        unsafe { generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), u64::from(length), lane.wake_flags()) };
+    count(if failed == 0 { COUNTER_EMITTED } else { COUNTER_LOST } + u32::from(kind));
+}

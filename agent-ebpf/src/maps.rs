@@ -1,0 +1,77 @@
+//! Every map and the one global, in one list. Sizes are defaults; the loader may change those of rings and contacts.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use breachline_abi::control::{COUNTERS, ContactKey, ContactMemory, LastConnect, MetadataPorts, Orphan};
+use breachline_abi::exec::ExecRecord;
+use breachline_abi::limits::{
+    ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, ORPHAN_ENTRIES,
+    PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX, TAINT_ENTRIES,
+};
+use breachline_abi::parameters::Parameters;
+
+/// What the loader knows about this kernel. Read field by field through `memory::parameter!`.
+#[unsafe(no_mangle)]
+pub static PARAMETERS: Parameters = Parameters::UNSET;
+
+/// Evidence that a chain hangs on.
+#[map]
+pub static PRIORITY: RingBuf = RingBuf::with_byte_size(PRIORITY_RING_BYTES, 0);
+
+/// Everything else.
+#[map]
+pub static BULK: RingBuf = RingBuf::with_byte_size(BULK_RING_BYTES, 0);
+
+/// Counters, see `control::COUNTER_…`.
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Boot time of the last forced wake-up. Shared by all CPUs; a lost update costs one wake-up more.
+#[map]
+pub static LAST_WAKE: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Processes that lost their parent, by thread group id.
+#[map]
+pub static ORPHANS: LruHashMap<u32, Orphan> = LruHashMap::with_max_entries(ORPHAN_ENTRIES, 0);
+
+/// Processes of tainted lines, by thread group id; the value is `TAINT_` bits.
+#[map]
+pub static TAINTED: HashMap<u32, u32> = HashMap::with_max_entries(TAINT_ENTRIES, 0);
+
+/// Contacts remembered.
+#[map]
+pub static CONTACTS: LruHashMap<ContactKey, ContactMemory> = LruHashMap::with_max_entries(CONTACT_ENTRIES, 0);
+
+/// Sockets whose outcome is reported, by cookie; the value is 1 once established.
+#[map]
+pub static FLOWS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(FLOW_ENTRIES, 0);
+
+/// Ports of metadata endpoints by address (as in `EndpointKey`), filled from user space.
+#[map]
+pub static METADATA: HashMap<[u32; 4], MetadataPorts> = HashMap::with_max_entries(METADATA_ENTRIES, 0);
+
+/// Base names of programs that take the priority ring, filled from user space.
+#[map]
+pub static PRIORITY_PROGRAMS: HashMap<[u8; PROGRAM_NAME_BYTES], u32> =
+    HashMap::with_max_entries(PRIORITY_PROGRAM_ENTRIES, 0);
+
+/// The last connect on each CPU.
+#[map]
+pub static LAST_CONNECT: PerCpuArray<LastConnect> = PerCpuArray::with_max_entries(1, 0);
+
+/// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on one CPU.
+#[repr(C)]
+pub struct ExecScratch {
+    /// Fixed part.
+    pub record: ExecRecord,
+    /// Variable part; the extra room lets a masked position plus the longest read stay inside.
+    pub tail: [u8; TAIL_BYTES_MAX + ARGV_BYTES_MAX],
+}
+
+/// See [`ExecScratch`].
+#[map]
+pub static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// An orphan under construction (too big to stand on the stack).
+#[map]
+pub static ORPHAN_SCRATCH: PerCpuArray<Orphan> = PerCpuArray::with_max_entries(1, 0);

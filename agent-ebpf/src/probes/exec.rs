@@ -1,0 +1,185 @@
+//! Sense: a program started. `sched_process_exec` fires once per exec, after the point of no return: what is read here
+//! can no longer be swapped by the process.
+
+use aya_ebpf::helpers::generated;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use breachline_abi::control::{TAINT_FILELESS, TAINT_SOCKET_SHELL};
+use breachline_abi::exec::{
+    ExecRecord, FLAG_ARGV_TRUNCATED, FLAG_CWD_TRUNCATED, FLAG_EXE_PATH_KNOWN, FLAG_EXE_PATH_TRUNCATED,
+    FLAG_INTERPRETED, FLAG_LINK_COUNT_KNOWN, FLAG_MEMFD, STDIO_INET_SOCKET,
+};
+use breachline_abi::limits::{ARGV_BYTES_MAX, NAME_BYTES_MAX, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX};
+use breachline_abi::parameters::MISSING;
+use breachline_abi::record::KIND_EXEC;
+
+use crate::emit::{self, Lane};
+use crate::maps::{EXEC_SCRATCH, ExecScratch, PRIORITY_PROGRAMS};
+use crate::memory::{Address, Object, Typed, parameter};
+use crate::path::{self, Place};
+use crate::{lineage, stdio, taint, task};
+
+/// How `memfd_create` names its files.
+const MEMFD_PREFIX: [u8; 6] = *b"memfd:";
+
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
+    // TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+    if let (Some(task), Some(binprm)) = (Typed::new(context.arg(0)), Typed::new(context.arg(2))) {
+        sense(task, binprm.address());
+    }
+    0
+}
+
+#[inline(always)]
+fn sense(task: Typed, binprm: Address) {
+    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own scratch value; plain numbers, valid whatever they hold.
+    let scratch = unsafe { &mut *scratch };
+    let record = &mut scratch.record;
+    record.actor = task::actor(task);
+    record.flags = 0;
+    record.padding = [0; 2];
+    record.stdio = stdio::classify(task);
+    record.capabilities = capabilities(task);
+    record.ancestor_count =
+        lineage::refresh_ancestors(task, &mut record.ancestors, u32::from(record.ancestor_count)) as u8;
+    let program = write_link_count(record, task);
+    let tail_len = write_tail(scratch, task, binprm);
+    let lane = lane(&mut scratch.record, program);
+    hand_over(scratch, lane, tail_len);
+}
+
+#[inline(always)]
+fn capabilities(task: Typed) -> u64 {
+    // An array of two u32 before 6.3, one u64 since: the same bytes, which only the helper reads without minding the type.
+    let Some(cred) = task.object(parameter!(task_cred)) else { return 0 };
+    cred.address().number(parameter!(cred_cap_effective))
+}
+
+/// Notes the link count and returns the start of the program's base name, zeros when it cannot be read.
+#[inline(always)]
+fn write_link_count(record: &mut ExecRecord, task: Typed) -> [u8; PROGRAM_NAME_BYTES] {
+    record.link_count = 0;
+    if let Some(inode) = task::exe_inode(task)
+        && parameter!(inode_nlink) != MISSING
+    {
+        record.link_count = inode.number(parameter!(inode_nlink));
+        record.flags |= FLAG_LINK_COUNT_KNOWN;
+    }
+    let mut name = [0; PROGRAM_NAME_BYTES];
+    if let Some(dentry) = exe_dentry(task)
+        && let Some(text) = dentry.object(parameter!(dentry_name))
+    {
+        // SAFETY: an array of that size.
+        unsafe { text.string(name.as_mut_ptr(), PROGRAM_NAME_BYTES as u32) };
+    }
+    name
+}
+
+#[inline(always)]
+fn exe_dentry(task: Typed) -> Option<Address> {
+    let file = task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?;
+    file.address().object(parameter!(file_dentry))
+}
+
+/// Writes the variable part and its lengths; returns its size.
+#[inline(always)]
+fn write_tail(scratch: &mut ExecScratch, task: Typed, binprm: Address) -> u32 {
+    let record = &mut scratch.record;
+    let tail = scratch.tail.as_mut_ptr();
+    let mut end = 0;
+    record.exe_path_len = 0;
+    record.cwd_len = 0;
+    if let Some(fs) = task.object(parameter!(task_fs)).map(Object::address)
+        && let Some(root) = Place::read(fs, parameter!(fs_root_dentry), parameter!(fs_root_mnt))
+    {
+        if let Some(exe) = exe_place(task) {
+            let walk = path::write(exe, root, end);
+            record.exe_path_len = (walk.end - end) as u16;
+            record.flags |= FLAG_EXE_PATH_KNOWN | if walk.truncated { FLAG_EXE_PATH_TRUNCATED } else { 0 };
+            end = walk.end;
+        }
+        if let Some(cwd) = Place::read(fs, parameter!(fs_pwd_dentry), parameter!(fs_pwd_mnt)) {
+            let walk = path::write(cwd, root, end);
+            record.cwd_len = (walk.end - end) as u16;
+            record.flags |= if walk.truncated { FLAG_CWD_TRUNCATED } else { 0 };
+            end = walk.end;
+        }
+    }
+    write_arguments(record, tail, end, task, binprm)
+}
+
+#[inline(always)]
+fn exe_place(task: Typed) -> Option<Place> {
+    let file = task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?;
+    Place::read(file.address(), parameter!(file_dentry), parameter!(file_mnt))
+}
+
+#[inline(always)]
+fn write_arguments(record: &mut ExecRecord, tail: *mut u8, start: u32, task: Typed, binprm: Address) -> u32 {
+    let mut end = start & (TAIL_BYTES_MAX as u32 - 1);
+    let filename = binprm.object(parameter!(binprm_filename));
+    let interpreter = binprm.object(parameter!(binprm_interp));
+    record.filename_len = write_name(filename, tail, end) as u16;
+    end = (end + u32::from(record.filename_len)) & (TAIL_BYTES_MAX as u32 - 1);
+    record.interpreter_len = 0;
+    if interpreter != filename {
+        record.flags |= FLAG_INTERPRETED;
+        record.interpreter_len = write_name(interpreter, tail, end) as u16;
+        end = (end + u32::from(record.interpreter_len)) & (TAIL_BYTES_MAX as u32 - 1);
+    }
+    record.argv_len = 0;
+    let Some(mm) = task.object(parameter!(task_mm)) else { return end };
+    let (from, to): (u64, u64) = (mm.number(parameter!(mm_arg_start)), mm.number(parameter!(mm_arg_end)));
+    let whole = to.wrapping_sub(from);
+    let length = if whole > ARGV_BYTES_MAX as u64 { ARGV_BYTES_MAX as u32 } else { whole as u32 };
+    // SAFETY: the masked position plus ARGV_BYTES_MAX lies inside the scratch tail; the helper checks the user's address.
+    let failed = unsafe { generated::bpf_probe_read_user(tail.add(end as usize).cast(), length, from as *const _) };
+    if failed == 0 {
+        record.argv_len = length as u16;
+        end += length;
+    }
+    if failed != 0 || whole > ARGV_BYTES_MAX as u64 {
+        record.flags |= FLAG_ARGV_TRUNCATED;
+    }
+    end
+}
+
+#[inline(always)]
+fn write_name(name: Option<Address>, tail: *mut u8, position: u32) -> u32 {
+    let Some(name) = name else { return 0 };
+    // SAFETY: the caller masked `position`; NAME_BYTES_MAX more lie inside the scratch tail.
+    unsafe { name.string(tail.add(position as usize), NAME_BYTES_MAX as u32) }
+}
+
+/// Which ring it takes, and what it makes of its line.
+#[inline(always)]
+fn lane(record: &mut ExecRecord, program: [u8; PROGRAM_NAME_BYTES]) -> Lane {
+    let nameless = record.flags & FLAG_LINK_COUNT_KNOWN != 0 && record.link_count == 0;
+    if nameless && program[..MEMFD_PREFIX.len()] == MEMFD_PREFIX {
+        record.flags |= FLAG_MEMFD;
+    }
+    // SAFETY: the map is filled before the programs are attached and not changed after.
+    let listed = unsafe { PRIORITY_PROGRAMS.get(program) }.is_some();
+    let on_socket = record.stdio.contains(&STDIO_INET_SOCKET);
+    let bits = if nameless { TAINT_FILELESS } else { 0 } | if listed && on_socket { TAINT_SOCKET_SHELL } else { 0 };
+    if bits != 0 {
+        taint::mark(record.actor.process.pid, bits);
+        return Lane::Urgent;
+    }
+    if listed { Lane::Priority } else { Lane::Bulk }
+}
+
+#[inline(always)]
+fn hand_over(scratch: &mut ExecScratch, lane: Lane, tail_len: u32) {
+    // The verifier has lost sight of the sum; every part is bounded, so this changes nothing.
+    let tail_len = tail_len & (2 * TAIL_BYTES_MAX as u32 - 1);
+    let length = size_of::<ExecRecord>() as u32 + tail_len;
+    if length > size_of::<ExecScratch>() as u32 {
+        return;
+    }
+    scratch.record.header = emit::header(KIND_EXEC, length);
+    // SAFETY: the length was checked against the value's size.
+    unsafe { emit::built(lane, KIND_EXEC, core::ptr::from_ref(scratch).cast(), length) };
+}

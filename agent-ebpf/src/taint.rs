@@ -1,0 +1,40 @@
+//! Which lines have already done something that a chain is made of. The mark is inherited at fork and leaves with the process.
+
+use breachline_abi::control::COUNTER_LINEAGE_CUT;
+
+use crate::emit::count;
+use crate::maps::TAINTED;
+
+/// `TAINT_` bits of a thread group.
+#[inline(always)]
+pub fn of(pid: u32) -> u32 {
+    // SAFETY: a valid map value.
+    TAINTED.get_ptr(pid).map_or(0, |taint| unsafe { *taint })
+}
+
+/// Marks a thread group from now on.
+#[inline(always)]
+pub fn mark(pid: u32, bits: u32) {
+    let taint = of(pid) | bits;
+    if TAINTED.insert(pid, taint, 0).is_err() {
+        count(COUNTER_LINEAGE_CUT);
+    }
+}
+
+/// Gives a parent's mark to its child.
+#[inline(always)]
+pub fn inherit(parent: u32, child: u32) {
+    let taint = of(parent);
+    if taint != 0 {
+        mark(child, taint);
+    }
+}
+
+/// Forgets a process that ended.
+#[inline(always)]
+pub fn forget(pid: u32) {
+    if of(pid) != 0 {
+        // Another thread of the kernel may have been first.
+        let _ = TAINTED.remove(pid);
+    }
+}

@@ -1,0 +1,118 @@
+//! Who did it: the identity of a task, and of the program it runs.
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated};
+use breachline_abi::record::{ActorRecord, ProcessId};
+
+use crate::memory::{Address, Number, Object, Typed, parameter};
+
+/// Runs `body` with the current task: as a typed pointer where cgroup programs may have one (5.11), else as an address. The branch
+/// not taken is removed by the verifier.
+macro_rules! with_current {
+    (|$task:ident| $body:expr) => {
+        if $crate::memory::parameter!(current_task_btf) == 1 {
+            if let Some($task) = $crate::task::current_typed() {
+                $body
+            }
+        } else if let Some($task) = $crate::task::current_address() {
+            $body
+        }
+    };
+}
+pub(crate) use with_current;
+
+#[inline(always)]
+pub fn current_typed() -> Option<Typed> {
+    // SAFETY: the helper has no preconditions.
+    Typed::new(unsafe { generated::bpf_get_current_task_btf() }.cast_const().cast())
+}
+
+#[inline(always)]
+pub fn current_address() -> Option<Address> {
+    // SAFETY: the helper has no preconditions.
+    Address::new(unsafe { generated::bpf_get_current_task() })
+}
+
+/// Thread group id of the current task.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Thread group id.
+#[inline(always)]
+pub fn tgid(task: impl Object) -> u32 {
+    task.number(parameter!(task_tgid))
+}
+
+/// Pid and start of the process that `task` is a thread of.
+#[inline(always)]
+pub fn process(task: impl Object) -> ProcessId {
+    let leader = task.object(parameter!(task_group_leader)).unwrap_or(task);
+    ProcessId { start_boot_ns: leader.number(parameter!(task_start_boottime)), pid: tgid(task), padding: 0 }
+}
+
+/// The parent process.
+#[inline(always)]
+pub fn parent(task: impl Object) -> ProcessId {
+    task.object(parameter!(task_real_parent)).map(process).unwrap_or_default()
+}
+
+/// The file of the running program.
+#[inline(always)]
+pub fn exe_inode<K: Object>(task: K) -> Option<K> {
+    let mm = task.object(parameter!(task_mm))?;
+    let file = mm.object(parameter!(mm_exe_file))?;
+    file.object(parameter!(file_inode))
+}
+
+/// Inode number and device of the running program; zeros for a kernel thread and after the memory is gone.
+#[inline(always)]
+pub fn exe_id(task: impl Object) -> (u64, u32) {
+    let Some(inode) = exe_inode(task) else { return (0, 0) };
+    (inode.number(parameter!(inode_ino)), device(inode))
+}
+
+#[inline(always)]
+fn device(inode: impl Object) -> u32 {
+    let Some(super_block) = inode.object(parameter!(inode_sb)) else { return 0 };
+    super_block.number(parameter!(super_block_dev))
+}
+
+/// cgroup v2 id of the current task.
+#[inline(always)]
+pub fn current_cgroup() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { generated::bpf_get_current_cgroup_id() }
+}
+
+/// Inode number of the task's network namespace.
+#[inline(always)]
+pub fn net_ns(task: impl Object) -> u32 {
+    nested(task.object(parameter!(task_nsproxy)), parameter!(nsproxy_net_ns), parameter!(net_inum))
+}
+
+#[inline(always)]
+fn nested<T: Number, K: Object>(object: Option<K>, pointer: u32, field: u32) -> T {
+    object.and_then(|object| object.object(pointer)).map(|inner| inner.number(field)).unwrap_or_default()
+}
+
+/// The identity of `task`, which must be the current one (cgroup and `comm` are taken from there).
+#[inline(always)]
+pub fn actor<K: Object>(task: K) -> ActorRecord {
+    let (exe_inode, exe_device) = exe_id(task);
+    let cred = task.object(parameter!(task_cred));
+    let namespaces = task.object(parameter!(task_nsproxy));
+    ActorRecord {
+        process: process(task),
+        parent: parent(task),
+        cgroup: current_cgroup(),
+        exe_inode,
+        exe_device,
+        uid: cred.map(|cred| cred.number(parameter!(cred_uid))).unwrap_or_default(),
+        euid: cred.map(|cred| cred.number(parameter!(cred_euid))).unwrap_or_default(),
+        net_ns: nested(namespaces, parameter!(nsproxy_net_ns), parameter!(net_inum)),
+        mnt_ns: nested(namespaces, parameter!(nsproxy_mnt_ns), parameter!(mnt_namespace_inum)),
+        pid_ns: nested(namespaces, parameter!(nsproxy_pid_ns), parameter!(pid_namespace_inum)),
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}

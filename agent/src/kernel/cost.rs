@@ -1,0 +1,50 @@
+//! What each program costs, as the kernel itself counts it (`kernel.bpf_stats_enabled`, 5.1 and later).
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use aya::Ebpf;
+
+/// Runs of one program and the time they took, since load and while counting was switched on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Its name in the object: the tracepoint's or the hook's.
+    pub program: String,
+    /// Times it ran.
+    pub runs: u64,
+    /// Time it took, nanoseconds.
+    pub nanos: u64,
+}
+
+/// Costs of every loaded program. A program that is not loaded is left out.
+pub(super) fn read(ebpf: &Ebpf) -> Vec<ProgramCost> {
+    let cost = |(name, program): (&str, &aya::programs::Program)| {
+        let info =
+            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.fd().ok()?.as_fd().as_raw_fd())).ok()?;
+        Some(ProgramCost {
+            program: name.to_owned(),
+            runs: field(&info, "run_cnt")?,
+            nanos: field(&info, "run_time_ns")?,
+        })
+    };
+    ebpf.programs().filter_map(cost).collect()
+}
+
+/// A number of a program's fdinfo: lines of `name:<tab>value`.
+fn field(fdinfo: &str, name: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fdinfo_is_read_by_name() {
+        let check = |name: &str, expected: Option<u64>| {
+            assert_eq!(field("pos:\t0\nprog_type:\t26\nrun_time_ns:\t1234\nrun_cnt:\t7\n", name), expected, "{name}");
+        };
+        check("run_time_ns", Some(1234));
+        check("run_cnt", Some(7));
+        check("run", None);
+    }
+}

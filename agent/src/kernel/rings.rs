@@ -1,0 +1,208 @@
+//! The two rings and the counters: when to look, how to hand records on in order of time, what was lost.
+
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use breachline_abi::control::{
+    COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
+};
+use breachline_abi::record::{KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::KernelError;
+use serde::Serialize;
+
+use crate::decode::{BootClock, decode};
+use crate::event::{HostEvent, Loss};
+
+/// Most records of one call to [`Rings::drain`]: bounds the time away from the caller and the batch's memory (about 4 MB).
+const BATCH_MAX: usize = 8192;
+/// Shortest wait between two looks: at 500 exec/s a batch of a few records, at rest never reached.
+const INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Records in a batch from which the next look comes sooner.
+const BUSY_RECORDS: usize = 64;
+
+/// What the kernel half and the reading of it counted since load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Records handed over and lost (ring full), by sense.
+    pub senses: Vec<SenseCounters>,
+    /// Records that could not be decoded: a bug or a foreign writer.
+    pub undecodable: u64,
+    /// Times the kernel half woke the agent at once.
+    pub wakeups: u64,
+    /// Processes whose taint or lost parent could not be noted (table full, too many children).
+    pub lineage_cut: u64,
+    /// Contacts that only the socket-state cross-check saw.
+    pub cross_check: u64,
+}
+
+/// Counters of one sense.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SenseCounters {
+    /// Name as in [`Loss::sense`].
+    pub sense: &'static str,
+    /// Records handed over.
+    pub emitted: u64,
+    /// Records lost.
+    pub lost: u64,
+}
+
+/// The name of a record kind in counters and losses.
+const SENSES: [(u16, &str); 6] = [
+    (KIND_EXEC, "exec"),
+    (KIND_FORK, "fork"),
+    (KIND_EXIT, "exit"),
+    (KIND_CONTACT, "connect"),
+    (KIND_FLOW, "flow"),
+    (KIND_LISTEN, "listen"),
+];
+
+/// The reading end.
+pub(super) struct Rings {
+    priority: AsyncFd<RingBuf<MapData>>,
+    bulk: AsyncFd<RingBuf<MapData>>,
+    counts: PerCpuArray<MapData, u64>,
+    interval: Duration,
+    interval_max: Duration,
+    undecodable: u64,
+    /// Losses already told, by kind.
+    told: [u64; KIND_END as usize],
+}
+
+impl Rings {
+    /// Takes the rings and the counters out of the loaded object.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Map`].
+    pub(super) fn take(ebpf: &mut Ebpf, interval_max: Duration) -> Result<Self, KernelError> {
+        let interval_max = interval_max.clamp(Duration::from_millis(1), Duration::from_secs(1));
+        Ok(Self {
+            priority: ring(ebpf, "PRIORITY")?,
+            bulk: ring(ebpf, "BULK")?,
+            counts: take(ebpf, "COUNTS", PerCpuArray::try_from)?,
+            interval: interval_max,
+            interval_max,
+            undecodable: 0,
+            told: [0; KIND_END as usize],
+        })
+    }
+
+    /// Waits for a wake-up of either ring or for the timer.
+    pub(super) async fn ready(&mut self) {
+        tokio::select! {
+            // An error means that the runtime is going down; the timer paces the caller then.
+            Ok(mut guard) = self.priority.readable_mut() => guard.clear_ready(),
+            Ok(mut guard) = self.bulk.readable_mut() => guard.clear_ready(),
+            () = tokio::time::sleep(self.interval) => {}
+        }
+    }
+
+    /// See [`super::Sensor::drain`].
+    pub(super) fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
+        let start = out.len();
+        self.undecodable += read(self.priority.get_mut(), clock, out, start + BATCH_MAX);
+        self.undecodable += read(self.bulk.get_mut(), clock, out, start + BATCH_MAX);
+        // A stable sort: records of one instant keep the order in which they were committed.
+        out[start..].sort_by_key(|event| event.at);
+        let added = out.len() - start;
+        self.interval = next_interval(self.interval, added, self.interval_max);
+        added
+    }
+
+    /// See [`super::Sensor::losses`].
+    pub(super) fn losses(&mut self) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        for (kind, sense) in SENSES {
+            let lost = self.count(COUNTER_LOST + u32::from(kind));
+            let told = &mut self.told[usize::from(kind)];
+            if lost > *told {
+                losses.push(Loss { sense: sense.to_owned(), count: lost - *told });
+                *told = lost;
+            }
+        }
+        losses
+    }
+
+    /// See [`super::Sensor::counters`].
+    pub(super) fn counters(&self) -> Counters {
+        let sense = |(kind, sense): (u16, &'static str)| SenseCounters {
+            sense,
+            emitted: self.count(COUNTER_EMITTED + u32::from(kind)),
+            lost: self.count(COUNTER_LOST + u32::from(kind)),
+        };
+        Counters {
+            senses: SENSES.into_iter().map(sense).collect(),
+            undecodable: self.undecodable,
+            wakeups: self.count(COUNTER_WAKEUPS),
+            lineage_cut: self.count(COUNTER_LINEAGE_CUT),
+            cross_check: self.count(COUNTER_CROSS_CHECK),
+        }
+    }
+
+    /// A counter summed over the processors; 0 when the kernel does not answer, which it does for every slot that exists.
+    fn count(&self, slot: u32) -> u64 {
+        debug_assert!(slot < COUNTERS);
+        self.counts.get(&slot, 0).map_or(0, |values| values.iter().sum())
+    }
+}
+
+/// Reads until the ring is empty or `out` holds `limit`. Returns how many records could not be decoded.
+fn read(ring: &mut RingBuf<MapData>, clock: BootClock, out: &mut Vec<HostEvent>, limit: usize) -> u64 {
+    let mut undecodable = 0;
+    while out.len() < limit
+        && let Some(record) = ring.next()
+    {
+        match decode(&record, clock) {
+            Ok(event) => out.push(event),
+            Err(_) => undecodable += 1,
+        }
+    }
+    undecodable
+}
+
+/// Sooner while there is much, back to the longest wait step by step.
+fn next_interval(current: Duration, records: usize, longest: Duration) -> Duration {
+    let next = if records >= BUSY_RECORDS { current / 2 } else { current * 2 };
+    next.clamp(INTERVAL_MIN.min(longest), longest)
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; a ring owns its descriptor and keeps it for life, which is all that is asked"
+)]
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<AsyncFd<RingBuf<MapData>>, KernelError> {
+    let ring = take(ebpf, name, RingBuf::try_from)?;
+    AsyncFd::with_interest(ring, Interest::READABLE)
+        .map_err(|error| KernelError::Map { name, reason: error.to_string() })
+}
+
+fn take<T>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    open: impl FnOnce(Map) -> Result<T, MapError>,
+) -> Result<T, KernelError> {
+    let map = ebpf.take_map(name).ok_or_else(|| KernelError::Map { name, reason: "not in the object".to_owned() })?;
+    open(map).map_err(|error| KernelError::Map { name, reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_follows_the_load() {
+        let ms = Duration::from_millis;
+        let check = |current, records, longest, expected| {
+            assert_eq!(next_interval(ms(current), records, ms(longest)), ms(expected), "{current} {records} {longest}");
+        };
+        check(20, 0, 20, 20);
+        check(20, 100, 20, 10);
+        check(5, 100, 20, 5);
+        check(5, 3, 20, 10);
+        check(2, 100, 2, 2);
+    }
+}

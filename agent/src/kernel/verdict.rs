@@ -1,0 +1,208 @@
+//! What each sense can do on this kernel. A sensor that does not say it is blind is worse than none.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::attach::{self, Attached};
+use super::layout::Layout;
+use super::{BTF_PATH, Config, KernelError};
+
+/// One sense's verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SenseVerdict {
+    /// `exec`, `lineage`, `connect`, `socket`, `metadata`.
+    pub sense: &'static str,
+    /// What it can.
+    #[serde(flatten)]
+    pub state: SenseState,
+}
+
+/// What a sense can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SenseState {
+    /// Everything.
+    Active,
+    /// It works, without these details.
+    Degraded {
+        /// Kernel fields or hooks that are not there.
+        missing: Vec<String>,
+    },
+    /// It does not work.
+    Unavailable {
+        /// What the kernel said.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+/// What a sense is made of.
+struct Sense {
+    name: &'static str,
+    /// Its programs. It works while any of them does.
+    programs: &'static [&'static str],
+    /// Kernel structs whose fields are its details.
+    structs: &'static [&'static str],
+}
+
+const SENSES: [Sense; 5] = [
+    Sense {
+        name: "exec",
+        programs: &["sched_process_exec"],
+        structs: &[
+            "task_struct",
+            "cred",
+            "nsproxy",
+            "mnt_namespace",
+            "net",
+            "pid_namespace",
+            "mm_struct",
+            "file",
+            "inode",
+            "super_block",
+            "dentry",
+            "vfsmount",
+            "mount",
+            "fs_struct",
+            "files_struct",
+            "fdtable",
+            "linux_binprm",
+            "socket",
+        ],
+    },
+    Sense {
+        name: "lineage",
+        programs: &["sched_process_fork", "sched_process_exit"],
+        structs: &["task_struct", "signal_struct"],
+    },
+    Sense {
+        name: "connect",
+        programs: &["connect4", "connect6", "sendmsg4", "sendmsg6"],
+        structs: &["mm_struct", "inode", "super_block"],
+    },
+    Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
+    // A contact with an endpoint is a connect; the table is filled at load.
+    Sense { name: "metadata", programs: &["connect4", "connect6"], structs: &[] },
+];
+
+/// Fields without which a process has no identity.
+const IDENTITY: [&str; 4] =
+    ["task_struct.tgid", "task_struct.group_leader", "task_struct.start_boottime", "task_struct.real_parent"];
+
+/// The identity field that is missing, if one is.
+pub(super) fn missing_identity(missing: &[&'static str]) -> Option<&'static str> {
+    missing.iter().copied().find(|field| IDENTITY.contains(field))
+}
+
+/// Verdicts from what the kernel answered.
+pub(super) fn from_attached(attached: &[Attached], missing: &[&'static str]) -> Vec<SenseVerdict> {
+    SENSES.iter().map(|sense| SenseVerdict { sense: sense.name, state: judge(sense, attached, missing) }).collect()
+}
+
+fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> SenseState {
+    let own: Vec<&Attached> = attached.iter().filter(|program| sense.programs.contains(&program.program)).collect();
+    let refused: Vec<(&str, &str)> =
+        own.iter().filter_map(|program| Some((program.program, program.outcome.as_ref().err()?.as_str()))).collect();
+    if refused.len() == own.len() {
+        let (program, reason) = refused.first().copied().unwrap_or((sense.name, "not in the object"));
+        return SenseState::Unavailable { reason: format!("{program}: {reason}"), remedy: remedy(reason) };
+    }
+    let hooks = refused.iter().map(|(program, reason)| format!("{program} ({reason})"));
+    let fields =
+        missing.iter().filter(|field| field.split_once('.').is_some_and(|(root, _)| sense.structs.contains(&root)));
+    let missing: Vec<String> = hooks.chain(fields.map(ToString::to_string)).collect();
+    if missing.is_empty() { SenseState::Active } else { SenseState::Degraded { missing } }
+}
+
+/// What to do about a refusal.
+fn remedy(reason: &str) -> String {
+    let text = if reason.contains("cgroup v2") {
+        "mount a cgroup v2 hierarchy and start the agent again"
+    } else if reason.contains("ermission") || reason.contains("not permitted") {
+        "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; a container needs them too"
+    } else {
+        "use a kernel of 5.10 or later with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF"
+    };
+    text.to_owned()
+}
+
+/// Why exec, without which there is no agent, is not there; `None` when it is.
+pub(super) fn exec_refused(verdicts: &[SenseVerdict]) -> Option<String> {
+    verdicts.iter().find(|verdict| verdict.sense == "exec").and_then(|verdict| match &verdict.state {
+        SenseState::Unavailable { reason, remedy } => Some(format!("{reason}; {remedy}")),
+        SenseState::Active | SenseState::Degraded { .. } => None,
+    })
+}
+
+/// What this kernel can, for `doctor`: loads and attaches every program for a moment and reads nothing.
+#[must_use]
+pub fn probe() -> Vec<SenseVerdict> {
+    match try_all() {
+        Ok(verdicts) => verdicts,
+        Err(error) => {
+            let reason = error.to_string();
+            let remedy = remedy(&reason);
+            let state = SenseState::Unavailable { reason, remedy };
+            SENSES.iter().map(|sense| SenseVerdict { sense: sense.name, state: state.clone() }).collect()
+        }
+    }
+}
+
+fn try_all() -> Result<Vec<SenseVerdict>, KernelError> {
+    let layout = Layout::read(Path::new(BTF_PATH))?;
+    if let Some(field) = missing_identity(&layout.missing) {
+        return Err(KernelError::NoIdentity(field));
+    }
+    let mut ebpf = super::load_object(&Config::default(), &layout)?;
+    Ok(from_attached(&attach::all(&mut ebpf)?, &layout.missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attached(refused: &[(&'static str, &str)]) -> Vec<Attached> {
+        let programs = SENSES.iter().flat_map(|sense| sense.programs.iter().copied());
+        let outcome = |program: &str| match refused.iter().find(|(name, _)| *name == program) {
+            Some((_, reason)) => Err((*reason).to_owned()),
+            None => Ok(()),
+        };
+        programs.map(|program| Attached { program, outcome: outcome(program) }).collect()
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let check = |refused: &[(&'static str, &str)], missing: &[&'static str], sense: &str, expected: SenseState| {
+            let verdicts = from_attached(&attached(refused), missing);
+            let verdict = verdicts.iter().find(|verdict| verdict.sense == sense).expect("a verdict");
+            assert_eq!(verdict.state, expected);
+        };
+        check(&[], &[], "exec", SenseState::Active);
+        check(&[], &["inode.i_nlink"], "exec", SenseState::Degraded { missing: vec!["inode.i_nlink".to_owned()] });
+        check(&[], &["inode.i_nlink"], "socket", SenseState::Active);
+        check(
+            &[("sendmsg6", "EINVAL")],
+            &[],
+            "connect",
+            SenseState::Degraded { missing: vec!["sendmsg6 (EINVAL)".to_owned()] },
+        );
+        let reason = "no cgroup v2 hierarchy is mounted";
+        check(
+            &[("connect4", reason), ("connect6", reason)],
+            &[],
+            "metadata",
+            SenseState::Unavailable {
+                reason: format!("connect4: {reason}"),
+                remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
+            },
+        );
+    }
+
+    #[test]
+    fn identity_is_not_a_detail() {
+        assert_eq!(missing_identity(&["inode.i_nlink", "task_struct.tgid"]), Some("task_struct.tgid"));
+        assert_eq!(missing_identity(&["inode.i_nlink"]), None);
+    }
+}

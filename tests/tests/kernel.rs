@@ -1,0 +1,32 @@
+//! The senses on the running kernel: every sense is triggered for real and its record compared field by field.
+//!
+//! Needs root; without it each test says so and ends. Traffic stays on loopback or in network namespaces the tests make.
+
+#[path = "kernel/contact.rs"]
+mod contact;
+#[path = "kernel/exec.rs"]
+mod exec;
+#[path = "kernel/lineage.rs"]
+mod lineage;
+#[path = "kernel/loss.rs"]
+mod loss;
+#[path = "kernel/socket.rs"]
+mod socket;
+#[path = "kernel/watch.rs"]
+mod watch;
+
+use breachline::kernel::{SenseState, probe};
+use watch::root;
+
+#[test]
+fn the_probe_says_what_this_kernel_can() {
+    if !root() {
+        return;
+    }
+    let verdicts = probe();
+    let names: Vec<&str> = verdicts.iter().map(|verdict| verdict.sense).collect();
+    assert_eq!(names, ["exec", "lineage", "connect", "socket", "metadata"]);
+    for verdict in verdicts {
+        assert!(!matches!(verdict.state, SenseState::Unavailable { .. }), "{verdict:?}");
+    }
+}
