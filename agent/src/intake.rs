@@ -133,9 +133,24 @@ pub struct Status {
 pub struct Intake {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
+    description: Description,
+}
+
+/// A handle to how the receivers stand, good while they run.
+#[derive(Debug, Clone)]
+pub struct Description {
     http: Option<SocketAddr>,
     files: Vec<Arc<Mutex<FileStatus>>>,
     counters: Arc<Counters>,
+}
+
+impl Description {
+    /// How the receivers stand now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let file = |status: &Arc<Mutex<FileStatus>>| status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status { http: self.http, files: self.files.iter().map(file).collect(), counters: Arc::clone(&self.counters) }
+    }
 }
 
 impl Intake {
@@ -165,14 +180,14 @@ impl Intake {
         for tail in tails {
             tasks.spawn(tail.run(stop.subscribe()));
         }
-        Ok((Self { tasks, stop, http, files, counters: Arc::clone(queue.counters()) }, batches))
+        let description = Description { http, files, counters: Arc::clone(queue.counters()) };
+        Ok((Self { tasks, stop, description }, batches))
     }
 
-    /// How the receivers stand.
+    /// How the receivers stand, now and later.
     #[must_use]
-    pub fn status(&self) -> Status {
-        let file = |status: &Arc<Mutex<FileStatus>>| status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Status { http: self.http, files: self.files.iter().map(file).collect(), counters: Arc::clone(&self.counters) }
+    pub fn description(&self) -> Description {
+        self.description.clone()
     }
 
     /// Stops taking lines and waits, up to `grace`, for requests under way and for the pipeline to acknowledge what it

@@ -41,7 +41,7 @@ async fn receivers_share_a_queue_and_stop_together() {
     };
     for expected in ["from the file", "from the file again"] {
         let (intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
-        let status = intake.status();
+        let status = intake.description().status();
         let address = status.http.expect("an address");
         let mut sender = tokio::net::TcpStream::connect(address).await.expect("connects");
         let request = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nover http";
