@@ -26,6 +26,7 @@ mod raise;
 mod score;
 mod session;
 mod site;
+mod sought;
 mod tie;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -399,7 +400,8 @@ impl Correlator {
             return true;
         }
         verdict.is_some_and(|verdict| {
-            memories.any(|memory| memory.wants(verdict.class, rank, id)) || site.echoed(id, verdict)
+            memories.any(|memory| memory.wants(verdict.class, rank, id))
+                || site.echoed(id, &sought::sought(Some(verdict)))
         })
     }
 
@@ -407,7 +409,7 @@ impl Correlator {
         self.counters.edge_kept += 1;
         let (share, host_share) = (self.edge_share(), self.config.edge_requests / 4);
         let Some(site) = self.sites.get_mut(&kept.routed.workload) else { return };
-        let echoed = kept.verdict.as_ref().is_some_and(|verdict| site.echoed(kept.id, verdict));
+        let echoed = site.echoed(kept.id, kept.sought());
         site.edge.keep_judged(kept);
         self.host_edge.keep_judged(kept);
         if window.near || echoed {

@@ -160,6 +160,7 @@ impl EdgeMemory {
     }
 
     /// How many requests are kept.
+    #[cfg(test)]
     pub(super) const fn len(&self) -> usize {
         self.count
     }
