@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Baseline;
 use crate::config::Config;
 use crate::correlate::Correlator;
-use crate::edge::{Edge, JudgeError, Seen};
+use crate::edge::{Edge, EdgeError, Seen};
 use crate::enrich::{Enricher, Route};
 use crate::event::{HostEvent, HostEventKind, Loss};
 use crate::evidence::{EdgeEvidence, Gap};
@@ -56,7 +56,7 @@ impl Detector {
     /// # Errors
     ///
     /// The edge judge's built-in tables do not build.
-    pub fn new(config: &Config) -> Result<Self, JudgeError> {
+    pub fn new(config: &Config) -> Result<Self, EdgeError> {
         Ok(Self {
             edge: Edge::new(config.edge.clone())?,
             enricher: Enricher::new(config.enrich.clone()),
@@ -75,7 +75,7 @@ impl Detector {
     /// # Errors
     ///
     /// As [`Self::new`].
-    pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, JudgeError> {
+    pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, EdgeError> {
         let mut detector = Self::new(config)?;
         if let Some(bytes) = baseline {
             match Baseline::from_bytes(config.baseline.clone(), bytes) {
@@ -113,7 +113,7 @@ impl Detector {
     /// A line that cannot be read is counted and sampled, see [`Self::describe`].
     pub fn edge(&mut self, source: &str, line: &[u8], raised: &mut Vec<Incident>) {
         self.counters.edge_lines += 1;
-        let Ok(seen) = self.edge.read(source, line) else { return };
+        let Ok(Some(seen)) = self.edge.read(source, line) else { return };
         let Some(route) = self.enricher.route_request(&seen.record) else { return };
         self.counters.edge_lines_routed += 1;
         // What a front server passes on shows on the workload behind it: the same request is evidence there too.

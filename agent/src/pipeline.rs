@@ -23,7 +23,7 @@ use self::engine::Engine;
 use crate::clock;
 use crate::config::Config;
 use crate::deliver::{self, DeliverError, Delivery};
-use crate::edge::JudgeError;
+use crate::edge::EdgeError;
 use crate::incident::Incident;
 use crate::incident::text;
 use crate::intake::{self, Cursors, Intake, IntakeError};
@@ -46,7 +46,7 @@ pub enum PipelineError {
     Kernel(#[from] KernelError),
     /// The edge judge cannot be built.
     #[error(transparent)]
-    Judge(#[from] JudgeError),
+    Judge(#[from] EdgeError),
     /// There is no store.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -60,6 +60,13 @@ enum Grammar {
     Template(Template),
 }
 
+impl Default for Reader {
+    /// A reader that finds the format out.
+    fn default() -> Self {
+        Self { grammar: Grammar::Unknown, fixed: false }
+    }
+}
+
 impl Reader {
     /// # Errors
     ///
