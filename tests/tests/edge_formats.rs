@@ -101,12 +101,12 @@ fn send_all(port: u16) {
 fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
-        println!("skipped: {program} is not installed");
+        eprintln!("skipped: {program} is not installed");
     }
     found
 }
 
-/// Starts nginx with one log per format, sends the targets and gives back the logs' paths.
+/// Starts nginx with one log per format and sends the targets.
 fn nginx_logs(folder: &Path, origin: SocketAddr, formats: &[(&str, &str)]) -> Running {
     let port = free_port();
     let folder_text = folder.display();
