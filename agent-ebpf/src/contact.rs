@@ -61,17 +61,15 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
     let key = ContactKey { cgroup, exe_inode, address, exe_device, port, protocol: protocol as u16 };
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let tainted = taint::of(pid) != 0;
+    // Only a connection has an outcome to be joined with.
+    let socket = || if protocol == TCP { cookie() } else { 0 };
     let Some(memory) = CONTACTS.get_ptr_mut(key) else {
         let metadata = is_metadata(&attempt.peer);
-        let memory = ContactMemory {
-            count: 1,
-            reported_boot_ns: emit::boot_ns(),
-            reported_pid: pid,
-            metadata: u32::from(metadata),
-        };
-        // Another CPU may have been first: then that one reports it too, which is one record more and none lost.
-        let _ = CONTACTS.insert(key, memory, u64::from(BPF_NOEXIST));
-        report(task, attempt, protocol, flags(true, metadata, tainted, attempt.mapped), cookie());
+        let flags = flags(true, metadata, tainted, attempt.mapped);
+        // What could not be handed over was no first contact: the next one is.
+        if report(task, attempt, protocol, flags, socket()) {
+            remember(&key, pid, metadata);
+        }
         return true;
     };
     // SAFETY: a valid map value; the count is a hint, a lost increment is no loss of evidence.
@@ -79,9 +77,17 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
     memory.count += 1;
     let metadata = memory.metadata != 0;
     if (metadata || tainted) && due(memory, pid) {
-        report(task, attempt, protocol, flags(false, metadata, tainted, attempt.mapped), cookie());
+        report(task, attempt, protocol, flags(false, metadata, tainted, attempt.mapped), socket());
     }
     false
+}
+
+#[inline(always)]
+fn remember(key: &ContactKey, pid: u32, metadata: bool) {
+    let memory =
+        ContactMemory { count: 1, reported_boot_ns: emit::boot_ns(), reported_pid: pid, metadata: u32::from(metadata) };
+    // Another CPU may have been first: then both reported it, which is one record more and none lost.
+    let _ = CONTACTS.insert(key, memory, u64::from(BPF_NOEXIST));
 }
 
 #[inline(always)]
@@ -109,9 +115,9 @@ fn flags(first: bool, metadata: bool, tainted: bool, mapped: bool) -> u8 {
     bit(first, FLAG_FIRST) | bit(metadata, FLAG_METADATA) | bit(tainted, FLAG_TAINTED) | bit(mapped, FLAG_MAPPED)
 }
 
-/// Not inlined: its record must not share a stack frame (512 bytes) with the caller's keys.
+/// Hands a contact over; whether that succeeded. Not inlined: its record must not share a stack frame (512 bytes) with the caller's keys.
 #[inline(never)]
-fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socket: u64) {
+fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socket: u64) -> bool {
     let metadata = flags & FLAG_METADATA != 0;
     if metadata {
         taint::mark(task::current_tgid(), TAINT_METADATA);
@@ -131,5 +137,5 @@ fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socke
         hook: attempt.hook,
         flags,
         padding: [0; 3],
-    });
+    })
 }

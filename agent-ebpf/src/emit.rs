@@ -82,16 +82,17 @@ pub fn header(kind: u16, length: u32) -> Header {
     Header { kind, version: VERSION, length, boot_ns: boot_ns(), cpu, padding: 0 }
 }
 
-/// Hands over the record of fixed size that `build` makes from its header.
+/// Hands over the record of fixed size that `build` makes from its header; whether there was room.
 #[inline(always)]
-pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) {
+pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
     let Some(mut entry) = lane.ring().reserve::<T>(0) else {
         count(COUNTER_LOST + u32::from(kind));
-        return;
+        return false;
     };
     entry.write(build(header(kind, size_of::<T>() as u32)));
     entry.submit(lane.wake_flags());
     count(COUNTER_EMITTED + u32::from(kind));
+    true
 }
 
 /// Hands over a record that was built elsewhere, `length` bytes from `start`.

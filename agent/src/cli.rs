@@ -4,6 +4,7 @@
 
 mod check_config;
 mod doctor;
+mod judge;
 mod replay;
 mod run;
 mod sample_config;
@@ -38,6 +39,8 @@ enum Verb {
     Run(run::Args),
     /// Run recordings through the same detector; no root needed.
     Replay(replay::Args),
+    /// Judge the lines of an access log, or requests in JSON lines.
+    Judge(judge::Args),
     /// Say what this kernel can sense, what it cannot, and what to do about it.
     Doctor(doctor::Args),
     /// Ask the running agent how it is.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
+        Verb::Judge(args) => judge::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),

@@ -43,7 +43,7 @@ use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
 use chance::Rates;
-use edge_memory::{EdgeMemory, Offer};
+use edge_memory::EdgeMemory;
 use gaps::Gaps;
 use kept::{Kept, Rank, RequestId, Routed};
 use observation::{Lineage, Observation, ObservationId};
@@ -52,6 +52,11 @@ use site::{Chain, Site};
 
 /// Observations looked at for one request's window; more would only repeat the same few chains.
 const WINDOW_LOOKS_MAX: usize = 64;
+/// Ordinary requests of one workload at most. Findings reach the engine within a tenth of a second; only requests whose lines were
+/// quicker are looked for here. A larger ring would be written cold, which is most of what an ordinary request costs.
+const RING_MAX: usize = 256;
+/// Observations whose time is indexed; past it the earliest goes, and requests that arrive later are not looked at for its sake.
+const PLACES_MAX: usize = 65_536;
 /// Balancers whose latest line is remembered; the names come from log lines.
 const SOURCES_MAX: usize = 64;
 /// How often (event time) what is too old is looked for.
@@ -90,11 +95,9 @@ pub struct Config {
     pub chains_per_workload: usize,
     /// Findings, contacts and ordinary observations (each) remembered for each root process.
     pub observations_per_chain: usize,
-    /// Requests remembered for each workload, least promising evicted first.
-    pub edge_requests_per_workload: usize,
-    /// Requests remembered in all; past it the workload with the most gives up its least promising.
+    /// Judged requests remembered, shared evenly by the workloads; past its share a workload gives up its least promising.
     pub edge_requests: usize,
-    /// Latest ordinary requests remembered in all, shared evenly by the workloads.
+    /// Latest ordinary requests remembered, shared evenly by the workloads.
     pub ordinary_requests: usize,
 }
 
@@ -112,7 +115,6 @@ impl Default for Config {
             workloads: 10_000,
             chains_per_workload: 64,
             observations_per_chain: 64,
-            edge_requests_per_workload: 2048,
             edge_requests: 16_384,
             ordinary_requests: 8192,
         }
@@ -176,14 +178,21 @@ pub struct Correlator {
     host_edge: EdgeMemory,
     host_rates: Rates,
     /// Where each observation is, by time.
-    places: BTreeMap<ObservationId, (WorkloadKey, Lineage)>,
+    places: BTreeMap<ObservationId, Place>,
     /// Latest line of each balancer.
     sources: BTreeMap<Box<[u8]>, Timestamp>,
     gaps: Gaps,
-    /// Requests kept by all sites.
-    edge_total: usize,
     now: Timestamp,
     swept: Timestamp,
+}
+
+/// Where an observation is.
+#[derive(Debug, Clone)]
+struct Place {
+    workload: WorkloadKey,
+    lineage: Lineage,
+    /// It counts by itself; an ordinary one only concerns requests that look like an exploit.
+    counts: bool,
 }
 
 /// What lies in a request's window.
@@ -205,12 +214,11 @@ impl Correlator {
         Self {
             counters: Counters::default(),
             sites: Sites::default(),
-            host_edge: EdgeMemory::new(config.edge_requests_per_workload * 2),
+            host_edge: EdgeMemory::default(),
             host_rates: Rates::default(),
             places: BTreeMap::new(),
             sources: BTreeMap::new(),
             gaps: Gaps::default(),
-            edge_total: 0,
             now: Timestamp::MIN,
             swept: Timestamp::MIN,
             config,
@@ -239,16 +247,18 @@ impl Correlator {
             return Vec::new();
         }
         self.note_source(record.balancer, record.received);
-        let id = RequestId { received: record.received, fingerprint: fingerprint::of_record(&record) };
         let window = self.window(&record, verdict.is_some(), &workload.key);
         let routed = Routed::to(&workload, owner, basis);
-        self.host_rates.add(record.received, verdict.as_ref(), id.fingerprint);
-        let slots = self.config.ordinary_requests / self.sites.len().max(1);
+        let slots = self.ring_share();
         let site = self.site(&workload.key, record.received);
-        site.rates.add(record.received, verdict.as_ref(), id.fingerprint);
         if verdict.is_none() && !window.near {
-            site.ring.push(id, &record, routed, spike, slots.clamp(32, 1024));
+            site.ring.push(None, &record, routed, spike, slots);
             return Vec::new();
+        }
+        let id = RequestId { received: record.received, fingerprint: fingerprint::of_record(&record) };
+        if let Some(verdict) = &verdict {
+            site.rates.add(record.received, verdict, id.fingerprint);
+            self.host_rates.add(record.received, verdict, id.fingerprint);
         }
         if !self.worth_keeping(&workload.key, id, &record, verdict.as_ref(), &window) {
             return Vec::new();
@@ -330,19 +340,26 @@ impl Correlator {
 
     /// The site of `key`, made when it is new; the one unheard of the longest makes room for it.
     fn site(&mut self, key: &WorkloadKey, at: Timestamp) -> &mut Site {
-        if !self.sites.contains_key(key) {
-            while self.sites.len() >= self.config.workloads.max(1) {
-                let open = |site: &Site| site.chains.values().any(|chain| !chain.raised.is_empty());
-                let oldest = self.sites.iter().min_by_key(|(key, site)| (open(site), site.touched, *key));
-                let Some(key) = oldest.map(|(key, _)| key.clone()) else { break };
-                self.edge_total -= self.sites.remove(&key).map_or(0, |site| site.edge.len());
-                self.counters.workloads_evicted += 1;
-            }
-            self.sites.insert(key.clone(), Site::new(&self.config));
+        while self.sites.len() >= self.config.workloads.max(1) && !self.sites.contains_key(key) {
+            let open = |site: &Site| site.chains.values().any(|chain| !chain.raised.is_empty());
+            let oldest = self.sites.iter().min_by_key(|(key, site)| (open(site), site.touched, *key));
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
+            self.sites.remove(&oldest);
+            self.counters.workloads_evicted += 1;
         }
-        let site = self.sites.entry(key.clone()).or_insert_with(|| Site::new(&self.config));
+        let site = self.sites.entry(key.clone()).or_default();
         site.touched = site.touched.max(at);
         site
+    }
+
+    /// Judged requests that one workload may hold now.
+    fn edge_share(&self) -> usize {
+        (self.config.edge_requests / self.sites.len().max(1)).max(2)
+    }
+
+    /// Ordinary requests that one workload may hold now.
+    fn ring_share(&self) -> usize {
+        (self.config.ordinary_requests / self.sites.len().max(1)).clamp(1, RING_MAX)
     }
 
     /// What lies in the window of a request: while in flight for any, a while after for a judged one.
@@ -354,12 +371,12 @@ impl Correlator {
         let completed = record.completed.max(record.received);
         let after = if judged { self.config.tight } else { self.config.skew };
         let range = at_id(record.received.minus(self.config.skew))..at_id(completed.plus(after));
-        for (id, (other, lineage)) in self.places.range(range).take(WINDOW_LOOKS_MAX) {
-            let near = id.at <= completed.plus(self.config.skew);
-            window.near |= near;
+        let places = self.places.range(range).filter(|(_, place)| judged || place.counts);
+        for (id, place) in places.take(WINDOW_LOOKS_MAX) {
+            window.near |= id.at <= completed.plus(self.config.skew);
             window.strict |= record.received <= id.at && id.at <= completed;
-            if other != key {
-                window.others.insert((other.clone(), lineage.clone()));
+            if place.workload != *key {
+                window.others.insert((place.workload.clone(), place.lineage.clone()));
             }
         }
         window
@@ -388,27 +405,17 @@ impl Correlator {
 
     fn keep(&mut self, kept: &Arc<Kept>, window: &Window) {
         self.counters.edge_kept += 1;
+        let (share, host_share) = (self.edge_share(), self.config.edge_requests / 4);
         let Some(site) = self.sites.get_mut(&kept.routed.workload) else { return };
         let echoed = kept.verdict.as_ref().is_some_and(|verdict| site.echoed(kept.id, verdict));
-        let before = site.edge.len();
-        let mut offers = vec![site.edge.keep_judged(kept), self.host_edge.keep_judged(kept)];
+        site.edge.keep_judged(kept);
+        self.host_edge.keep_judged(kept);
         if window.near || echoed {
-            offers.push(site.edge.keep_near(kept, window.strict || echoed));
-            offers.push(self.host_edge.keep_near(kept, window.strict));
+            site.edge.keep_near(kept, window.strict || echoed);
+            self.host_edge.keep_near(kept, window.strict);
         }
-        self.edge_total = self.edge_total + site.edge.len() - before;
-        let evicted = offers.iter().map(|offer| if let Offer::Kept { evicted } = offer { *evicted } else { 0 }).sum();
+        let evicted = site.edge.shrink(share) + self.host_edge.shrink(host_share);
         self.note_evicted(&kept.routed.workload, kept.id.received, evicted);
-        while self.edge_total > self.config.edge_requests.max(1) {
-            let most = self.sites.iter_mut().max_by(|a, b| a.1.edge.len().cmp(&b.1.edge.len()).then(b.0.cmp(a.0)));
-            let Some((key, site)) = most else { break };
-            let (key, gone) = (key.clone(), site.edge.shed());
-            if gone == 0 {
-                break;
-            }
-            self.edge_total -= gone;
-            self.note_evicted(&key, kept.id.received, gone as u64);
-        }
     }
 
     /// Counts requests that had to go, and lets the incidents of that workload say so.
@@ -429,27 +436,44 @@ impl Correlator {
             self.counters.observations_out_of_bounds += 1;
             return Vec::new();
         }
-        let config = self.config.clone();
+        let counts = observation.counts();
+        let (chains, observations) = (self.config.chains_per_workload, self.config.observations_per_chain);
         let site = self.site(&key, at);
-        let evicted = site.make_room(&lineage, config.chains_per_workload);
-        let insertion = site.chains.entry(lineage.clone()).or_default().insert(observation, &config);
+        let evicted = site.make_room(&lineage, chains);
+        let chain = site.chains.entry(lineage.clone()).or_default();
+        let insertion = chain.insert(observation, observations);
+        let matters = counts || !chain.pivots.is_empty();
         self.counters.chains_evicted += u64::from(evicted);
         match insertion {
             Insertion::Duplicate => self.counters.observations_duplicate += 1,
             Insertion::Omitted => self.counters.observations_omitted += 1,
-            Insertion::Changed => {}
+            Insertion::Changed => {
+                self.note_place(id, Place { workload: key.clone(), lineage: lineage.clone(), counts })
+            }
         }
-        if insertion != Insertion::Changed {
+        // What is ordinary changes nothing unless something odd or a request that could have asked for it is near.
+        if insertion != Insertion::Changed || !(matters || self.asked_for_at(&key, at)) {
             return Vec::new();
         }
-        self.places.insert(id, (key.clone(), lineage.clone()));
-        if self.places.len() > self.config.workloads.max(1) * 8 {
-            self.places.pop_first();
+        if counts {
+            self.recall_in_flight(at);
         }
-        self.recall_in_flight(at);
         let mut raised = Vec::new();
         self.review_instance(&key, &lineage, &mut raised);
         raised
+    }
+
+    fn note_place(&mut self, id: ObservationId, place: Place) {
+        self.places.insert(id, place);
+        if self.places.len() > PLACES_MAX {
+            self.places.pop_first();
+        }
+    }
+
+    /// Whether a request with indicators may have been in flight at `at`.
+    fn asked_for_at(&self, key: &WorkloadKey, at: Timestamp) -> bool {
+        let own = self.sites.get(key).map(|site| &site.edge);
+        own.into_iter().chain([&self.host_edge]).any(|memory| memory.asks_at(at, self.config.skew))
     }
 
     /// Ordinary requests in flight at `at` whose lines came before the finding did.
@@ -457,9 +481,7 @@ impl Correlator {
         for site in self.sites.values_mut() {
             for (kept, strict) in site.ring.in_flight(at, self.config.skew) {
                 let kept = Arc::new(kept);
-                let before = site.edge.len();
                 site.edge.keep_near(&kept, strict);
-                self.edge_total = self.edge_total + site.edge.len() - before;
                 self.host_edge.keep_near(&kept, strict);
             }
         }
@@ -486,14 +508,16 @@ impl Correlator {
     /// Forgets requests, rates, losses and silent workloads that nothing can be joined with any more.
     fn forget(&mut self) {
         let horizon = self.now.minus(self.retention());
+        let (edge_share, ring_share) = (self.edge_share(), self.ring_share());
         for site in self.sites.values_mut() {
             site.edge.evict_before(horizon);
             site.rates.evict(horizon);
+            site.ring.shrink(ring_share);
+            self.counters.edge_evicted += site.edge.shrink(edge_share);
         }
         self.host_edge.evict_before(horizon);
         self.host_rates.evict(horizon);
         self.sites.retain(|_, site| !site.chains.is_empty() || site.touched >= horizon);
-        self.edge_total = self.sites.values().map(|site| site.edge.len()).sum();
         self.places = self.places.split_off(&at_id(horizon));
         self.gaps.forget(horizon.minus(self.config.quiet));
     }

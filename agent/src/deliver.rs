@@ -60,6 +60,19 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Checks everything that can be checked without delivering: addresses, tokens, certificates, paths.
+    ///
+    /// # Errors
+    ///
+    /// The first key that cannot work.
+    pub fn check(&self) -> Result<(), DeliverError> {
+        self.file.as_ref().map(file::JsonLines::open).transpose()?;
+        self.http.as_ref().map(|http| http::Collector::open(http, || Timestamp::MIN)).transpose()?;
+        Ok(())
+    }
+}
+
 /// Why delivery does not start. All of these are the config's.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {

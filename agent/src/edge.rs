@@ -1,7 +1,9 @@
 //! The edge road: formats, judge, error rates. No I/O, no clock.
 
+pub mod error_rate;
 pub mod formats;
 pub mod judge;
+pub mod template;
 
 use std::collections::BTreeMap;
 
@@ -70,7 +72,12 @@ impl Edge {
     ///
     /// The judge's tables do not build.
     pub fn new(_config: Config) -> Result<Self, JudgeError> {
-        Ok(Self { judge: Judge::new()?, scratch: Scratch::default(), formats: BTreeMap::new(), counters: Counters::default() })
+        Ok(Self {
+            judge: Judge::new()?,
+            scratch: Scratch::default(),
+            formats: BTreeMap::new(),
+            counters: Counters::default(),
+        })
     }
 
     /// Reads and judges one line.

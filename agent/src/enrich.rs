@@ -8,6 +8,8 @@ pub(crate) mod names;
 pub mod process_table;
 pub mod procfs;
 mod role;
+mod route;
+mod topology;
 mod workload;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,14 +19,15 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Actor, CgroupSeen, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
-use crate::evidence::{Placement, ProcessNode, RouteBasis, ServiceRoot};
-use crate::request::{AccessRecord, Target};
+use crate::event::{Actor, CgroupSeen, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
+use crate::evidence::{Placement, ProcessNode, ServiceRoot};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
 use listeners::Listeners;
 use process_table::{LINEAGE_MAX, ProcessTable};
 use role::Role;
+pub use route::{Route, RouteRule};
+use topology::Topology;
 
 /// Listeners named in a service root: enough to recognise it, few enough for every record.
 const SERVICE_LISTENERS_MAX: usize = 16;
@@ -56,29 +59,6 @@ impl Default for Config {
     }
 }
 
-/// Requests for this host name and path prefix belong to that workload.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteRule {
-    /// Host name, without port; any when empty.
-    pub host: String,
-    /// Beginning of the path; any when empty.
-    pub path: String,
-    /// Key of the workload, as `status` shows it: `unit:shop.service`, `pod:shop/web`.
-    pub workload: String,
-}
-
-/// Which workload a request went to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// The workload.
-    pub workload: Arc<Workload>,
-    /// Who owns the target's listener.
-    pub owner: Option<ProcessKey>,
-    /// How it was found.
-    pub basis: RouteBasis,
-}
-
 /// What the stage did and holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -88,6 +68,8 @@ pub struct Counters {
     pub listeners: listeners::Counters,
     /// Cgroups dropped because the bound was reached.
     pub cgroups_evicted: u64,
+    /// Connections between workloads not followed because a bound was reached.
+    pub forwards_refused: u64,
     /// Processes held now.
     pub processes_held: usize,
     /// Listening sockets held now.
@@ -106,6 +88,7 @@ pub struct Enricher {
     /// Configured routes, each with its workload once that was met on this host.
     routes: Vec<(RouteRule, Option<Arc<Workload>>)>,
     host: Arc<Workload>,
+    topology: Topology,
 }
 
 impl Enricher {
@@ -119,6 +102,7 @@ impl Enricher {
             cgroups_evicted: 0,
             routes: config.routes.into_iter().map(|rule| (rule, None)).collect(),
             host: Arc::new(Workload::host()),
+            topology: Topology::default(),
         }
     }
 
@@ -128,19 +112,19 @@ impl Enricher {
             HostEventKind::Fork(fork) => self.fork(fork, event.at),
             HostEventKind::Exec(exec) => self.exec(exec, event.at),
             HostEventKind::Exit(exit) => {
-                self.listeners.let_go(exit.actor.process);
+                self.gone(exit.actor.process);
                 self.processes.exit(exit.actor.process);
             }
             HostEventKind::Process(seen) => self.seen(seen, event.at),
             HostEventKind::Listen(listen) => self.listen(listen, event.at),
             HostEventKind::Cgroup(seen) => self.cgroup(seen),
             HostEventKind::Addresses(seen) => self.listeners.set_addresses(seen.net_ns, &seen.addresses),
-            HostEventKind::Contact(contact) => self.processes.observe(&contact.actor, event.at),
+            HostEventKind::Contact(contact) => self.contact(contact, event.at),
             HostEventKind::MetadataRequest(request) => self.processes.observe(&request.actor, event.at),
             HostEventKind::Flow(_) | HostEventKind::Program(_) | HostEventKind::Loss(_) => {}
         }
-        for gone in self.processes.take_departed() {
-            self.listeners.let_go(gone);
+        for departed in self.processes.take_departed() {
+            self.gone(departed);
         }
     }
 
@@ -191,30 +175,6 @@ impl Enricher {
         !self.listeners.namespaces_of(address).is_empty()
     }
 
-    /// The workload a request's target is: by the listener that owns it, else by the address alone. `None` when the target
-    /// is no address of this host.
-    #[must_use]
-    pub fn route(&self, target: Target) -> Option<Route> {
-        match target {
-            Target::Socket(socket) => self.route_socket(socket).or_else(|| self.route_address(socket.ip())),
-            Target::Address(address) => self.route_address(address),
-            Target::Lambda | Target::None | Target::Unlogged => None,
-        }
-    }
-
-    /// The workload of a request: by its target, else by the configured routes.
-    #[must_use]
-    pub fn route_request(&self, record: &AccessRecord<'_>) -> Option<Route> {
-        let by_target = self.route(record.target);
-        if by_target.as_ref().is_some_and(|route| route.basis == RouteBasis::Listener) {
-            return by_target;
-        }
-        let by_rule = self.routes.iter().find(|(rule, _)| rule.matches(record)).and_then(|(_, workload)| {
-            Some(Route { workload: Arc::clone(workload.as_ref()?), owner: None, basis: RouteBasis::Route })
-        });
-        by_rule.or(by_target)
-    }
-
     /// What the stage did and holds.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -222,9 +182,31 @@ impl Enricher {
             processes: self.processes.counters(),
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
+            forwards_refused: self.topology.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),
             cgroups_held: self.cgroups.len(),
+        }
+    }
+
+    fn gone(&mut self, process: ProcessKey) {
+        if self.listeners.opener_of(process).is_some() {
+            self.listeners.let_go(process);
+            self.topology.changed();
+        }
+        self.topology.no_longer_portless(process);
+    }
+
+    /// A service's own process reached another workload's listener: it passes requests on. What a shell below it reaches
+    /// says nothing of the kind.
+    fn contact(&mut self, contact: &Contact, at: Timestamp) {
+        self.processes.observe(&contact.actor, at);
+        let Some(socket) = self.listeners.find_from(contact.actor.net_ns, contact.peer) else { return };
+        let exe_path = |key: ProcessKey| self.processes.get(key).map(|process| &process.image.exe_path);
+        let Some(service) = self.service_of(contact.actor.process) else { return };
+        let (front, back) = (self.workload_of(&contact.actor), self.known().workload_of_socket(socket));
+        if exe_path(service.process) == exe_path(contact.actor.process) && front.key != back.key {
+            self.topology.connects(&front.key, socket.net_ns, socket.local);
         }
     }
 
@@ -267,13 +249,19 @@ impl Enricher {
         };
         let worker = self.service_of(key).is_some_and(|service| service.process != key && is_server(service.process));
         if is_server(key) && !worker && self.may_head(key) {
-            self.processes.set_service(key, ServiceRoot { process: key, listeners: self.service_listeners(key) });
+            let listeners = self.service_listeners(key);
+            if listeners.is_empty() {
+                self.topology.serves_without_port(key);
+            }
+            self.processes.set_service(key, ServiceRoot { process: key, listeners });
         }
     }
 
     fn listen(&mut self, listen: &Listen, at: Timestamp) {
         self.processes.observe(&listen.actor, at);
         let (key, net_ns) = (listen.actor.process, listen.actor.net_ns);
+        self.topology.changed();
+        self.topology.no_longer_portless(key);
         let opener = self
             .processes
             .lineage(key)
@@ -315,6 +303,7 @@ impl Enricher {
 
     fn cgroup(&mut self, seen: &CgroupSeen) {
         let workload = Arc::new(workload::workload_of(seen));
+        self.topology.changed();
         for (rule, known) in &mut self.routes {
             if rule.workload == workload.key.as_str() {
                 *known = Some(Arc::clone(&workload));
@@ -340,11 +329,6 @@ impl Enricher {
         inherited
     }
 
-    fn workload_of(&self, actor: &Actor) -> Arc<Workload> {
-        let legacy = self.processes.get(actor.process).and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(self.cgroup_of(actor)))
-    }
-
     /// A record's cgroup; what /proc tells of a process leaves it out.
     fn cgroup_of(&self, actor: &Actor) -> u64 {
         match actor.cgroup {
@@ -352,53 +336,6 @@ impl Enricher {
             cgroup => cgroup,
         }
     }
-
-    fn workload_of_cgroup(&self, cgroup: u64) -> Arc<Workload> {
-        Arc::clone(self.cgroups.peek(&cgroup).unwrap_or(&self.host))
-    }
-
-    fn workload_of_socket(&self, socket: &listeners::Socket) -> Arc<Workload> {
-        let owner = socket.owner().and_then(|owner| self.processes.get(owner));
-        let legacy = owner.and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
-    }
-
-    fn route_socket(&self, target: SocketAddr) -> Option<Route> {
-        let socket = self.listeners.find(target)?;
-        Some(Route { workload: self.workload_of_socket(socket), owner: socket.owner(), basis: RouteBasis::Listener })
-    }
-
-    /// An address without a known port: the one workload that listens there, else the host.
-    fn route_address(&self, address: IpAddr) -> Option<Route> {
-        if self.listeners.namespaces_of(address).is_empty() {
-            return None;
-        }
-        let mut workloads: Vec<_> =
-            self.listeners.on_address(address).map(|socket| self.workload_of_socket(socket)).collect();
-        workloads.sort_unstable_by(|one, other| (&one.key, &one.cgroup).cmp(&(&other.key, &other.cgroup)));
-        workloads.dedup_by(|one, other| one.key == other.key);
-        let workload = match workloads.as_slice() {
-            [alone] => Arc::clone(alone),
-            _ => Arc::clone(&self.host),
-        };
-        Some(Route { workload, owner: None, basis: RouteBasis::Address })
-    }
-}
-
-impl RouteRule {
-    fn matches(&self, record: &AccessRecord<'_>) -> bool {
-        let host_fits = self.host.is_empty() || host_of(record.authority).eq_ignore_ascii_case(self.host.as_bytes());
-        host_fits && record.path_and_query.starts_with(self.path.as_bytes())
-    }
-}
-
-/// The host name in `https://shop.example:443`; an address in brackets keeps them.
-fn host_of(authority: &[u8]) -> &[u8] {
-    let after_scheme = memchr::memmem::find(authority, b"://").map_or(0, |at| at + "://".len());
-    let host = authority.get(after_scheme..).unwrap_or_default();
-    let name_ends = host.iter().position(|byte| *byte == b']').unwrap_or(0);
-    let port = host.iter().skip(name_ends).position(|byte| *byte == b':').map(|at| at + name_ends);
-    host.get(..port.unwrap_or(host.len())).unwrap_or_default()
 }
 
 /// What an actor says of itself where the table does not hold it.

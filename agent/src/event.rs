@@ -299,6 +299,9 @@ pub struct ProcessSeen {
     /// tells nothing apart. Counts for the process and what it forks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub legacy_cgroup: Option<String>,
+    /// When it was started; the event's time where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
 }
 
 /// The path behind a cgroup id, read from cgroupfs when the id was first met.

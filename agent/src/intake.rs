@@ -14,12 +14,17 @@ mod tail;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 pub use self::http::{Config as HttpConfig, Server};
 pub use self::queue::{Batch, Queue, queue};
 pub use self::tail::{Config as FileConfig, Cursors, FileStatus, Tail};
+use crate::timestamp::Timestamp;
 
 /// Longest line passed on, in bytes; the rest of a longer one is cut and counted. An ALB line is at most some 20 KiB
 /// (the balancer itself limits a request line to 16 KiB), so this cuts nothing that a balancer writes and keeps a
@@ -44,6 +49,26 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Checks everything that can be checked without a port or a log.
+    ///
+    /// # Errors
+    ///
+    /// The first key that cannot work.
+    pub fn check(&self) -> Result<(), IntakeError> {
+        if self.http.enabled {
+            self.http.check(self.queue_bytes)?;
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            file.check()?;
+            if self.files[..index].iter().any(|other| other.path == file.path) {
+                return Err(IntakeError::File { path: file.path.clone(), reason: "is listed twice" });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Why a receiver does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
@@ -55,6 +80,14 @@ pub enum IntakeError {
     Exposed {
         /// As configured.
         address: SocketAddr,
+    },
+    /// The token file is of no use.
+    #[error("intake.http.token_file {path}: {reason}")]
+    Token {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The port is taken, or not ours to take.
     #[error("cannot listen on {address} (intake.http.listen); stop what uses the port or name another one")]
@@ -84,6 +117,73 @@ pub enum IntakeError {
     },
 }
 
+/// How the receivers stand, for `breachline status`.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// Where the HTTP receiver listens.
+    pub http: Option<SocketAddr>,
+    /// Each followed file.
+    pub files: Vec<FileStatus>,
+    /// What came in and what did not.
+    pub counters: Arc<Counters>,
+}
+
+/// All receivers at work. Dropping it aborts them.
+#[derive(Debug)]
+pub struct Intake {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    http: Option<SocketAddr>,
+    files: Vec<Arc<Mutex<FileStatus>>>,
+    counters: Arc<Counters>,
+}
+
+impl Intake {
+    /// Starts what the config names. The other end of the queue is the pipeline's; it closes when every receiver has
+    /// stopped.
+    ///
+    /// # Errors
+    ///
+    /// The first receiver that cannot work.
+    pub async fn start(
+        config: &Config,
+        cursors: &Arc<dyn Cursors>,
+        now: fn() -> Timestamp,
+    ) -> Result<(Self, mpsc::Receiver<Batch>), IntakeError> {
+        config.check()?;
+        let (queue, batches) = queue(config.queue_bytes);
+        let (mut tasks, stop) = (JoinSet::new(), watch::Sender::new(false));
+        let open = |file| Tail::open(file, queue.clone(), Arc::clone(cursors), now);
+        let tails = config.files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let mut http = None;
+        if config.http.enabled {
+            let server = Server::bind(&config.http, queue.clone(), now).await?;
+            http = server.local_addr().ok();
+            tasks.spawn(server.run(stop.subscribe()));
+        }
+        let files = tails.iter().map(Tail::status).collect();
+        for tail in tails {
+            tasks.spawn(tail.run(stop.subscribe()));
+        }
+        Ok((Self { tasks, stop, http, files, counters: Arc::clone(queue.counters()) }, batches))
+    }
+
+    /// How the receivers stand.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let file = |status: &Arc<Mutex<FileStatus>>| status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status { http: self.http, files: self.files.iter().map(file).collect(), counters: Arc::clone(&self.counters) }
+    }
+
+    /// Stops taking lines and waits, up to `grace`, for requests under way and for the pipeline to acknowledge what it
+    /// has; so the pipeline must still be at work.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        let finished = async { while self.tasks.join_next().await.is_some() {} };
+        drop(tokio::time::timeout(grace, finished).await);
+    }
+}
+
 /// What came in and what did not. Shared by all receivers.
 #[derive(Debug, Default, Serialize)]
 pub struct Counters {
@@ -97,7 +197,7 @@ pub struct Counters {
     pub http_accepted: AtomicU64,
     /// HTTP requests sent away for now: queue full, too many connections, stopping.
     pub http_deferred: AtomicU64,
-    /// HTTP requests refused for good: too large, unreadable, unknown encoding, wrong method.
+    /// HTTP requests refused for good: no or a wrong token, too large, unreadable, unknown encoding, wrong method.
     pub http_refused: AtomicU64,
     /// HTTP requests given up because they came in too slowly.
     pub http_timeouts: AtomicU64,
@@ -110,5 +210,61 @@ pub struct Counters {
 impl Counters {
     fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::store::{self, Store};
+
+    #[test]
+    fn a_file_is_followed_once() {
+        let file = FileConfig { path: "/var/log/nginx/access.log".into(), ..FileConfig::default() };
+        let config = Config { files: vec![file.clone(), file], ..Config::default() };
+        assert!(config.check().expect_err("refused").to_string().contains("listed twice"));
+        assert!(Config::default().check().is_ok());
+    }
+
+    /// HTTP and a file through one queue, over a restart, with the real store.
+    #[tokio::test]
+    async fn receivers_share_a_queue_and_stop_together() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = directory.path().join("access.log");
+        std::fs::write(&log, "from the file\n").expect("writes");
+        let state = store::Config { directory: directory.path().to_owned(), ..store::Config::default() };
+        let store = Arc::new(Store::open(&state, Timestamp::MIN).expect("opens"));
+        let cursors: Arc<dyn Cursors> = Arc::<Store>::clone(&store);
+        let config = Config {
+            http: HttpConfig { listen: "127.0.0.1:0".parse().expect("address"), ..HttpConfig::default() },
+            files: vec![FileConfig { path: log.clone(), from_end: false, ..FileConfig::default() }],
+            ..Config::default()
+        };
+        for expected in ["from the file", "from the file again"] {
+            let (intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
+            let status = intake.status();
+            let address = status.http.expect("an address");
+            let mut sender = tokio::net::TcpStream::connect(address).await.expect("connects");
+            let request = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nover http";
+            sender.write_all(request).await.expect("writes");
+            let mut answer = Vec::new();
+            sender.read_to_end(&mut answer).await.expect("answers");
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+            let mut lines = Vec::new();
+            while lines.len() < 2 {
+                let batch = batches.recv().await.expect("a batch");
+                lines.extend(batch.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()));
+                batch.acknowledge();
+            }
+            lines.sort();
+            assert_eq!(lines, [expected, "over http"]);
+            intake.stop(Duration::from_secs(20)).await;
+            assert!(batches.recv().await.is_none(), "closed, and nothing repeated");
+            assert_eq!(status.files[0].path, log);
+            assert_eq!(status.counters.lines.load(std::sync::atomic::Ordering::Relaxed), 2);
+            std::fs::write(&log, "from the file\nfrom the file again\n").expect("writes");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod buffer;
 mod disk;
 mod incidents;
 mod spool;
+mod view;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use self::incidents::Incidents;
 pub use self::incidents::{IncidentSummary, Revision};
 use self::spool::Spool;
 pub use self::spool::SpoolRecord;
+pub use self::view::View;
 use crate::timestamp::Timestamp;
 
 /// The database's name in the state directory.
@@ -60,7 +62,7 @@ impl Default for Config {
             spool_records_max: 10_000,
             spool_bytes_max: 32 << 20,
             incidents_max: 5000,
-            incident_bytes_max: 128 << 20,
+            incident_bytes_max: 64 << 20,
             incident_age_max: Duration::from_secs(90 * 86_400),
         }
     }
@@ -76,6 +78,14 @@ pub enum StoreError {
     Busy {
         /// The database.
         path: PathBuf,
+    },
+    /// There is nothing to look at.
+    #[error("cannot read {path}: {reason}; is this the agent's state directory (store.directory)?")]
+    Unreadable {
+        /// The database.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
     },
 }
 

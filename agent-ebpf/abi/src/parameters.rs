@@ -89,6 +89,7 @@ parameters! {
         sock_dport = "sock.__sk_common.skc_dport",
         sock_num = "sock.__sk_common.skc_num",
         sock_net = "sock.__sk_common.skc_net.net",
+        sock_flags = "sock.__sk_common.skc_flags",
         sock_cookie = "sock.__sk_common.skc_cookie",
         sock_protocol = "sock.sk_protocol",
         tcp_bytes_sent = "tcp_sock.bytes_sent",

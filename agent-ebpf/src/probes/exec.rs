@@ -42,7 +42,8 @@ fn sense(task: Typed, binprm: Address) {
     record.padding = [0; 2];
     record.stdio = stdio::classify(task);
     record.capabilities = capabilities(task);
-    record.ancestor_count = lineage::write_ancestors(task, &mut record.ancestors) as u8;
+    record.ancestor_count =
+        lineage::refresh_ancestors(task, &mut record.ancestors, u32::from(record.ancestor_count)) as u8;
     let program = write_link_count(record, task);
     let tail_len = write_tail(scratch, task, binprm);
     let lane = lane(&mut scratch.record, program);

@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use breachline_abi::contact::HOOK_SOCK_STATE;
 use breachline_abi::control::{COUNTER_CROSS_CHECK, EndpointKey};
 use breachline_abi::record::{KIND_FLOW, KIND_LISTEN};
@@ -20,6 +21,8 @@ const ESTABLISHED: u32 = 1;
 const SYN_SENT: u32 = 2;
 const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
+/// Bit of `sk_flags` that the peer's FIN sets (`enum sock_flags`, second since 2.6).
+const SOCK_DONE: u64 = 1;
 /// `AF_INET6`.
 const INET6: u16 = 10;
 
@@ -29,7 +32,7 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     if let Some(sock) = Typed::new(context.arg(0)) {
         match context.arg::<u32>(2) {
             state @ (ESTABLISHED | CLOSE) => flow(sock, state),
-            SYN_SENT => cross_check(sock),
+            SYN_SENT => cross_check(&context, sock),
             LISTEN => listens(sock),
             _ => {}
         }
@@ -89,12 +92,15 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
     // Beyond `struct sock`, where the verifier does not let a typed pointer go.
     let tcp = sock.address();
     let sent: u64 = tcp.number(parameter!(tcp_bytes_sent));
+    let received: u64 = tcp.number(parameter!(tcp_bytes_received));
+    // The peer's FIN was counted as a byte.
+    let fin = sock.number::<u64>(parameter!(sock_flags)) >> SOCK_DONE & 1;
     emit::record(Lane::Bulk, KIND_FLOW, |header| FlowRecord {
         header,
         socket: cookie,
         // Not `bytes_acked`: that one counts SYN and FIN as bytes.
         bytes_sent: sent.saturating_sub(tcp.number(parameter!(tcp_bytes_retransmitted))),
-        bytes_received: tcp.number(parameter!(tcp_bytes_received)),
+        bytes_received: received.saturating_sub(fin),
         peer: peer.bytes(),
         local: local(sock).bytes(),
         peer_port: u16::from_be(peer.port),
@@ -105,7 +111,7 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
 }
 
 #[inline(never)]
-fn cross_check(sock: Typed) {
+fn cross_check(context: &BtfTracePointContext, sock: Typed) {
     let (peer, mapped) = peer(sock);
     if let Some(last) = LAST_CONNECT.get_ptr(0) {
         // SAFETY: this CPU's own value.
@@ -118,6 +124,12 @@ fn cross_check(sock: Typed) {
     with_current!(|task| {
         if contact::note(task, &attempt, || sock.number(parameter!(sock_cookie))) {
             count(COUNTER_CROSS_CHECK);
+            debug!(
+                context,
+                "no connect hook saw the contact of {} with port {}",
+                task::tgid(task),
+                u16::from_be(peer.port)
+            );
         }
     });
 }

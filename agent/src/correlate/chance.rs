@@ -13,6 +13,9 @@ use super::distinct::Distinct;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 
+/// Requests in a second that an ordinary one is weighed against: they are not counted, for they prove nothing, and what they are
+/// ranked by among each other is the length of their flight.
+const ORDINARY_RATE: f64 = 1.0;
 /// Shortest span that a rate is taken over: a workload's first minutes would otherwise look infinitely quiet or busy.
 const LEAST_SPAN: Duration = Duration::from_secs(600);
 
@@ -65,38 +68,33 @@ impl Specificity {
     }
 }
 
-/// Rates of requests on one workload, by event-time hour. Order and duplicates do not matter.
+/// Rates of judged requests on one workload, by event-time hour. Order and duplicates do not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Rates {
     first: Option<Timestamp>,
     hours: BTreeMap<i64, Hour>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Hour {
-    all: Distinct,
-    kinds: BTreeMap<(Specificity, Option<AttackClass>), Distinct>,
-}
+type Kind = (Specificity, AttackClass);
+type Hour = BTreeMap<Kind, Distinct>;
 
-/// One row of a checkpoint: hour, kind (`None`: all requests), sketch.
-pub(super) type SavedRate = (i64, Option<(Specificity, Option<AttackClass>)>, Distinct);
+/// One row of a checkpoint: hour, kind, sketch.
+pub(super) type SavedRate = (i64, Kind, Distinct);
 
 impl Rates {
     /// Counts one request.
-    pub(super) fn add(&mut self, received: Timestamp, verdict: Option<&Verdict>, fingerprint: u64) {
+    pub(super) fn add(&mut self, received: Timestamp, verdict: &Verdict, fingerprint: u64) {
         self.first = Some(self.first.map_or(received, |first| first.min(received)));
-        let hour = self.hours.entry(hour_of(received)).or_default();
-        hour.all.add(fingerprint);
-        if let Some(verdict) = verdict {
-            hour.kinds.entry((Specificity::of(Some(verdict)), Some(verdict.class))).or_default().add(fingerprint);
-        }
+        self.hours.entry(hour_of(received)).or_default().entry(kind(verdict)).or_default().add(fingerprint);
     }
 
     /// Probability that at least one *other* request of this kind falls into a window of `width` around `at` by chance:
     /// Poisson, with the rate of the hour and the one before, and half a request as the prior for what was never seen.
     pub(super) fn chance(&self, at: Timestamp, verdict: Option<&Verdict>, width: Duration) -> f64 {
+        let Some(kind) = verdict.map(kind) else { return -f64::exp_m1(-ORDINARY_RATE * width.as_secs_f64()) };
         let hour = hour_of(at);
-        let seen: f64 = [hour - 1, hour].iter().filter_map(|hour| self.hours.get(hour)).map(|h| h.count(verdict)).sum();
+        let sketches = [hour - 1, hour].into_iter().filter_map(|hour| self.hours.get(&hour)?.get(&kind));
+        let seen: f64 = sketches.map(Distinct::estimate).sum();
         let start = Timestamp::from_unix_nanos((hour - 1).saturating_mul(HOUR_NS));
         let end = Timestamp::from_unix_nanos((hour + 1).saturating_mul(HOUR_NS));
         let span = end.since(self.first.unwrap_or(start).max(start)).max(LEAST_SPAN);
@@ -111,10 +109,10 @@ impl Rates {
 
     /// What a checkpoint keeps.
     pub(super) fn save(&self) -> (Option<Timestamp>, Vec<SavedRate>) {
-        let rows = self.hours.iter().flat_map(|(hour, rates)| {
-            let kinds = rates.kinds.iter().map(|(kind, sketch)| (*hour, Some(*kind), sketch.clone()));
-            std::iter::once((*hour, None, rates.all.clone())).chain(kinds)
-        });
+        let rows = self
+            .hours
+            .iter()
+            .flat_map(|(hour, kinds)| kinds.iter().map(|(kind, sketch)| (*hour, *kind, sketch.clone())));
         (self.first, rows.collect())
     }
 
@@ -122,22 +120,14 @@ impl Rates {
     pub(super) fn restore(first: Option<Timestamp>, rows: Vec<SavedRate>) -> Self {
         let mut rates = Self { first, hours: BTreeMap::new() };
         for (hour, kind, sketch) in rows {
-            let entry = rates.hours.entry(hour).or_default();
-            match kind {
-                Some(kind) => drop(entry.kinds.insert(kind, sketch)),
-                None => entry.all = sketch,
-            }
+            rates.hours.entry(hour).or_default().insert(kind, sketch);
         }
         rates
     }
 }
 
-impl Hour {
-    fn count(&self, verdict: Option<&Verdict>) -> f64 {
-        let Some(verdict) = verdict else { return self.all.estimate() };
-        let kind = (Specificity::of(Some(verdict)), Some(verdict.class));
-        self.kinds.get(&kind).map_or(0.0, Distinct::estimate)
-    }
+fn kind(verdict: &Verdict) -> Kind {
+    (Specificity::of(Some(verdict)), verdict.class)
 }
 
 fn hour_of(at: Timestamp) -> i64 {
@@ -164,7 +154,7 @@ mod tests {
             let mut rates = Rates::default();
             for n in 0..requests {
                 let at = base.plus(Duration::from_millis(n * 7_200_000 / requests));
-                rates.add(at, Some(&verdict), fingerprint::of(&n));
+                rates.add(at, &verdict, fingerprint::of(&n));
             }
             rates.chance(base.plus(Duration::from_secs(5000)), Some(&verdict), width)
         };

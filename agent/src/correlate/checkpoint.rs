@@ -15,7 +15,7 @@ use super::gaps::Gaps;
 use super::kept::Kept;
 use super::observation::{Finding, Lineage, Observation};
 use super::site::{Chain, Raised, Site};
-use super::{Config, CorrelateError, Correlator};
+use super::{Config, CorrelateError, Correlator, Place};
 
 /// Version of the checkpoint; a changed meaning takes a new one.
 const VERSION: u32 = 1;
@@ -92,7 +92,6 @@ pub(super) fn load(config: Config, bytes: &[u8]) -> Result<Correlator, Correlate
     for saved in saved.sites {
         saved.fill(&mut engine);
     }
-    engine.edge_total = engine.sites.values().map(|site| site.edge.len()).sum();
     Ok(engine)
 }
 
@@ -125,20 +124,21 @@ impl SavedSite {
     }
 
     fn fill(self, engine: &mut Correlator) {
-        let mut site = Site::new(&engine.config);
-        site.touched = self.touched;
+        let mut site = Site { touched: self.touched, ..Site::default() };
         site.rates = self.requests.fill(&mut site.edge);
         for kept in self.ordinary {
             let slots = usize::MAX;
-            site.ring.push(kept.id, &kept.as_record(), kept.routed.clone(), kept.spike, slots);
+            site.ring.push(Some(kept.id), &kept.as_record(), kept.routed.clone(), kept.spike, slots);
         }
         for saved in self.chains {
             let SavedChain { lineage, observations, omitted, held, raised } = saved;
             let mut chain = Chain::default();
             for finding in observations {
                 let observation = Observation::from(finding);
-                engine.places.insert(observation.id, (self.key.clone(), lineage.clone()));
-                chain.insert(observation, &engine.config);
+                let place =
+                    Place { workload: self.key.clone(), lineage: lineage.clone(), counts: observation.counts() };
+                engine.note_place(observation.id, place);
+                chain.insert(observation, engine.config.observations_per_chain);
             }
             [chain.pivots.omitted, chain.contacts.omitted, chain.ordinary.omitted] = omitted;
             chain.held = held.into_iter().map(|kept| (kept.id, kept)).collect();

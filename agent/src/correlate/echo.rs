@@ -14,6 +14,8 @@ use crate::request::Indicator;
 
 /// Most words of one finding's command lines that are compared; a command line is bounded at 4 KiB, its lineage at 16 nodes.
 const WORDS_MAX: usize = 1024;
+/// Indicators of one request that are compared; a hostile line may name endless ones.
+const INDICATORS_MAX: usize = 16;
 /// Shortest word that is distinctive alone: shorter ones occur in honest command lines too.
 const DISTINCTIVE_WORD: usize = 10;
 /// Shortest file path that is distinctive.
@@ -99,7 +101,7 @@ impl Surface {
 
     /// What of `indicators` reappears here, in the indicators' order.
     pub(super) fn echoes(&self, indicators: &[Indicator]) -> Vec<Echo> {
-        indicators.iter().filter_map(|indicator| self.echo(indicator)).collect()
+        indicators.iter().take(INDICATORS_MAX).filter_map(|indicator| self.echo(indicator)).collect()
     }
 
     fn echo(&self, indicator: &Indicator) -> Option<Echo> {

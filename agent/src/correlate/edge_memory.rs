@@ -23,7 +23,6 @@ pub(super) struct EdgeMemory {
     minutes: BTreeMap<i64, Minute>,
     count: usize,
     longest: Duration,
-    capacity: usize,
 }
 
 #[derive(Debug, Default)]
@@ -46,21 +45,7 @@ impl Near {
     }
 }
 
-/// What became of an offer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Offer {
-    /// It is kept; so many others had to go for the total cap.
-    Kept { evicted: u64 },
-    /// It was there already, or better ones fill its place.
-    Refused,
-}
-
 impl EdgeMemory {
-    /// An empty memory of at most `capacity` requests.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), ..Self::default() }
-    }
-
     /// Whether a judged request of this rank would be kept; asked before anything is copied.
     pub(super) fn wants(&self, class: AttackClass, rank: Rank, id: RequestId) -> bool {
         let Some(minute) = self.minutes.get(&minute_of(id.received)) else { return true };
@@ -75,55 +60,55 @@ impl EdgeMemory {
     }
 
     /// Keeps a judged request if it is among the best of its class and minute.
-    pub(super) fn keep_judged(&mut self, kept: &Arc<Kept>) -> Offer {
-        let Some(class) = kept.verdict.as_ref().map(|verdict: &Verdict| verdict.class) else { return Offer::Refused };
+    pub(super) fn keep_judged(&mut self, kept: &Arc<Kept>) {
+        let Some(class) = kept.verdict.as_ref().map(|verdict: &Verdict| verdict.class) else { return };
         let held = self.minutes.entry(minute_of(kept.id.received)).or_default().classes.entry(class).or_default();
         let before = held.len();
         if held.iter().any(|other| other.id == kept.id) {
-            return Offer::Refused;
+            return;
         }
         let place = held.partition_point(|other| other.rank() > kept.rank());
         if place >= PER_CLASS {
-            return Offer::Refused;
+            return;
         }
         held.insert(place, Arc::clone(kept));
         held.truncate(PER_CLASS);
         self.count += held.len() - before;
-        self.settle(kept)
+        self.note_flight(kept);
     }
 
     /// Keeps a request in whose window a finding fell.
-    pub(super) fn keep_near(&mut self, kept: &Arc<Kept>, strict: bool) -> Offer {
+    pub(super) fn keep_near(&mut self, kept: &Arc<Kept>, strict: bool) {
         let near = &mut self.minutes.entry(minute_of(kept.id.received)).or_default().near;
         let before = near.len();
         let offer = Near { strict, kept: Arc::clone(kept) };
         if let Some(at) = near.iter().position(|other| other.kept.id == kept.id) {
             // A second finding may have fallen into the window more strictly than the first.
             if near[at].strict || !strict {
-                return Offer::Refused;
+                return;
             }
             near.remove(at);
         }
         let place = near.partition_point(|other| other.rank() > offer.rank());
         if place >= NEAR_PER_MINUTE {
-            return Offer::Refused;
+            return;
         }
         near.insert(place, offer);
         near.truncate(NEAR_PER_MINUTE);
         self.count = self.count + near.len() - before;
-        self.settle(kept)
+        self.note_flight(kept);
     }
 
-    fn settle(&mut self, kept: &Kept) -> Offer {
+    fn note_flight(&mut self, kept: &Kept) {
         self.longest = self.longest.max(kept.request.completed.since(kept.request.received));
-        let mut evicted = 0;
-        while self.count > self.capacity && self.evict_least() {
-            evicted += 1;
-        }
-        Offer::Kept { evicted }
     }
 
-    /// Drops the least promising request of all; a linear look, but only where a flood meets the cap.
+    /// Gives up the least promising requests beyond `capacity`; how many went.
+    pub(super) fn shrink(&mut self, capacity: usize) -> u64 {
+        (capacity.max(1)..self.count).take_while(|_| self.evict_least()).count() as u64
+    }
+
+    /// Drops the least promising request of all. A linear look, but at most a few requests a minute pass the quotas of a full memory.
     fn evict_least(&mut self) -> bool {
         let judged = self.minutes.iter().flat_map(|(minute, held)| {
             held.classes.iter().filter_map(|(class, kept)| Some((kept.last()?.rank(), *minute, Some(*class))))
@@ -141,19 +126,22 @@ impl EdgeMemory {
         true
     }
 
-    /// Gives up a sixteenth of the requests, least promising first; how many went.
-    pub(super) fn shed(&mut self) -> usize {
-        (0..(self.count / 16).max(1)).take_while(|_| self.evict_least()).count()
+    /// Whether a request that names something to look for was in flight at `at`, skew allowed for.
+    pub(super) fn asks_at(&self, at: Timestamp, skew: Duration) -> bool {
+        let minutes = minute_of(at.minus(self.longest).minus(skew))..=minute_of(at.plus(skew));
+        let asks = |kept: &Arc<Kept>| {
+            kept.verdict.as_ref().is_some_and(|verdict| !verdict.indicators.is_empty())
+                && kept.request.received <= at.plus(skew)
+                && at <= kept.request.completed.plus(skew)
+        };
+        self.minutes.range(minutes).any(|(_, minute)| minute.iter().any(asks))
     }
 
     /// Requests received from `from` to `to`, and earlier ones that may still have been in flight at `from`; each once.
     pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> BTreeMap<RequestId, &Arc<Kept>> {
         let (first, last) = (minute_of(from.minus(self.longest)), minute_of(to));
         let range = if first <= last { first..=last } else { last..=last };
-        let held = self
-            .minutes
-            .range(range)
-            .flat_map(|(_, minute)| minute.classes.values().flatten().chain(minute.near.iter().map(|near| &near.kept)));
+        let held = self.minutes.range(range).flat_map(|(_, minute)| minute.iter());
         held.map(|kept| (kept.id, kept)).collect()
     }
 
@@ -178,6 +166,10 @@ impl EdgeMemory {
 }
 
 impl Minute {
+    fn iter(&self) -> impl Iterator<Item = &Arc<Kept>> {
+        self.classes.values().flatten().chain(self.near.iter().map(|near| &near.kept))
+    }
+
     fn len(&self) -> usize {
         self.classes.values().map(Vec::len).sum::<usize>() + self.near.len()
     }

@@ -8,10 +8,9 @@ use crate::evidence::ErrorSpike;
 use crate::request::AccessRecord;
 use crate::timestamp::Timestamp;
 
+use super::fingerprint::{self, TEXT_MAX};
 use super::kept::{Kept, RequestId, Routed};
 
-/// Bytes of each text that a slot keeps: what a kept request shows of it.
-const TEXT_MAX: usize = 2048;
 /// Buffer that a slot keeps between uses; larger ones are given back, so that long lines do not stay in memory.
 const SLOT_BYTES: usize = 1024;
 
@@ -24,7 +23,8 @@ pub(super) struct OrdinaryRing {
 
 #[derive(Debug)]
 struct Slot {
-    id: RequestId,
+    /// Known already when the slot comes from a checkpoint; otherwise worked out when the slot is asked for, which is rare.
+    id: Option<RequestId>,
     /// The record with its texts cut out.
     frame: AccessRecord<'static>,
     /// The texts, end to end.
@@ -38,7 +38,7 @@ impl OrdinaryRing {
     /// Notes an ordinary request, writing over the oldest once `capacity` slots are in use.
     pub(super) fn push(
         &mut self,
-        id: RequestId,
+        id: Option<RequestId>,
         record: &AccessRecord<'_>,
         routed: Routed,
         spike: Option<ErrorSpike>,
@@ -66,6 +66,17 @@ impl OrdinaryRing {
         })
     }
 
+    /// Gives up the oldest slots beyond `capacity`: other workloads want their share.
+    pub(super) fn shrink(&mut self, capacity: usize) {
+        if self.slots.len() > capacity.max(1) {
+            let split = self.next.min(self.slots.len());
+            self.slots.rotate_left(split);
+            self.slots.drain(..self.slots.len() - capacity.max(1));
+            self.slots.shrink_to_fit();
+            self.next = 0;
+        }
+    }
+
     /// Every slot from the oldest to the newest: what a checkpoint saves.
     pub(super) fn iter(&self) -> impl Iterator<Item = Kept> {
         let split = self.next.min(self.slots.len());
@@ -75,7 +86,7 @@ impl OrdinaryRing {
 
 impl Slot {
     fn of(
-        id: RequestId,
+        id: Option<RequestId>,
         record: &AccessRecord<'_>,
         routed: Routed,
         spike: Option<ErrorSpike>,
@@ -121,6 +132,9 @@ impl Slot {
             trace_id: &self.text[agent..],
             ..self.frame
         };
-        Kept::own(self.id, &record, None, self.routed.clone(), self.spike)
+        let id = self
+            .id
+            .unwrap_or_else(|| RequestId { received: record.received, fingerprint: fingerprint::of_record(&record) });
+        Kept::own(id, &record, None, self.routed.clone(), self.spike)
     }
 }

@@ -10,7 +10,6 @@ use crate::incident::Incident;
 use crate::request::Verdict;
 use crate::timestamp::Timestamp;
 
-use super::Config;
 use super::chance::Rates;
 use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
@@ -19,7 +18,7 @@ use super::observation_set::{Give, Insertion, ObservationSet};
 use super::ordinary_ring::OrdinaryRing;
 
 /// One workload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Site {
     pub(super) chains: BTreeMap<Lineage, Chain>,
     pub(super) edge: EdgeMemory,
@@ -53,16 +52,6 @@ pub(super) struct Raised {
 }
 
 impl Site {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            chains: BTreeMap::new(),
-            edge: EdgeMemory::new(config.edge_requests_per_workload),
-            ring: OrdinaryRing::default(),
-            rates: Rates::default(),
-            touched: Timestamp::MIN,
-        }
-    }
-
     /// Whether something distinctive that a request said was already seen here, at its time or after.
     pub(super) fn echoed(&self, id: RequestId, verdict: &Verdict) -> bool {
         if verdict.indicators.is_empty() {
@@ -89,8 +78,8 @@ impl Site {
 }
 
 impl Chain {
-    pub(super) fn insert(&mut self, observation: Observation, config: &Config) -> Insertion {
-        let most = config.observations_per_chain;
+    /// Takes in an observation among at most `most` of its kind.
+    pub(super) fn insert(&mut self, observation: Observation, most: usize) -> Insertion {
         let known = observation.novelty() == Novelty::Known;
         // The same event judged twice, once as odd and once as ordinary, stays where the odd judgement put it.
         if self.pivots.contains(observation.id) && !observation.is_pivot()

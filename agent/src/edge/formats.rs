@@ -13,7 +13,8 @@ mod cloudfront;
 mod elb;
 mod envoy;
 mod envoy_json;
-mod fields;
+mod escape;
+pub(super) mod fields;
 mod gcp;
 mod gives;
 mod haproxy;
@@ -21,16 +22,20 @@ mod ingress_nginx;
 mod json;
 mod nginx;
 mod nlb;
-mod request_line;
-mod times;
+mod reader;
+pub(super) mod request_line;
+pub(super) mod times;
 mod traefik;
-mod upstreams;
+pub(super) mod upstreams;
 mod waf;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use cloudfront::Layout;
+pub use escape::{Unescaped, unescape};
 pub use gives::Gives;
+pub use reader::{Config, ConfigError, Reader};
 pub use upstreams::sockets_tried;
 
 use crate::request::AccessRecord;
@@ -175,7 +180,10 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    const fn new(field: &'static str, position: u8, problem: Problem) -> Self {
+    /// Of a line that fits no format, from a source whose format nobody knows yet.
+    const UNKNOWN_FORMAT: Self = Self::new("format", 0, Problem::Unknown);
+
+    pub(super) const fn new(field: &'static str, position: u8, problem: Problem) -> Self {
         Self { field, position, problem }
     }
 }

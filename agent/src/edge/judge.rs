@@ -16,6 +16,7 @@ mod fingerprint;
 mod header;
 mod host;
 mod indicator;
+mod log_escape;
 mod marks;
 mod markup;
 mod probe;
@@ -36,7 +37,7 @@ use sqli::Sql;
 use target::{Place, Target};
 use thiserror::Error;
 
-use crate::request::{AccessRecord, AttackClass, Verdict};
+use crate::request::{AccessRecord, AttackClass, LogEscape, Verdict};
 
 /// Least score that is worth a verdict; below it a finding is noise.
 const NOTABLE: u8 = 25;
@@ -150,8 +151,9 @@ impl Judge {
 
     /// Whether the request can be let go after a look: plain bytes and no telling word.
     fn is_plain(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> bool {
-        let marks = marks_of(record.path_and_query);
-        if marks.any(SYNTAX) || !record.anomaly.is_empty() || !record.referer.is_empty() {
+        let marks = marks_of(record.path_and_query).and(marks_of(record.query));
+        let hashed = record.escape == LogEscape::Hash && marks.any(Marks::COMMENT);
+        if marks.any(SYNTAX) || hashed || !is_proper(record.anomaly) || !record.referer.is_empty() {
             return false;
         }
         if marks_of(record.user_agent).any(AGENT_SYNTAX) || self.scanners.touches(record.user_agent) {
@@ -159,6 +161,10 @@ impl Judge {
         }
         scratch.lower.clear();
         scratch.lower.extend(record.path_and_query.iter().map(u8::to_ascii_lowercase));
+        if !record.query.is_empty() {
+            scratch.lower.push(b'?');
+            scratch.lower.extend(record.query.iter().map(u8::to_ascii_lowercase));
+        }
         !self.lexicon.touches(&scratch.lower)
     }
 
@@ -166,11 +172,7 @@ impl Judge {
     fn find(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) {
         let Scratch { target, sql, woken, found, .. } = scratch;
         found.clear();
-        target.read(record.path_and_query);
-        target.read_user_agent(record.user_agent);
-        if !record.referer.is_empty() {
-            target.read_referer(record.referer);
-        }
+        target.read(record);
         self.lexicon.judge(target, record.method, woken, found);
         for (index, woken) in woken.iter().enumerate() {
             let part = target.part(index);
@@ -195,20 +197,27 @@ impl Judge {
     }
 }
 
-/// What the balancer itself says of the request's form. Names: AWS, "Classification reasons".
+/// What the balancer itself says of a request that two servers may read differently. Names: AWS, "Classification reasons".
+const SMUGGLED: &[&[u8]] = &[
+    b"BothTeClPresent",
+    b"MultipleContentLength",
+    b"MultipleTransferEncodingChunked",
+    b"BadTransferEncoding",
+    b"BadContentLength",
+    b"DuplicateContentLength",
+    b"UndefinedTransferEncodingSemantics",
+    b"UndefinedContentLengthSemantics",
+];
+
+/// Whether the balancer had nothing to say about the request's framing.
+fn is_proper(anomaly: &[u8]) -> bool {
+    anomaly.is_empty() || !SMUGGLED.contains(&anomaly)
+}
+
 fn judge_anomaly(anomaly: &[u8], target: &Target, found: &mut Findings) {
-    let smuggles = [
-        &b"BothTeClPresent"[..],
-        b"MultipleContentLength",
-        b"MultipleTransferEncodingChunked",
-        b"BadTransferEncoding",
-        b"BadContentLength",
-        b"DuplicateContentLength",
-        b"UndefinedTransferEncodingSemantics",
-        b"UndefinedContentLengthSemantics",
-    ];
-    if smuggles.contains(&anomaly) {
-        let span = target.part(0).offset..target.part(0).offset + target.part(0).text.len();
+    if !is_proper(anomaly) {
+        let path = target.part(0);
+        let span = path.offset..path.offset + path.text.len();
         found.add(AttackClass::Crlf, 50, span, "is framed so that two servers read its length differently");
     }
 }

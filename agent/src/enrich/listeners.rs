@@ -244,6 +244,24 @@ impl Listeners {
             .map(|(_, socket)| socket)
     }
 
+    /// The socket bound to exactly this.
+    pub(super) fn at(&self, net_ns: u32, local: SocketAddr) -> Option<&Socket> {
+        self.by_port.get(&local.port())?.iter().find(|socket| socket.net_ns == net_ns && socket.local == local)
+    }
+
+    /// The socket that a process in namespace `net_ns` reaches at `target`: loopback is its own namespace's.
+    pub(super) fn find_from(&self, net_ns: u32, target: SocketAddr) -> Option<&Socket> {
+        let address = canonical(target.ip());
+        if !address.is_loopback() {
+            return self.find(target);
+        }
+        let sockets = self.by_port.get(&target.port())?.iter().filter(|socket| socket.net_ns == net_ns);
+        sockets
+            .filter_map(|socket| Some((self.fit(socket, address)?, socket)))
+            .min_by_key(|(fit, _)| *fit)
+            .map(|(_, socket)| socket)
+    }
+
     /// Every socket that answers on `address`, whatever its port.
     pub(super) fn on_address(&self, address: IpAddr) -> impl Iterator<Item = &Socket> {
         let address = canonical(address);

@@ -188,6 +188,7 @@ impl ProcessTable {
         let image = self.image(&seen.exe_path, seen.actor.exe, &seen.argv);
         if let Some(process) = self.processes.get_mut(&seen.actor.process) {
             process.image = image;
+            process.started = seen.started.unwrap_or(at);
             process.legacy_workload = legacy_workload.or(process.legacy_workload.take());
         }
     }
@@ -367,13 +368,14 @@ impl ProcessTable {
     }
 
     fn image(&mut self, exe_path: &str, exe: FileId, argv: &[String]) -> Arc<Image> {
-        let path = cut(exe_path, EXE_PATH_BYTES_MAX);
+        let mut path = String::new();
+        push_printable(&mut path, cut(exe_path, EXE_PATH_BYTES_MAX));
         let line = command_line(argv);
         Arc::new(Image {
-            exe_path: self.texts.shared(path),
+            exe_path: self.texts.shared(&path),
             exe,
             command_line: self.texts.shared(&line),
-            role: Role::of(path, argv),
+            role: Role::of(exe_path, argv),
         })
     }
 }
@@ -398,7 +400,7 @@ impl Process {
 }
 
 /// Arguments joined with spaces, control characters escaped, bounded.
-pub(crate) fn command_line(argv: &[String]) -> String {
+fn command_line(argv: &[String]) -> String {
     let mut line = String::new();
     for argument in argv {
         if line.len() >= COMMAND_LINE_BYTES_MAX {
@@ -407,16 +409,20 @@ pub(crate) fn command_line(argv: &[String]) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        for letter in cut(argument, COMMAND_LINE_BYTES_MAX).chars() {
-            if letter.is_control() {
-                line.extend(letter.escape_default());
-            } else {
-                line.push(letter);
-            }
-        }
+        push_printable(&mut line, cut(argument, COMMAND_LINE_BYTES_MAX));
     }
     line.truncate(line.floor_char_boundary(COMMAND_LINE_BYTES_MAX));
     line
+}
+
+fn push_printable(to: &mut String, text: &str) {
+    for letter in text.chars() {
+        if letter.is_control() {
+            to.extend(letter.escape_default());
+        } else {
+            to.push(letter);
+        }
+    }
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {

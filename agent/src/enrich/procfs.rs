@@ -7,6 +7,7 @@
 mod addresses;
 mod cgroups;
 mod container_state;
+mod identity;
 mod processes;
 mod sockets;
 
@@ -17,9 +18,11 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
+use super::role::Role;
 use crate::event::{Actor, AddressesSeen, CgroupSeen, HostEvent, HostEventKind, ProcessKey, ProcessSeen};
 use crate::timestamp::Timestamp;
 use cgroups::Cgroups;
+use identity::Identities;
 use processes::Snapshot;
 
 /// Ancestors read at most for one event whose parent is not known.
@@ -27,6 +30,9 @@ const ANCESTORS_MAX: usize = 16;
 
 /// Namespaces whose addresses were read lately, for the rate bound; the oldest goes first and is read again.
 const NAMESPACES_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Launchers remembered: init, and a shim for each container.
+const LAUNCHERS_MAX: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
 /// How much is remembered and how often a miss may cost a scan.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -68,8 +74,11 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Resolver {
     cgroups: Cgroups,
+    identities: Identities,
     told_cgroups: LruCache<u64, ()>,
     told_processes: LruCache<ProcessKey, ()>,
+    /// Processes that move what they start to another cgroup; looked for only where cgroup v2 tells nothing apart.
+    launchers: LruCache<ProcessKey, ()>,
     /// When a namespace's addresses were read last.
     addresses_read: LruCache<u32, Timestamp>,
     rescan_every: Duration,
@@ -82,8 +91,10 @@ impl Resolver {
     pub fn new(config: &Config) -> Self {
         Self {
             cgroups: Cgroups::find(),
+            identities: Identities::new(),
             told_cgroups: LruCache::new(config.max_cgroups),
             told_processes: LruCache::new(config.max_processes),
+            launchers: LruCache::new(LAUNCHERS_MAX),
             addresses_read: LruCache::new(NAMESPACES_MAX),
             rescan_every: config.rescan_every,
             counters: Counters::default(),
@@ -92,8 +103,9 @@ impl Resolver {
 
     /// Everything there is now: cgroups, addresses, processes with parents before children, listening sockets. All at `at`.
     pub fn snapshot(&mut self, at: Timestamp) -> Vec<HostEvent> {
+        self.identities.learn_installed();
         let tree = self.cgroups.walk(at);
-        let snapshot = Snapshot::read(&tree.members, &self.cgroups);
+        let snapshot = Snapshot::read(&tree.members, &self.cgroups, at);
         let mut facts: Vec<HostEventKind> = tree.cgroups.into_iter().map(HostEventKind::Cgroup).collect();
         let namespaces = snapshot.namespaces();
         facts.extend(
@@ -113,7 +125,7 @@ impl Resolver {
     /// a minute.
     #[must_use]
     pub fn refresh(&self, at: Timestamp) -> Vec<HostEvent> {
-        let snapshot = Snapshot::read(&BTreeMap::new(), &self.cgroups);
+        let snapshot = Snapshot::read(&BTreeMap::new(), &self.cgroups, at);
         let namespaces = snapshot.namespaces();
         let addresses =
             namespaces.iter().filter_map(|(net_ns, pid)| addresses::read(*net_ns, *pid)).map(HostEventKind::Addresses);
@@ -121,15 +133,22 @@ impl Resolver {
         addresses.chain(listens).map(|kind| HostEvent { at, kind }).collect()
     }
 
-    /// What must be known before `event` is observed and is not known yet. Mostly nothing: then it costs two look-ups.
+    /// What must be known before `event` is observed and is not known yet. Mostly nothing: then it costs two
+    /// look-ups, and for an exec a look at its file's change time.
     pub fn facts_for(&mut self, event: &HostEvent) -> Vec<HostEvent> {
         let mut facts = Vec::new();
         if let Some(actor) = actor_of(&event.kind) {
             self.cgroup_of(actor, event.at, &mut facts);
             self.processes_of(event, actor, &mut facts);
         }
-        if let HostEventKind::Listen(listen) = &event.kind {
-            facts.extend(self.addresses_of(&listen.actor, event.at).map(HostEventKind::Addresses));
+        match &event.kind {
+            HostEventKind::Listen(listen) => {
+                facts.extend(self.addresses_of(&listen.actor, event.at).map(HostEventKind::Addresses));
+            }
+            HostEventKind::Exec(exec) => {
+                facts.extend(self.identities.check(exec, event.at).map(HostEventKind::Program))
+            }
+            _ => {}
         }
         let facts: Vec<HostEvent> = facts.into_iter().map(|kind| HostEvent { at: event.at, kind }).collect();
         for fact in &facts {
@@ -150,12 +169,8 @@ impl Resolver {
             HostEventKind::Fork(fork) => {
                 self.told_processes.put(fork.child, ());
             }
-            HostEventKind::Exec(exec) => {
-                self.told_processes.put(exec.actor.process, ());
-            }
-            HostEventKind::Process(seen) => {
-                self.told_processes.put(seen.actor.process, ());
-            }
+            HostEventKind::Exec(exec) => self.remember_process(&exec.actor, &exec.exe_path, &exec.argv),
+            HostEventKind::Process(seen) => self.remember_process(&seen.actor, &seen.exe_path, &seen.argv),
             HostEventKind::Exit(exit) => {
                 self.told_processes.pop(&exit.actor.process);
             }
@@ -163,6 +178,13 @@ impl Resolver {
                 self.told_cgroups.put(seen.id, ());
             }
             _ => {}
+        }
+    }
+
+    fn remember_process(&mut self, actor: &Actor, exe_path: &str, argv: &[String]) {
+        self.told_processes.put(actor.process, ());
+        if self.cgroups.tells_nothing(actor.cgroup) && Role::of(exe_path, argv) == Role::Launcher {
+            self.launchers.put(actor.process, ());
         }
     }
 
@@ -190,7 +212,7 @@ impl Resolver {
     fn processes_of(&mut self, event: &HostEvent, actor: &Actor, facts: &mut Vec<HostEventKind>) {
         let start = match &event.kind {
             HostEventKind::Exit(_) | HostEventKind::Process(_) => return,
-            HostEventKind::Exec(exec) if self.cgroups.tells_nothing(exec.actor.cgroup) => {
+            HostEventKind::Exec(exec) if self.may_have_moved(actor) => {
                 facts.extend(self.legacy_process(actor, &exec.exe_path, &exec.argv).map(HostEventKind::Process));
                 actor.parent
             }
@@ -200,7 +222,7 @@ impl Resolver {
         let mut unknown = Vec::new();
         let mut next = start;
         while next.pid != 0 && unknown.len() < ANCESTORS_MAX && self.told_processes.get(&next).is_none() {
-            let Some(seen) = processes::read(next, actor, &self.cgroups) else {
+            let Some(seen) = processes::read(next, actor, &self.cgroups, event.at) else {
                 self.counters.processes_gone += 1;
                 break;
             };
@@ -211,10 +233,23 @@ impl Resolver {
         facts.extend(unknown.into_iter().rev().map(HostEventKind::Process));
     }
 
+    /// Whether a process may sit in another v1 cgroup than the one that forked it: launchers move their children before
+    /// these start their program.
+    fn may_have_moved(&self, actor: &Actor) -> bool {
+        let launched = || actor.parent.pid == 1 || self.launchers.contains(&actor.parent);
+        self.cgroups.tells_nothing(actor.cgroup) && launched()
+    }
+
     /// Where cgroup v2 tells nothing apart, a process is told with its v1 path.
     fn legacy_process(&self, actor: &Actor, exe_path: &str, argv: &[String]) -> Option<ProcessSeen> {
         let legacy_cgroup = Some(self.cgroups.legacy_path(actor.process.pid)?);
-        Some(ProcessSeen { actor: actor.clone(), exe_path: exe_path.to_owned(), argv: argv.to_vec(), legacy_cgroup })
+        Some(ProcessSeen {
+            actor: actor.clone(),
+            exe_path: exe_path.to_owned(),
+            argv: argv.to_vec(),
+            legacy_cgroup,
+            started: None,
+        })
     }
 
     fn addresses_of(&mut self, actor: &Actor, at: Timestamp) -> Option<AddressesSeen> {

@@ -12,7 +12,9 @@ pub(super) enum Role {
     Launcher,
     /// Serves a web application, often on a Unix socket behind a front server: a service although no port is its own.
     ApplicationServer,
-    /// Runs what it is told, or relays to what does: what listens below one does not become a service of its own.
+    /// Takes requests to pass them on, to Unix sockets too.
+    FrontServer,
+    /// Shells, and the tools that relay for one: what listens below one does not become a service of its own.
     Shell,
     /// Any other.
     Ordinary,
@@ -87,6 +89,23 @@ const APPLICATION_SERVERS: &[&str] = &[
     "hypnotoad",
 ];
 
+/// File names of web servers and proxies that pass requests on.
+const FRONT_SERVERS: &[&str] = &[
+    "nginx",
+    "openresty",
+    "angie",
+    "tengine",
+    "apache2",
+    "httpd",
+    "caddy",
+    "lighttpd",
+    "h2o",
+    "haproxy",
+    "traefik",
+    "envoy",
+    "varnishd",
+];
+
 /// The same where the file is an interpreter: names of the scripts they run, also as they rewrite their own title.
 const APPLICATION_SCRIPTS: &[&str] = &[
     "gunicorn",
@@ -115,6 +134,9 @@ impl Role {
         }
         if matches!(class_of(name), Some(ProgramClass::Shell | ProgramClass::TransferTool)) || is_multi_call(name) {
             return Self::Shell;
+        }
+        if FRONT_SERVERS.contains(&name) {
+            return Self::FrontServer;
         }
         if APPLICATION_SERVERS.contains(&unversioned(name).to_ascii_lowercase().as_str()) {
             return Self::ApplicationServer;
@@ -156,7 +178,7 @@ mod tests {
         check("/usr/bin/python3.11", &["/srv/bin/python", "/srv/bin/gunicorn", "-w", "4"], Role::ApplicationServer);
         check("/usr/bin/ruby3.1", &["puma 5.6.5 (unix:///run/puma.sock)"], Role::ApplicationServer);
         check("/usr/bin/python3.11", &["python3", "train.py"], Role::Ordinary);
-        check("/usr/sbin/nginx", &["gunicorn"], Role::Ordinary);
+        check("/usr/sbin/nginx", &["gunicorn"], Role::FrontServer);
         check("", &[], Role::Ordinary);
     }
 }

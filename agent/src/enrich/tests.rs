@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::event::{AddressesSeen, Exit};
+use crate::evidence::RouteBasis;
+use crate::request::{AccessRecord, Target};
 
 const HOST_NS: u32 = 1;
 
@@ -252,10 +254,114 @@ fn where_cgroup_v2_tells_nothing_apart_v1_does() {
         exe_path: "/usr/sbin/apache2".to_owned(),
         argv: Vec::new(),
         legacy_cgroup: Some("/system.slice/apache2.service".to_owned()),
+        started: None,
     }));
     host.listen(700, 1, HOST_NS, "0.0.0.0:8081");
     host.fork(700, 701);
     let place = host.enricher.place(&actor(701, 700, 1, HOST_NS), host.now);
     assert_eq!(place.workload.key.as_str(), "unit:apache2.service");
     assert_eq!(host.route("10.0.0.5:8081").map(|(key, ..)| key), Some("unit:apache2.service".to_owned()));
+}
+
+#[test]
+fn what_a_front_passes_on_to_lies_behind_it() {
+    let mut host = Host::new(Vec::new());
+    let contact = |host: &mut Host, pid: u32, cgroup: u64, peer: &str| {
+        host.tell(HostEventKind::Contact(Contact {
+            actor: actor(pid, 0, cgroup, HOST_NS),
+            peer: peer.parse().expect("an address"),
+            mapped: false,
+            protocol: crate::event::Protocol::Tcp,
+            hook: crate::event::ContactHook::Connect,
+            first: true,
+            metadata: false,
+            socket: 0,
+        }));
+    };
+    let behind = |host: &mut Host| -> Vec<(String, Option<u32>)> {
+        let front = host.enricher.route(Target::Socket("10.0.0.5:80".parse().expect("an address"))).expect("nginx");
+        let routes = host.enricher.behind(&front);
+        routes.iter().map(|route| (route.workload.key.to_string(), route.owner.map(|owner| owner.pid))).collect()
+    };
+    assert_eq!(behind(&mut host), []);
+    // nginx passes on to the shop, the shop asks a database, php-fpm listens on a Unix socket only.
+    let cgroup = |id: u64, path: &str| {
+        let path = path.to_owned();
+        HostEventKind::Cgroup(CgroupSeen { id, path, container_name: None, image: None, pod: None })
+    };
+    host.tell(cgroup(50, "/system.slice/php8.2-fpm.service"));
+    host.tell(cgroup(60, "/system.slice/postgresql.service"));
+    host.exec(600, 1, 50, "/usr/sbin/php-fpm8.2");
+    host.exec(800, 1, 60, "/usr/lib/postgresql/15/bin/postgres");
+    host.listen(800, 60, HOST_NS, "127.0.0.1:5432");
+    contact(&mut host, 101, 10, "10.1.0.9:8080");
+    contact(&mut host, 300, 30, "127.0.0.1:5432");
+    let expected = [("container:shop", 300), ("unit:php8.2-fpm.service", 600), ("unit:postgresql.service", 800)];
+    assert_eq!(behind(&mut host), expected.map(|(key, pid)| (key.to_owned(), Some(pid))));
+    // A shell below nginx that looks around teaches nothing; what is gone is no longer behind.
+    host.exec(102, 101, 10, "/usr/bin/dash");
+    contact(&mut host, 102, 10, "10.0.0.5:22");
+    host.exit(800);
+    host.exit(600);
+    assert_eq!(behind(&mut host), [("container:shop".to_owned(), Some(300))]);
+}
+
+mod bounds {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Any event of a few processes, cgroups, namespaces and ports, in any order: what a lossy or lying kernel may hand over.
+    fn any_event() -> impl Strategy<Value = HostEventKind> {
+        let actor = (0_u32..40, 0_u32..40, 0_u64..40, 0_u32..20)
+            .prop_map(|(pid, parent, cgroup, net_ns)| actor(pid, parent, cgroup, net_ns));
+        let paths = ["", "/usr/bin/dash", "/usr/sbin/nginx", "/usr/sbin/php-fpm8.2", "/usr/sbin/sshd", "/opt/app"];
+        let address = (0_u8..4, 1_u16..12).prop_map(|(last, port)| match last {
+            0 => SocketAddr::from(([0, 0, 0, 0], port)),
+            1 => SocketAddr::from(([0_u16; 8], port)),
+            _ => SocketAddr::from(([10, 0, 0, last], port)),
+        });
+        (actor, 0_u32..40, 0_usize..paths.len(), address, 0_u8..7).prop_map(move |(actor, other, path, local, kind)| {
+            match kind {
+                0 => HostEventKind::Fork(Fork { actor, child: key(other) }),
+                1 | 2 => HostEventKind::Exec(Box::new(Exec {
+                    ancestors: vec![actor.parent, key(other)],
+                    actor,
+                    exe_path: paths[path].to_owned(),
+                    ..Exec::default()
+                })),
+                3 => HostEventKind::Exit(Exit { actor, ..Exit::default() }),
+                4 | 5 => HostEventKind::Listen(Listen { actor, local, at_start: false }),
+                _ => HostEventKind::Addresses(AddressesSeen { net_ns: actor.net_ns, addresses: vec![local.ip()] }),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn hold_whatever_comes(events in proptest::collection::vec(any_event(), 0..400)) {
+            let mut enricher = Enricher::new(Config {
+                processes: process_table::Config { max_processes: 24, max_exited: 4 },
+                listeners: listeners::Config {
+                    max_listeners: 8,
+                    max_listeners_per_process: 3,
+                    max_holders: 12,
+                    max_namespaces: 6,
+                    max_addresses: 2,
+                },
+                ..Config::default()
+            });
+            for kind in events {
+                enricher.observe(&HostEvent { at: Timestamp::default(), kind });
+                let counters = enricher.counters();
+                prop_assert!(counters.processes_held <= 26 && counters.listeners_held <= 8);
+                let sockets = counters.listeners.opened - counters.listeners.released;
+                prop_assert_eq!(u64::try_from(counters.listeners_held).expect("small"), sockets);
+            }
+            for pid in 0..40 {
+                let place = enricher.place(&actor(pid, 0, 0, 0), Timestamp::default());
+                prop_assert!((1..=LINEAGE_MAX).contains(&place.lineage.len()));
+            }
+        }
+    }
 }

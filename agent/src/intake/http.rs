@@ -7,6 +7,7 @@
 mod request;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::request::Handler;
+use self::request::{Handler, Token};
 use super::{Counters, IntakeError, Queue};
 use crate::timestamp::Timestamp;
 
@@ -47,6 +48,10 @@ pub struct Config {
     pub enabled: bool,
     /// Address and port, on loopback; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// File with a token that senders must show (`Authorization: Bearer …`); without one, every process on this host
+    /// may send lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
     /// Bytes of a request body at most, as sent.
     pub body_bytes_max: usize,
     /// Bytes of a request body at most, unpacked.
@@ -68,6 +73,7 @@ impl Default for Config {
         Self {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8514)),
+            token_file: None,
             body_bytes_max: 8 << 20,
             unpacked_bytes_max: 16 << 20,
             lines_max: 200_000,
@@ -116,6 +122,7 @@ impl Config {
 pub struct Server {
     listener: TcpListener,
     config: Config,
+    token: Option<Token>,
     queue: Queue,
     now: fn() -> Timestamp,
 }
@@ -128,9 +135,10 @@ impl Server {
     /// A config that cannot work, or a port that is taken.
     pub async fn bind(config: &Config, queue: Queue, now: fn() -> Timestamp) -> Result<Self, IntakeError> {
         config.check(queue.bytes_max())?;
+        let token = config.token_file.as_deref().map(Token::read).transpose()?;
         let bound = TcpListener::bind(config.listen).await;
         let listener = bound.map_err(|source| IntakeError::Bind { address: config.listen, source })?;
-        Ok(Self { listener, config: config.clone(), queue, now })
+        Ok(Self { listener, config: config.clone(), token, queue, now })
     }
 
     /// Where it listens.
@@ -145,7 +153,8 @@ impl Server {
     /// Serves until `stop` turns true (or its sender is gone); then answers 503 and lets requests under way finish.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
         let slots = Arc::new(Semaphore::new(self.config.connections_max.min(Semaphore::MAX_PERMITS)));
-        let handler = Arc::new(Handler::new(self.config.clone(), self.queue.clone(), self.now, stop.clone()));
+        let (config, queue) = (self.config.clone(), self.queue.clone());
+        let handler = Arc::new(Handler::new(config, self.token.clone(), queue, self.now, stop.clone()));
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}

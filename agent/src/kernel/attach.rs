@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -20,6 +21,9 @@ const TRACEPOINTS: [&str; 4] =
     ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state"];
 /// Programs on the root of the cgroup v2 hierarchy.
 const CGROUP_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
+
+/// Attempts to load a program: a signal in the middle of verifying is no refusal, five in a row are.
+const LOAD_ATTEMPTS: u32 = 5;
 
 /// What came of one program.
 #[derive(Debug)]
@@ -55,15 +59,26 @@ fn tracepoint(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), String> {
     let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
         return Err("not in the object".to_owned());
     };
-    program.load(name, btf).map_err(|error| said(&error))?;
+    load(|| program.load(name, btf))?;
     program.attach().map(drop).map_err(|error| said(&error))
+}
+
+/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN).
+fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), String> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome.map_err(|error| said(&error)),
+        }
+    }
+    load().map_err(|error| said(&error))
 }
 
 fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), String> {
     let Some(Program::CgroupSockAddr(program)) = ebpf.program_mut(name) else {
         return Err("not in the object".to_owned());
     };
-    program.load().map_err(|error| said(&error))?;
+    load(|| program.load())?;
     // Links stand beside those of other programs by nature; asking for it is EINVAL. Before 5.7 there are no links, and other programs
     // stay only if asked for.
     let mode = if kernel_at_least(5, 7) { CgroupAttachMode::Single } else { CgroupAttachMode::AllowMultiple };

@@ -30,7 +30,9 @@ pub(super) struct WriteBuffer {
     disk: Option<Disk>,
     unsaved: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     unsaved_bytes: usize,
-    /// Why the disk is not in use.
+    /// The disk was opened anew since the last sync that went through.
+    reopened: bool,
+    /// Why rows wait; the disk may be readable all the same.
     pub(super) trouble: Option<String>,
     /// Where the latest damaged file went.
     pub(super) set_aside: Option<PathBuf>,
@@ -39,15 +41,25 @@ pub(super) struct WriteBuffer {
 impl WriteBuffer {
     /// Opens the disk. Only a second writer is an error: two agents on one state directory would undo each other.
     pub(super) fn new(open: Open) -> Result<Self, DiskError> {
-        let mut buffer =
-            Self { open, disk: None, unsaved: BTreeMap::new(), unsaved_bytes: 0, trouble: None, set_aside: None };
+        let mut buffer = Self {
+            open,
+            disk: None,
+            unsaved: BTreeMap::new(),
+            unsaved_bytes: 0,
+            reopened: false,
+            trouble: None,
+            set_aside: None,
+        };
         match buffer.reopen() {
             Err(DiskError::Busy) => Err(DiskError::Busy),
             Err(error) => {
                 buffer.trouble = Some(error.to_string());
                 Ok(buffer)
             }
-            Ok(()) => Ok(buffer),
+            Ok(()) => {
+                buffer.reopened = false;
+                Ok(buffer)
+            }
         }
     }
 
@@ -55,7 +67,7 @@ impl WriteBuffer {
         self.disk = None; // its lock would make the file busy
         let (disk, set_aside) = (self.open)()?;
         self.disk = Some(disk);
-        self.trouble = None;
+        self.reopened = true;
         self.set_aside = set_aside.or(self.set_aside.take());
         Ok(())
     }
@@ -75,11 +87,12 @@ impl WriteBuffer {
         self.unsaved_bytes
     }
 
-    /// Removes a row whose key is never written twice: where it still waits, the disk need not hear of it.
+    /// Removes a row whose key is never written twice: where it still waits, the disk need not hear of it. While
+    /// the disk is away, a row on it stays: nobody could read it, so nobody can be done with it.
     pub(super) fn cancel(&mut self, table: Table, key: Vec<u8>) {
         if matches!(self.unsaved.get(&(table, key.clone())), Some(Some(_))) {
             self.drop_waiting(&(table, key));
-        } else {
+        } else if !self.offline() {
             self.set(table, key, None);
         }
     }
@@ -109,39 +122,44 @@ impl WriteBuffer {
         }
     }
 
-    /// Whether the disk is out of use.
+    /// Whether the disk cannot even be read.
     pub(super) fn offline(&self) -> bool {
         self.disk.is_none()
     }
 
     /// Moves everything to disk in one transaction.
     ///
-    /// `retry` says whether a disk that failed before is tried again: reopening reads the whole file, which is for a
+    /// `retry` says whether a disk that failed before is tried again: opening it reads the whole file, which is for a
     /// timer, not for each alert.
     pub(super) fn sync(&mut self, retry: bool) -> Synced {
-        let mut synced = Synced::Durable;
-        if self.disk.is_none() {
-            if !retry {
-                return Synced::InMemory;
-            }
-            if let Err(error) = self.reopen() {
-                self.trouble = Some(error.to_string());
-                return Synced::InMemory;
-            }
-            synced = Synced::Reopened;
-        }
-        let Some(disk) = self.disk.as_ref() else { return Synced::InMemory };
-        if self.unsaved.is_empty() {
-            return synced;
-        }
-        let changes = self.unsaved.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_deref()));
-        if let Err(error) = disk.apply(changes) {
-            self.fail(&error);
+        if self.trouble.is_some() && !retry {
             return Synced::InMemory;
+        }
+        match self.write() {
+            Ok(()) => {
+                self.trouble = None;
+                if std::mem::take(&mut self.reopened) { Synced::Reopened } else { Synced::Durable }
+            }
+            Err(error) => {
+                // A full disk can still be read, once it is opened anew.
+                drop(self.reopen());
+                self.trouble = Some(error.to_string());
+                Synced::InMemory
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), DiskError> {
+        if self.disk.is_none() {
+            self.reopen()?;
+        }
+        if let (Some(disk), false) = (self.disk.as_ref(), self.unsaved.is_empty()) {
+            let changes = self.unsaved.iter();
+            disk.apply(changes.map(|((table, key), value)| (*table, key.as_slice(), value.as_deref())))?;
         }
         self.unsaved.clear();
         self.unsaved_bytes = 0;
-        synced
+        Ok(())
     }
 
     /// redb refuses all work after a failed write or read until it is opened again.

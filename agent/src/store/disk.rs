@@ -17,6 +17,9 @@ use redb::{
 /// Row layout of this version. A file with a higher number is set aside: guessing at its rows could lose them for good.
 pub(super) const LAYOUT_VERSION: u8 = 1;
 
+/// Where the layout's version stands.
+pub(super) const LAYOUT_KEY: &[u8] = b"version";
+
 /// Pages redb may keep in memory. Rows are small and rarely read twice; the default (1 GiB) would eat the agent's
 /// budget.
 const CACHE_BYTES: usize = 4 << 20;
@@ -100,8 +103,9 @@ impl Disk {
             made.map_err(|error| DiskError::Unavailable(format!("cannot create {}: {error}", directory.display())))?;
         }
         match Self::open_file(path) {
-            Err(DiskError::Damaged(_)) => {
+            Err(DiskError::Damaged(reason)) => {
                 let aside = set_aside(path)?;
+                tracing::warn!(error = reason, set_aside = %aside.display(), "database unusable; starting a fresh one");
                 Ok((Self::open_file(path)?, Some(aside)))
             }
             other => Ok((other?, None)),
@@ -122,22 +126,26 @@ impl Disk {
         Self::prepare(builder().create_with_backend(backend)?)
     }
 
-    /// Checks the layout and makes every table, so that later reads find them.
+    /// Checks the layout. A new database gets every table, so that later reads find them.
     fn prepare(database: Database) -> Result<Self, DiskError> {
         let disk = Self { database };
-        let transaction = disk.database.begin_write().map_err(redb::Error::from)?;
-        for table in Table::ALL {
-            transaction.open_table(table.rows())?;
-        }
-        transaction.commit().map_err(redb::Error::from)?;
-        match disk.get(Table::Layout, b"version")?.as_deref() {
-            Some([LAYOUT_VERSION]) => Ok(disk),
-            Some(other) => Err(DiskError::Damaged(format!("row layout {other:?} is not {LAYOUT_VERSION}"))),
-            None => {
-                disk.apply([(Table::Layout, b"version".as_slice(), Some([LAYOUT_VERSION].as_slice()))].into_iter())?;
-                Ok(disk)
+        if disk.is_new()? {
+            let transaction = disk.database.begin_write().map_err(redb::Error::from)?;
+            for table in Table::ALL {
+                transaction.open_table(table.rows())?;
             }
+            transaction.open_table(Table::Layout.rows())?.insert(LAYOUT_KEY, [LAYOUT_VERSION].as_slice())?;
+            transaction.commit().map_err(redb::Error::from)?;
         }
+        match disk.get(Table::Layout, LAYOUT_KEY)?.as_deref() {
+            Some([LAYOUT_VERSION]) => Ok(disk),
+            other => Err(DiskError::Damaged(format!("row layout {other:?} is not {LAYOUT_VERSION}"))),
+        }
+    }
+
+    fn is_new(&self) -> Result<bool, DiskError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        Ok(transaction.list_tables()?.next().is_none())
     }
 
     /// Writes all changes or none, durably: one transaction, on disk (fsync) when this returns.
@@ -164,27 +172,37 @@ impl Disk {
         Ok(rows.get(key)?.map(|value| value.value().to_vec()))
     }
 
-    /// Hands every row from `from` upward to `visit`, in key order, until that returns false.
+    /// As [`scan`].
     pub(super) fn scan(
         &self,
         table: Table,
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let rows = transaction.open_table(table.rows())?;
-        for row in rows.range(from..)? {
-            let (key, value) = row?;
-            if !visit(key.value(), value.value()) {
-                break;
-            }
-        }
-        Ok(())
+        scan(&self.database, table, from, visit)
     }
 }
 
+/// Hands every row from `from` upward to `visit`, in key order, until that returns false.
+pub(super) fn scan(
+    database: &impl ReadableDatabase,
+    table: Table,
+    from: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), DiskError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    let rows = transaction.open_table(table.rows())?;
+    for row in rows.range(from..)? {
+        let (key, value) = row?;
+        if !visit(key.value(), value.value()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Single writer, any number of readers: `breachline incidents` looks on while the agent runs.
-fn builder() -> Builder {
+pub(super) fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
@@ -210,7 +228,9 @@ impl From<DatabaseError> for DiskError {
         match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::Busy,
             DatabaseError::UpgradeRequired(version) => Self::Damaged(format!("file format {version} is not supported")),
-            DatabaseError::RepairAborted => Self::Damaged("repair was aborted".into()),
+            DatabaseError::RepairAborted => {
+                Self::Damaged("it was not closed and needs repair, which starting the agent does".into())
+            }
             other => redb::Error::from(other).into(),
         }
     }

@@ -139,7 +139,7 @@ impl Incidents {
     /// All of them, the latest evidence first.
     pub(super) fn list(&self) -> Vec<IncidentSummary> {
         let mut list: Vec<_> = self.summaries.values().cloned().collect();
-        list.sort_by(|one, other| other.last_seen.cmp(&one.last_seen).then_with(|| one.id.cmp(&other.id)));
+        sort(&mut list);
         list
     }
 
@@ -155,7 +155,17 @@ impl Incidents {
     }
 }
 
+/// The latest evidence first.
+pub(super) fn sort(list: &mut [IncidentSummary]) {
+    list.sort_by(|one, other| other.last_seen.cmp(&one.last_seen).then_with(|| one.id.cmp(&other.id)));
+}
+
 /// Revisions of one incident stand together, in order.
 fn key(id: &str, revision: u32) -> Vec<u8> {
-    [id.as_bytes(), &[0], &revision.to_be_bytes()].concat()
+    [prefix(id).as_slice(), &revision.to_be_bytes()].concat()
+}
+
+/// What the keys of an incident's revisions begin with.
+pub(super) fn prefix(id: &str) -> Vec<u8> {
+    [id.as_bytes(), &[0]].concat()
 }

@@ -219,6 +219,25 @@ fn a_full_disk_is_survived_in_memory_and_caught_up_with() {
 }
 
 #[test]
+fn what_waits_on_a_disk_that_went_away_is_not_passed_over() {
+    let disk = FickleDisk::default();
+    let store = disk.store(&Config::default());
+    store.open_sinks(&["http"]);
+    append(&store, "before", 1, Severity::High);
+    disk.full.store(true, Ordering::SeqCst);
+    append(&store, "during", 1, Severity::High);
+    let sent = store.pending("http", 100, u64::MAX);
+    assert_eq!(texts(&sent).last().map(String::as_str), Some("during/1"));
+    store.advance("http", sent[sent.len() - 1].sequence);
+    let had_both = sent.len() == 2;
+
+    disk.full.store(false, Ordering::SeqCst);
+    assert_eq!(store.sync(), Kept::Durably);
+    let rest: &[&str] = if had_both { &[] } else { &["before/1"] };
+    assert_eq!(pending(&store, "http"), rest);
+}
+
+#[test]
 fn a_start_without_the_disk_adopts_it_later() {
     let disk = FickleDisk::default();
     let store = disk.store(&Config::default());
@@ -264,7 +283,7 @@ fn a_damaged_or_newer_file_is_set_aside() {
     check(&|path| {
         let newer = Disk::open(path).expect("opens").0;
         let version = [disk::LAYOUT_VERSION + 1];
-        newer.apply([(Table::Layout, b"version".as_slice(), Some(version.as_slice()))].into_iter()).expect("writes");
+        newer.apply([(Table::Layout, disk::LAYOUT_KEY, Some(version.as_slice()))].into_iter()).expect("writes");
     });
 }
 
@@ -308,6 +327,24 @@ fn a_second_agent_is_refused() {
 }
 
 #[test]
+fn incidents_are_read_while_the_agent_writes() {
+    let directory = tempfile::tempdir().expect("directory");
+    let missing = View::open(&config(directory.path())).expect_err("nothing there yet").to_string();
+    assert!(missing.contains("store.directory"), "{missing}");
+    let store = open(directory.path());
+    append(&store, "a", 1, Severity::High);
+    let view = View::open(&config(directory.path())).expect("opens beside the writer");
+    append(&store, "a", 2, Severity::Critical);
+    append(&store, "ab", 1, Severity::High);
+    assert_eq!(view.incidents().expect("reads"), store.incidents());
+    assert_eq!(view.revisions("a").expect("reads"), [b"a/1", b"a/2"]);
+    drop(store);
+    assert_eq!(View::open(&config(directory.path())).expect("opens").incidents().expect("reads").len(), 2);
+    drop(open(directory.path())); // a reader that is still there does not keep the agent from starting
+    assert_eq!(view.revisions("none").expect("reads"), Vec::<Vec<u8>>::new());
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_leaves_the_store_in_memory() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("file");
@@ -332,4 +369,55 @@ fn waiting_revisions_are_bounded_while_the_disk_is_away() {
     let status = store.status();
     assert!(status.unsaved_bytes <= UNSAVED_BYTES_MAX, "{status:?}");
     assert!(status.counters.unsaved_dropped >= 12, "{status:?}");
+}
+
+/// A full disk once more, on a real file system, which only root can make small.
+#[test]
+fn a_full_file_system_is_survived() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: mounting a small file system needs root; the failing backend covers the logic");
+        return;
+    }
+    // A thread with mounts of its own: nothing to clean up, nothing that others see.
+    std::thread::spawn(on_a_small_file_system).join().expect("no panic");
+}
+
+fn on_a_small_file_system() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    let directory = tempfile::tempdir().expect("directory");
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
+    mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("size=4m")).expect("mounts");
+    let ballast = directory.path().join("ballast");
+    let store = open(directory.path());
+    store.open_sinks(&["http"]);
+    append(&store, "before", 1, Severity::High);
+    // Everything that is left, so that the next page has nowhere to go.
+    let mut filler = fs::File::create(&ballast).expect("creates");
+    while io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    drop(filler);
+
+    let json = vec![b'x'; 64 << 10];
+    let mut number = 0;
+    let full = loop {
+        number += 1;
+        let row = revision("during", number, Severity::High, &json);
+        if store.append(&[(row, true)], Timestamp::from_unix_millis(2000)) == Kept::InMemory {
+            break store.status().trouble.expect("trouble");
+        }
+        assert!(number < 100, "four mebibytes hold it all");
+    };
+    assert!(full.contains("No space left"), "{full}");
+    assert!(pending(&store, "http").contains(&String::from_utf8_lossy(&json).into_owned()));
+
+    fs::remove_file(&ballast).expect("removes");
+    assert_eq!(store.sync(), Kept::Durably);
+    drop(store);
+    let store = open(directory.path());
+    store.open_sinks(&["http"]);
+    assert_eq!(store.pending("http", 1000, u64::MAX).len(), 1 + number as usize);
+    assert_eq!(store.status().set_aside, None);
 }

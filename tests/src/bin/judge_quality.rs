@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use breachline::edge::judge::{Judge, Scratch};
-use breachline::request::{AccessRecord, Target};
+use breachline::request::AccessRecord;
 use breachline::timestamp::Timestamp;
 use serde_json::{Value, json};
 
@@ -85,22 +85,10 @@ fn open(file: &PathBuf) -> anyhow::Result<Box<dyn BufRead>> {
 
 fn record<'l>(method: &'l str, url: &'l str, user_agent: &'l str) -> AccessRecord<'l> {
     AccessRecord {
-        received: Timestamp::default(),
-        completed: Timestamp::default(),
-        balancer: b"",
-        client: None,
-        target: Target::Unlogged,
-        status: None,
-        target_status: None,
-        received_bytes: 0,
-        sent_bytes: 0,
         method: method.as_bytes(),
-        authority: b"",
         path_and_query: url.as_bytes(),
         user_agent: user_agent.as_bytes(),
-        referer: b"",
-        trace_id: b"",
-        anomaly: b"",
+        ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
     }
 }
 

@@ -7,13 +7,7 @@ use crate::request::{AttackClass, Indicator};
 use super::build::*;
 
 fn small() -> Config {
-    Config {
-        edge_requests_per_workload: 128,
-        edge_requests: 256,
-        workloads: 20,
-        ordinary_requests: 64,
-        ..Config::default()
-    }
+    Config { edge_requests: 256, workloads: 20, ordinary_requests: 64, ..Config::default() }
 }
 
 #[test]
@@ -80,9 +74,10 @@ fn tables_stay_within_their_bounds() {
         };
         run.feed(sprayed);
     }
+    run.advance(3000.0);
     assert!(run.engine.sites.len() <= 20);
     let kept: usize = run.engine.sites.values().map(|site| site.edge.len()).sum();
-    assert!(kept <= 256 && kept == run.engine.edge_total, "{kept} {}", run.engine.edge_total);
+    assert!(kept <= 256, "{kept}");
     assert!(run.engine.host_edge.len() <= 256);
     let counters = run.engine.counters();
     assert!(counters.workloads_evicted > 0 && counters.edge_evicted > 0, "{counters:?}");

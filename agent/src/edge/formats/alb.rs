@@ -8,13 +8,10 @@
 //! Times: `time` (2) is when the response was made, `request_creation_time` (22) when the request came in: the event
 //! time. WebSocket lines are written when the connection closes.
 
-use std::net::SocketAddr;
-
-use super::fields::{Fields, number, present, socket, status, utc_time};
+use super::fields::{Fields, present, socket};
 use super::request_line::RequestLine;
 use super::{Gives, Grammar, ParseError, Problem};
 use crate::request::{AccessRecord, Target};
-use crate::timestamp::Timestamp;
 
 /// Listener protocols, the first field. A line that begins otherwise is another log (the connection log begins with a
 /// time).
@@ -45,18 +42,18 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     if !TYPES.contains(&fields.bare("type")?) {
         return Err(fields.error("type", Problem::Unknown));
     }
-    let completed = time(&mut fields, "time")?;
+    let completed = fields.time("time")?;
     let balancer = fields.bare("elb")?;
-    let client = client(&mut fields)?;
+    let client = fields.endpoint("client:port")?;
     let dispatched = fields.bare("target:port")?;
     let target = target(dispatched).ok_or_else(|| fields.error("target:port", Problem::Socket))?;
     for name in ["request_processing_time", "target_processing_time", "response_processing_time"] {
         fields.bare(name)?;
     }
-    let elb_status = code(&mut fields, "elb_status_code")?;
-    let target_status = code(&mut fields, "target_status_code")?;
-    let received_bytes = count(&mut fields, "received_bytes")?;
-    let sent_bytes = count(&mut fields, "sent_bytes")?;
+    let elb_status = fields.code("elb_status_code")?;
+    let target_status = fields.code("target_status_code")?;
+    let received_bytes = fields.count("received_bytes")?;
+    let sent_bytes = fields.count("sent_bytes")?;
     let request = RequestLine::split(fields.quoted("request")?);
     let user_agent = present(fields.quoted("user_agent")?);
     for name in ["ssl_cipher", "ssl_protocol"] {
@@ -67,7 +64,7 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     fields.quoted("domain_name")?;
     fields.quoted("chosen_cert_arn")?;
     fields.bare("matched_rule_priority")?;
-    let received = time(&mut fields, "request_creation_time")?;
+    let received = fields.time("request_creation_time")?;
     Ok(AccessRecord {
         received,
         completed: completed.max(received),
@@ -88,18 +85,6 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     })
 }
 
-fn time(fields: &mut Fields<'_>, name: &'static str) -> Result<Timestamp, ParseError> {
-    let text = fields.bare(name)?;
-    utc_time(text).ok_or_else(|| fields.error(name, Problem::Time))
-}
-
-fn client(fields: &mut Fields<'_>) -> Result<Option<SocketAddr>, ParseError> {
-    match fields.bare("client:port")? {
-        b"-" => Ok(None),
-        text => socket(text).map(Some).ok_or_else(|| fields.error("client:port", Problem::Socket)),
-    }
-}
-
 fn target(text: &[u8]) -> Option<Target> {
     if text == b"-" { Some(Target::None) } else { socket(text).map(Target::Socket) }
 }
@@ -108,16 +93,6 @@ fn target(text: &[u8]) -> Option<Target> {
 /// that was blocked, redirected or malformed has no target status.
 pub(super) fn is_lambda(target_group: &[u8], target_status: Option<u16>) -> bool {
     target_status.is_some() && !present(target_group).is_empty()
-}
-
-fn code(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<u16>, ParseError> {
-    let text = fields.bare(name)?;
-    status(text).map_err(|problem| fields.error(name, problem))
-}
-
-fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<u64, ParseError> {
-    let text = fields.bare(name)?;
-    Ok(number(text).map_err(|problem| fields.error(name, problem))?.unwrap_or(0))
 }
 
 fn classification_reason<'l>(fields: &mut Fields<'l>) -> Result<&'l [u8], ParseError> {

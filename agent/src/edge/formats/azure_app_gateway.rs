@@ -125,7 +125,7 @@ impl<'l> Draft<'l> {
             client: address(self.client).map(|client| SocketAddr::new(client, port(self.client_port).unwrap_or(0))),
             upstream_local: port(self.upstream_port)
                 .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)),
-            status: code.filter(|code| *code != 0),
+            status: code,
             target_status: status(self.server_status).ok().flatten(),
             received_bytes: number(self.received_bytes).ok().flatten().unwrap_or(0),
             sent_bytes: number(self.sent_bytes).ok().flatten().unwrap_or(0),

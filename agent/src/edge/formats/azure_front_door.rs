@@ -111,7 +111,7 @@ impl<'l> Draft<'l> {
             balancer: self.endpoint,
             client: self.client(),
             target: self.target(),
-            status: code.filter(|code| *code != 0),
+            status: code,
             received_bytes: number(self.received_bytes).ok().flatten().unwrap_or(0),
             sent_bytes: number(self.sent_bytes).ok().flatten().unwrap_or(0),
             method: self.method,

@@ -42,8 +42,7 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
             b"duration" => took = seconds(text).unwrap_or_default(),
             b"request" => request = Some(value),
             b"status" => {
-                let code = status(text).map_err(|problem| members.error("status", problem))?;
-                record.status = code.filter(|code| *code != 0);
+                record.status = status(text).map_err(|problem| members.error("status", problem))?;
             }
             b"size" => record.sent_bytes = number(text).ok().flatten().unwrap_or(0),
             b"bytes_read" => record.received_bytes = number(text).ok().flatten().unwrap_or(0),

@@ -251,13 +251,12 @@ impl<'l> Draft<'l> {
         Ok(())
     }
 
-    /// `000` means that the client was gone before there was an answer.
+    /// `000`, like 0 elsewhere, means that the client was gone before there was an answer.
     fn code(&self, value: &[u8]) -> Result<Option<u16>, ParseError> {
         if value.is_empty() {
             return Ok(None);
         }
-        let code = status(value).map_err(|problem| ParseError::new("sc-status", self.position, problem))?;
-        Ok(code.filter(|code| *code != 0))
+        status(value).map_err(|problem| ParseError::new("sc-status", self.position, problem))
     }
 
     fn finish(self, escape: LogEscape) -> Result<AccessRecord<'l>, ParseError> {

@@ -9,10 +9,10 @@
 
 use std::time::Duration;
 
-use super::fields::{Fields, number, present, socket, status, utc_time};
+use super::fields::{Fields, present};
 use super::request_line::RequestLine;
 use super::times::seconds;
-use super::{Gives, Grammar, ParseError, Problem};
+use super::{Gives, Grammar, ParseError};
 use crate::request::{AccessRecord, Target};
 
 pub(super) const GRAMMAR: Grammar = Grammar {
@@ -30,19 +30,18 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 
 fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     let mut fields = Fields::new(line);
-    let received = fields.bare("time")?;
-    let received = utc_time(received).ok_or_else(|| fields.error("time", Problem::Time))?;
+    let received = fields.time("time")?;
     let balancer = fields.bare("elb")?;
-    let client = endpoint(&mut fields, "client:port")?;
-    let backend = endpoint(&mut fields, "backend:port")?;
+    let client = fields.endpoint("client:port")?;
+    let backend = fields.endpoint("backend:port")?;
     let mut took = Duration::ZERO;
     for name in ["request_processing_time", "backend_processing_time", "response_processing_time"] {
         took = took.saturating_add(seconds(fields.bare(name)?).unwrap_or_default());
     }
-    let elb_status = code(&mut fields, "elb_status_code")?;
-    let target_status = code(&mut fields, "backend_status_code")?;
-    let received_bytes = count(&mut fields, "received_bytes")?;
-    let sent_bytes = count(&mut fields, "sent_bytes")?;
+    let elb_status = fields.code("elb_status_code")?;
+    let target_status = fields.code("backend_status_code")?;
+    let received_bytes = fields.count("received_bytes")?;
+    let sent_bytes = fields.count("sent_bytes")?;
     let request = RequestLine::split(fields.quoted("request")?);
     // Lines from before 2014 end here.
     let user_agent = fields.either("user_agent")?.unwrap_or_default();
@@ -62,27 +61,9 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     })
 }
 
-fn endpoint(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<std::net::SocketAddr>, ParseError> {
-    match fields.bare(name)? {
-        b"-" => Ok(None),
-        text => socket(text).map(Some).ok_or_else(|| fields.error(name, Problem::Socket)),
-    }
-}
-
-fn code(fields: &mut Fields<'_>, name: &'static str) -> Result<Option<u16>, ParseError> {
-    let text = fields.bare(name)?;
-    // 0 stands for no status on TCP listeners of older lines.
-    Ok(status(text).map_err(|problem| fields.error(name, problem))?.filter(|code| *code != 0))
-}
-
-fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<u64, ParseError> {
-    let text = fields.bare(name)?;
-    Ok(number(text).map_err(|problem| fields.error(name, problem))?.unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::Format;
+    use super::super::{Format, Problem};
     use super::*;
 
     const HEAD: &str = "2026-05-04T10:00:01.000000Z web-lb 198.51.100.9:40100";

@@ -13,7 +13,7 @@
 
 use memchr::{memmem, memrchr};
 
-use super::fields::{Fields, address, number, present, socket, status};
+use super::fields::{Fields, address, number, present, socket};
 use super::request_line::RequestLine;
 use super::times::{iso_time, millis};
 use super::upstreams::target;
@@ -46,11 +46,10 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     let request = fields.through("REQUEST", b"\" ")?;
     let request = request.strip_prefix(b"\"").ok_or_else(|| fields.error("REQUEST", Problem::Quoting))?;
     let request = RequestLine::split(request);
-    let code = fields.bare("RESPONSE_CODE")?;
-    let code = response_code(code).map_err(|problem| fields.error("RESPONSE_CODE", problem))?;
+    let code = fields.code("RESPONSE_CODE")?;
     let flags = fields.bare("RESPONSE_FLAGS")?;
     let (details, received) = details_and_received(&mut fields)?;
-    let sent = count(fields.bare("BYTES_SENT")?, &fields, "BYTES_SENT")?;
+    let sent = fields.count("BYTES_SENT")?;
     let duration = millis(fields.bare("DURATION")?).ok_or_else(|| fields.error("DURATION", Problem::Number))?;
     fields.bare("X-ENVOY-UPSTREAM-SERVICE-TIME")?;
     let quoted = Quoted::read(fields.rest()).ok_or_else(|| fields.error("UPSTREAM_HOST", Problem::Missing))?;
@@ -82,17 +81,8 @@ fn details_and_received<'l>(fields: &mut Fields<'l>) -> Result<(&'l [u8], u64), 
     }
     fields.bare("CONNECTION_TERMINATION_DETAILS")?;
     fields.through("UPSTREAM_TRANSPORT_FAILURE_REASON", b"\" ")?;
-    let received = count(fields.bare("BYTES_RECEIVED")?, fields, "BYTES_RECEIVED")?;
+    let received = fields.count("BYTES_RECEIVED")?;
     Ok((word, received))
-}
-
-fn count(text: &[u8], fields: &Fields<'_>, name: &'static str) -> Result<u64, ParseError> {
-    Ok(number(text).map_err(|problem| fields.error(name, problem))?.unwrap_or(0))
-}
-
-/// Code 0 means that the client was gone before there was an answer.
-pub(super) fn response_code(text: &[u8]) -> Result<Option<u16>, Problem> {
-    Ok(status(text)?.filter(|code| *code != 0))
 }
 
 /// The five quoted fields and what stands behind them.

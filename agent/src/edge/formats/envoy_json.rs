@@ -1,8 +1,8 @@
 //! Envoy's access log as JSON, with the keys that Istio (`accessLogEncoding: JSON`) and Envoy's examples use: operator names
 //! in lower case. Both `json_format` (all strings) and `typed_json_format` (numbers, null) are read.
 
-use super::envoy::{Upstream, response_code};
-use super::fields::number;
+use super::envoy::Upstream;
+use super::fields::{number, status};
 use super::json::Members;
 use super::request_line::split_url;
 use super::times::{iso_time, millis};
@@ -21,7 +21,7 @@ pub(super) fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
             b"start_time" => began = iso_time(text),
             b"duration" => took = millis(text),
             b"response_code" => {
-                record.status = response_code(text).map_err(|problem| members.error("response_code", problem))?;
+                record.status = status(text).map_err(|problem| members.error("response_code", problem))?;
                 has_code = true;
             }
             b"bytes_received" => record.received_bytes = number(text).ok().flatten().unwrap_or(0),

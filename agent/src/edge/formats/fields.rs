@@ -9,24 +9,24 @@ use super::{ParseError, Problem};
 use crate::timestamp::Timestamp;
 
 /// Walks the fields of one line from left to right.
-pub(super) struct Fields<'l> {
+pub(in crate::edge) struct Fields<'l> {
     rest: &'l [u8],
     position: u8,
 }
 
 impl<'l> Fields<'l> {
-    pub(super) const fn new(line: &'l [u8]) -> Self {
+    pub(in crate::edge) const fn new(line: &'l [u8]) -> Self {
         Self { rest: line, position: 0 }
     }
 
     /// An error about the field read last.
-    pub(super) const fn error(&self, field: &'static str, problem: Problem) -> ParseError {
+    pub(in crate::edge) const fn error(&self, field: &'static str, problem: Problem) -> ParseError {
         ParseError::new(field, self.position, problem)
     }
 
     /// The next field, up to the next space.
     #[inline]
-    pub(super) fn bare(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+    pub(in crate::edge) fn bare(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
         if self.rest.is_empty() {
             return Err(self.error(name, Problem::Missing));
@@ -38,7 +38,7 @@ impl<'l> Fields<'l> {
     /// The next field, without its quotes. A backslash keeps the character after it from ending the field (`\"`, `\\`,
     /// `\x22`).
     #[inline]
-    pub(super) fn quoted(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+    pub(in crate::edge) fn quoted(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
         let Some(inner) = self.rest.strip_prefix(b"\"") else {
             let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
@@ -60,8 +60,39 @@ impl<'l> Fields<'l> {
         Ok(field)
     }
 
+    /// The next field, a time in UTC.
+    #[inline]
+    pub(in crate::edge) fn time(&mut self, name: &'static str) -> Result<Timestamp, ParseError> {
+        let text = self.bare(name)?;
+        utc_time(text).ok_or_else(|| self.error(name, Problem::Time))
+    }
+
+    /// The next field, `address:port` or `-`.
+    #[inline]
+    pub(in crate::edge) fn endpoint(&mut self, name: &'static str) -> Result<Option<SocketAddr>, ParseError> {
+        match self.bare(name)? {
+            b"-" => Ok(None),
+            text => socket(text).map(Some).ok_or_else(|| self.error(name, Problem::Socket)),
+        }
+    }
+
+    /// The next field, a status code. 0 and `-` (no answer) are absent.
+    #[inline]
+    pub(in crate::edge) fn code(&mut self, name: &'static str) -> Result<Option<u16>, ParseError> {
+        let text = self.bare(name)?;
+        status(text).map_err(|problem| self.error(name, problem))
+    }
+
+    /// The next field, a number of bytes, with `+` before it where it was still growing; `-` is zero.
+    #[inline]
+    pub(in crate::edge) fn count(&mut self, name: &'static str) -> Result<u64, ParseError> {
+        let text = self.bare(name)?;
+        let text = text.strip_prefix(b"+").unwrap_or(text);
+        Ok(number(text).map_err(|problem| self.error(name, problem))?.unwrap_or(0))
+    }
+
     /// The next field without the square brackets around it.
-    pub(super) fn bracketed(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+    pub(in crate::edge) fn bracketed(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
         let Some(inner) = self.rest.strip_prefix(b"[") else {
             let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
@@ -74,20 +105,20 @@ impl<'l> Fields<'l> {
     }
 
     /// Everything up to `delimiter`, which is skipped.
-    pub(super) fn through(&mut self, name: &'static str, delimiter: &[u8]) -> Result<&'l [u8], ParseError> {
+    pub(in crate::edge) fn through(&mut self, name: &'static str, delimiter: &[u8]) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
         let end = memmem::find(self.rest, delimiter).ok_or_else(|| self.error(name, Problem::Missing))?;
         Ok(self.take(end, end + delimiter.len()))
     }
 
     /// What has not been read yet.
-    pub(super) const fn rest(&self) -> &'l [u8] {
+    pub(in crate::edge) const fn rest(&self) -> &'l [u8] {
         self.rest
     }
 
     /// The next field whether or not it is quoted; `None` at the end of the line.
     #[inline]
-    pub(super) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
+    pub(in crate::edge) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
         match self.rest.first() {
             None => Ok(None),
             Some(b'"') => self.quoted(name).map(Some),
@@ -105,7 +136,7 @@ impl<'l> Fields<'l> {
 }
 
 /// `2025-03-11T00:00:01.086435Z`: ISO 8601 in UTC, any number of fraction digits (those past nanoseconds are dropped).
-pub(super) fn utc_time(text: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn utc_time(text: &[u8]) -> Option<Timestamp> {
     let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, fraction @ .., b'Z'] =
         text
     else {
@@ -122,7 +153,7 @@ pub(super) fn utc_time(text: &[u8]) -> Option<Timestamp> {
 }
 
 /// `.086435` in nanoseconds; nothing at all is zero.
-pub(super) fn fraction_nanos(text: &[u8]) -> Option<i64> {
+pub(in crate::edge) fn fraction_nanos(text: &[u8]) -> Option<i64> {
     let Some(fraction) = text.strip_prefix(b".") else {
         return text.is_empty().then_some(0);
     };
@@ -136,7 +167,7 @@ pub(super) fn fraction_nanos(text: &[u8]) -> Option<i64> {
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar: the year is counted from March, so that the leap day is
 /// its last.
-pub(super) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(in crate::edge) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let shifted = if month <= 2 { year - 1 } else { year };
     let era = shifted.div_euclid(400);
     let year_of_era = shifted - era * 400;
@@ -148,7 +179,7 @@ pub(super) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 
 /// A decimal number of at most 18 digits.
 #[inline]
-pub(super) fn digits(text: &[u8]) -> Option<i64> {
+pub(in crate::edge) fn digits(text: &[u8]) -> Option<i64> {
     if text.is_empty() || text.len() > 18 {
         return None;
     }
@@ -156,35 +187,36 @@ pub(super) fn digits(text: &[u8]) -> Option<i64> {
 }
 
 /// `-` stands for what is absent.
-pub(super) fn present(field: &[u8]) -> &[u8] {
+pub(in crate::edge) fn present(field: &[u8]) -> &[u8] {
     if field == b"-" { b"" } else { field }
 }
 
 /// An unsigned number; `-` and a leading minus (`-1`: not measured) are absent.
-pub(super) fn number(text: &[u8]) -> Result<Option<u64>, Problem> {
+pub(in crate::edge) fn number(text: &[u8]) -> Result<Option<u64>, Problem> {
     if text.first() == Some(&b'-') {
         return Ok(None);
     }
     digits(text).and_then(|value| u64::try_from(value).ok()).map(Some).ok_or(Problem::Number)
 }
 
-/// A status code; `-` is absent.
-pub(super) fn status(text: &[u8]) -> Result<Option<u16>, Problem> {
+/// A status code; `-` and 0 (several balancers' word for a client that was gone before the answer) are absent.
+pub(in crate::edge) fn status(text: &[u8]) -> Result<Option<u16>, Problem> {
     match number(text)? {
         None => Ok(None),
+        Some(0) => Ok(None),
         Some(value) => u16::try_from(value).map(Some).map_err(|_| Problem::Number),
     }
 }
 
 /// `address:port`, split at the last colon because AWS writes IPv6 without brackets; brackets are accepted too.
-pub(super) fn socket(text: &[u8]) -> Option<SocketAddr> {
+pub(in crate::edge) fn socket(text: &[u8]) -> Option<SocketAddr> {
     let colon = memrchr(b':', text)?;
     let port = u16::try_from(digits(&text[colon + 1..])?).ok()?;
     Some(SocketAddr::new(address(&text[..colon])?, port))
 }
 
 /// An address, IPv6 with or without brackets.
-pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
+pub(in crate::edge) fn address(text: &[u8]) -> Option<IpAddr> {
     if let Some(v4) = ipv4(text) {
         return Some(IpAddr::V4(v4));
     }

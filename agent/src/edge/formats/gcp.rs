@@ -89,8 +89,7 @@ impl<'l> Entry<'l> {
                 b"requestSize" => record.received_bytes = number(text).ok().flatten().unwrap_or(0),
                 b"responseSize" => record.sent_bytes = number(text).ok().flatten().unwrap_or(0),
                 b"status" => {
-                    let code = status(text).map_err(|problem| members.error("httpRequest.status", problem))?;
-                    record.status = code.filter(|code| *code != 0);
+                    record.status = status(text).map_err(|problem| members.error("httpRequest.status", problem))?;
                 }
                 b"userAgent" => record.user_agent = text,
                 b"referer" => record.referer = text,

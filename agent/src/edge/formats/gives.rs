@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Gives(u16);
 
 impl Gives {
+    /// None of them.
+    pub const NOTHING: Self = Self(0);
     /// Address of the balancer's immediate peer.
     pub const CLIENT: Self = Self(1);
     /// Where the request went, at least an address.

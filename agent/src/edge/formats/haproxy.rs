@@ -8,7 +8,7 @@
 //! Times: `%tr` is when the request began, in the local time of the balancer without a zone. It is taken for UTC, so the
 //! balancer has to run in UTC or to log `%trg` through a template.
 
-use super::fields::{Fields, number, present, socket, status};
+use super::fields::{Fields, present, socket};
 use super::request_line::RequestLine;
 use super::times::{clf_time, millis};
 use super::upstreams::target;
@@ -39,10 +39,8 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     let frontend = fields.bare("frontend_name")?;
     let server = fields.bare("backend_name/server_name")?;
     let timers = Timers::read(&mut fields)?;
-    let code = fields.bare("status_code")?;
-    let code = status(code).map_err(|problem| fields.error("status_code", problem))?;
-    let sent = without_plus(fields.bare("bytes_read")?);
-    let sent = number(sent).map_err(|problem| fields.error("bytes_read", problem))?;
+    let code = fields.code("status_code")?;
+    let sent_bytes = fields.count("bytes_read")?;
     fields.bare("captured_request_cookie")?;
     fields.bare("captured_response_cookie")?;
     let termination = fields.bare("termination_state")?;
@@ -55,7 +53,7 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         target: target_by_name(server),
         status: code,
         target_status: code.filter(|_| timers.answered && answer_passed_on(termination)),
-        sent_bytes: sent.unwrap_or(0),
+        sent_bytes,
         method: request.method,
         authority: request.authority,
         path_and_query: request.path_and_query,
@@ -81,16 +79,12 @@ impl Timers {
         match (phases.next(), phases.next()) {
             (Some(response), Some(total)) => Ok(Self {
                 answered: millis(response).is_some(),
-                total: millis(without_plus(total)).unwrap_or_default(),
+                // With `option logasap` what is still growing is written with a plus.
+                total: millis(total.strip_prefix(b"+").unwrap_or(total)).unwrap_or_default(),
             }),
             _ => Err(fields.error("TR/Tw/Tc/Tr/Ta", Problem::Unknown)),
         }
     }
-}
-
-/// With `option logasap` what is still growing is written with a plus.
-fn without_plus(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b"+").unwrap_or(text)
 }
 
 /// Whether the client got the server's own status. The first letter says who ended the session: the proxy itself (P), for

@@ -5,7 +5,7 @@
 //! `$upstream_*` are lists of the same length, so the two bracket groups are the anchor, not a count of words.
 //! Targets are pods: the controller bypasses the service address.
 
-use super::fields::{Fields, number, present};
+use super::fields::{Fields, present};
 use super::nginx::{combined, last_status};
 use super::times::seconds;
 use super::upstreams::{place, split_list};
@@ -28,9 +28,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     let mut fields = Fields::new(line);
     let mut record = combined(&mut fields)?;
-    let length = fields.bare("request_length")?;
-    record.received_bytes =
-        number(length).map_err(|problem| fields.error("request_length", problem))?.unwrap_or_default();
+    record.received_bytes = fields.count("request_length")?;
     let took = seconds(fields.bare("request_time")?).ok_or_else(|| fields.error("request_time", Problem::OtherTime))?;
     record.received = record.completed.minus(took);
     record.balancer = fields.bracketed("proxy_upstream_name")?;

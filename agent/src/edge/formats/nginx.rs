@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use memchr::memrchr;
 
-use super::fields::{Fields, address, number, present, socket, status};
+use super::fields::{Fields, address, present, socket, status};
 use super::request_line::RequestLine;
 use super::times::{clf_time, seconds};
 use super::upstreams::{items, place, split_list};
@@ -48,14 +48,12 @@ pub(super) fn combined<'l>(fields: &mut Fields<'l>) -> Result<AccessRecord<'l>, 
     fields.bare("remote_user separator")?;
     let written = user_and_time(fields)?;
     let request = RequestLine::split(fields.quoted("request")?);
-    let code = fields.bare("status")?;
-    let code = status(code).map_err(|problem| fields.error("status", problem))?;
-    let sent = fields.bare("body_bytes_sent")?;
-    let sent = number(sent).map_err(|problem| fields.error("body_bytes_sent", problem))?;
+    let code = fields.code("status")?;
+    let sent_bytes = fields.count("body_bytes_sent")?;
     Ok(AccessRecord {
         client,
         status: code,
-        sent_bytes: sent.unwrap_or(0),
+        sent_bytes,
         method: request.method,
         authority: request.authority,
         path_and_query: request.path_and_query,

@@ -9,7 +9,7 @@
 //! Times have whole seconds and no `Z`; `time` is when the connection ended. Lines from before
 //! `tls_connection_creation_time` was added began `connection_time` milliseconds earlier.
 
-use super::fields::{Fields, number, present, socket};
+use super::fields::{Fields, present, socket};
 use super::times::{iso_time, millis};
 use super::{Gives, Grammar, ParseError, Problem};
 use crate::request::{AccessRecord, LogEscape};
@@ -46,8 +46,8 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     fields.bare("destination:port")?;
     let lasted = millis(fields.bare("connection_time")?).unwrap_or_default();
     fields.bare("tls_handshake_time")?;
-    let received_bytes = count(&mut fields, "received_bytes")?;
-    let sent_bytes = count(&mut fields, "sent_bytes")?;
+    let received_bytes = fields.count("received_bytes")?;
+    let sent_bytes = fields.count("sent_bytes")?;
     for name in OF_THE_HANDSHAKE {
         fields.bare(name)?;
     }
@@ -62,11 +62,6 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         escape: LogEscape::Percent,
         ..AccessRecord::blank(began.unwrap_or_else(|| ended.minus(lasted)), ended)
     })
-}
-
-fn count(fields: &mut Fields<'_>, name: &'static str) -> Result<u64, ParseError> {
-    let text = fields.bare(name)?;
-    Ok(number(text).map_err(|problem| fields.error(name, problem))?.unwrap_or(0))
 }
 
 #[cfg(test)]

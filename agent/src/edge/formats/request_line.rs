@@ -13,16 +13,16 @@ const SLASHES: [&[u8]; 2] = [b"://", br":\/\/"];
 
 /// A request line taken apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct RequestLine<'l> {
-    pub(super) method: &'l [u8],
-    pub(super) authority: &'l [u8],
-    pub(super) path_and_query: &'l [u8],
+pub(in crate::edge) struct RequestLine<'l> {
+    pub(in crate::edge) method: &'l [u8],
+    pub(in crate::edge) authority: &'l [u8],
+    pub(in crate::edge) path_and_query: &'l [u8],
 }
 
 impl<'l> RequestLine<'l> {
     /// Method up to the first space, protocol after the last, URL between: a URL may hold raw spaces (ALB `SpaceInUri`).
     /// A malformed request is logged by AWS as `- http://host:80- -` with or without its last token: no path.
-    pub(super) fn split(text: &'l [u8]) -> Self {
+    pub(in crate::edge) fn split(text: &'l [u8]) -> Self {
         let Some(space) = memchr(b' ', text) else {
             return Self { method: present(text), authority: b"", path_and_query: b"" };
         };
@@ -45,7 +45,7 @@ fn without_protocol(rest: &[u8]) -> &[u8] {
 }
 
 /// `scheme://host:port` and the rest. An origin-form or asterisk-form target has no authority. JSON may write a slash as `\/`.
-pub(super) fn split_url(url: &[u8]) -> (&[u8], &[u8]) {
+pub(in crate::edge) fn split_url(url: &[u8]) -> (&[u8], &[u8]) {
     let Some(host) = memchr(b':', &url[..url.len().min(MAX_SCHEME_BYTES + 1)])
         .filter(|at| url[..*at].iter().all(u8::is_ascii_alphabetic))
         .and_then(|at| SLASHES.iter().find(|slashes| url[at..].starts_with(slashes)).map(|slashes| at + slashes.len()))

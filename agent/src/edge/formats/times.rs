@@ -11,7 +11,7 @@ const MONTHS: [&[u8]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// `2021-10-14T22:17:11.25+02:00`: `T` or a space between, any number of fraction digits, zone `Z`, `±HH:MM`, `±HHMM` or none.
-pub(super) fn iso_time(text: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn iso_time(text: &[u8]) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
     let (separator, clock) = rest.split_first()?;
     if !matches!(separator, b'T' | b't' | b' ') {
@@ -21,13 +21,13 @@ pub(super) fn iso_time(text: &[u8]) -> Option<Timestamp> {
 }
 
 /// `2021-10-14` and `22:17:11`, as two fields of a W3C log.
-pub(super) fn date_and_time(date: &[u8], clock: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn date_and_time(date: &[u8], clock: &[u8]) -> Option<Timestamp> {
     let [year @ .., b'-', mo1, mo2, b'-', d1, d2] = date else { return None };
     at(digits(year)?, digits(&[*mo1, *mo2])?, digits(&[*d1, *d2])?, clock)
 }
 
 /// `07/Feb/2020:11:48:51 +0000`, as in the Common Log Format; HAProxy adds a fraction and leaves the zone out.
-pub(super) fn clf_time(text: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn clf_time(text: &[u8]) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(11)?;
     let [d1, d2, b'/', mo1, mo2, mo3, b'/', year @ ..] = date else { return None };
     let month = MONTHS.iter().position(|name| **name == [*mo1, *mo2, *mo3])? + 1;
@@ -35,22 +35,22 @@ pub(super) fn clf_time(text: &[u8]) -> Option<Timestamp> {
 }
 
 /// `1646861401.5241024`: seconds since the Unix epoch.
-pub(super) fn epoch_seconds(text: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn epoch_seconds(text: &[u8]) -> Option<Timestamp> {
     Some(Timestamp::from_unix_nanos(0).plus(seconds(text)?))
 }
 
 /// `1576280412771`: milliseconds since the Unix epoch.
-pub(super) fn epoch_millis(text: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn epoch_millis(text: &[u8]) -> Option<Timestamp> {
     digits(text).map(Timestamp::from_unix_millis)
 }
 
 /// A time in whichever of these forms it is written.
-pub(super) fn any_time(text: &[u8]) -> Option<Timestamp> {
+pub(in crate::edge) fn any_time(text: &[u8]) -> Option<Timestamp> {
     iso_time(text).or_else(|| clf_time(text)).or_else(|| epoch_seconds(text))
 }
 
 /// `0.034`, `12` or `9.3e-4`: a span in seconds, with or without an `s` behind it. Negative (not measured) is `None`.
-pub(super) fn seconds(text: &[u8]) -> Option<Duration> {
+pub(in crate::edge) fn seconds(text: &[u8]) -> Option<Duration> {
     let text = text.strip_suffix(b"s").unwrap_or(text);
     let (whole, fraction) = text.split_at(text.iter().position(|byte| *byte == b'.').unwrap_or(text.len()));
     match (digits(whole), fraction_nanos(fraction)) {
@@ -61,7 +61,7 @@ pub(super) fn seconds(text: &[u8]) -> Option<Duration> {
 }
 
 /// A span in milliseconds. Negative (not measured) is `None`.
-pub(super) fn millis(text: &[u8]) -> Option<Duration> {
+pub(in crate::edge) fn millis(text: &[u8]) -> Option<Duration> {
     digits(text).and_then(|value| u64::try_from(value).ok()).map(Duration::from_millis)
 }
 

@@ -119,13 +119,13 @@ impl<'l> Draft<'l> {
         if self.method.is_empty() {
             return Err(ParseError::new("RequestMethod", 0, Problem::Missing));
         }
-        let code = code(self.status).map_err(|problem| ParseError::new("DownstreamStatus", 0, problem))?;
+        let code = status(self.status).map_err(|problem| ParseError::new("DownstreamStatus", 0, problem))?;
         Ok(AccessRecord {
             balancer: self.entry_point,
             client: socket(self.client).or_else(|| address(self.client_host).map(|client| SocketAddr::new(client, 0))),
             target: target(self.server),
             status: code,
-            target_status: code_of_origin(self.origin_status),
+            target_status: status(self.origin_status).ok().flatten(),
             received_bytes: number(self.received_bytes).ok().flatten().unwrap_or(0),
             sent_bytes: number(self.sent_bytes).ok().flatten().unwrap_or(0),
             method: self.method,
@@ -138,15 +138,6 @@ impl<'l> Draft<'l> {
             ..AccessRecord::blank(began, began.plus(self.took))
         })
     }
-}
-
-fn code(text: &[u8]) -> Result<Option<u16>, Problem> {
-    Ok(status(text)?.filter(|code| *code != 0))
-}
-
-/// Absent or 0 where Traefik made the response itself.
-fn code_of_origin(text: &[u8]) -> Option<u16> {
-    code(text).ok().flatten()
 }
 
 #[cfg(test)]

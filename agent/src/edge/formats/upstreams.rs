@@ -10,7 +10,7 @@ use crate::request::{AccessRecord, Target};
 
 /// Cuts a list off the front of `text`: items are single words, a word ending in a comma or followed by a lone colon is not
 /// the last. The rest begins after the space behind the list.
-pub(super) fn split_list(text: &[u8]) -> (&[u8], &[u8]) {
+pub(in crate::edge) fn split_list(text: &[u8]) -> (&[u8], &[u8]) {
     let mut end = 0;
     loop {
         end += memchr(b' ', &text[end..]).unwrap_or(text.len() - end);
@@ -26,7 +26,7 @@ pub(super) fn split_list(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The items of a list, in the order in which they were tried.
-pub(super) fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::edge) fn items(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| matches!(byte, b' ' | b',')).filter(|item| !item.is_empty() && *item != b":")
 }
 
@@ -36,14 +36,14 @@ pub fn sockets_tried<'l>(record: &AccessRecord<'l>) -> impl Iterator<Item = Sock
 }
 
 /// Puts a list of targets into the record: the last as the target, all of them as tried where there were several.
-pub(super) fn place<'l>(record: &mut AccessRecord<'l>, list: &'l [u8]) {
+pub(in crate::edge) fn place<'l>(record: &mut AccessRecord<'l>, list: &'l [u8]) {
     record.target = target(items(list).last().unwrap_or_default());
     record.tried = if items(list).nth(1).is_some() { list } else { b"" };
 }
 
 /// One target: `address:port`, an address, or a name. A Unix socket and the name of a group without a live server say
 /// nothing that could be found on a host, but only the second was not dispatched.
-pub(super) fn target(text: &[u8]) -> Target {
+pub(in crate::edge) fn target(text: &[u8]) -> Target {
     let text = text.strip_prefix(b"tcp://").unwrap_or(text);
     if present(text).is_empty() {
         return Target::None;

@@ -47,6 +47,13 @@ const FAMILIES: &[&[u8]] = &[
     b"dba_",
     b"php",
     b"str_",
+    b"ldap_",
+    b"date_",
+    b"tidy_",
+    b"sodium_",
+    b"strip_",
+    b"vprintf",
+    b"sprintf",
     b"intval",
     b"boolval",
     b"floatval",
@@ -74,7 +81,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::Name {
         judge_relations(part, found);
     }
-    if part.marks.any(Marks::PAREN) {
+    if part.marks.any(Marks::PAREN) && !matches!(part.place, Place::UserAgent | Place::Referer) {
         for at in memchr_iter(b'(', part.lower).take(MAX_CALLS) {
             judge_call(part, at, found);
         }
@@ -86,26 +93,34 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
 
 /// What is called at the parenthesis `open`.
 fn judge_call(part: &Part<'_>, open: usize, found: &mut Findings) {
-    let before = part.lower[..open].trim_ascii_end();
-    let name = before.iter().rev().take(40).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+    let before = without_gap(&part.lower[..open]);
+    let name = before.iter().rev().take(64).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
     let start = before.len() - name;
     let word = &before[start..];
     let sigil = start.checked_sub(1).map(|at| before[at]);
     let span = part.offset + start..part.offset + open + 1;
-    if sigil == Some(b'$') && name > 0 && before.len() == open {
+    let string_follows = matches!(part.lower[open + 1..].trim_ascii_start().first(), Some(b'\'' | b'"'));
+    let family = FAMILIES.iter().any(|family| word.starts_with(family));
+    if sigil == Some(b'$') && word.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_') {
         found.add(CodeInjection, 50, span, "calls a function by a variable");
-    } else if FAMILIES.iter().any(|family| word.starts_with(family) && word.len() >= family.len())
-        && sigil.is_none_or(|byte| !matches!(byte, b'.' | b'-' | b'$'))
-    {
+    } else if family && sigil.is_none_or(|byte| !matches!(byte, b'.' | b'-' | b'$')) {
         found.add(CodeInjection, 50, span, "calls a function of PHP");
-    } else if before.len() == open
-        && matches!(before.last(), Some(b')' | b']' | b'}'))
-        && matches!(part.lower.get(open + 1), Some(b'\'' | b'"'))
-    {
+    } else if matches!(before.last(), Some(b')' | b']' | b'}')) && string_follows {
         found.add(CodeInjection, 50, span, "calls the result of an expression with a string");
-    } else if before.ends_with(b"]") && before.contains(&b'$') && before.len() == open {
-        found.add(CodeInjection, 50, span, "calls a function by a variable");
+    } else if before.ends_with(b"]") && (before.contains(&b'$') || memmem::find(before, b"][").is_some()) {
+        found.add(CodeInjection, 50, span, "calls a function by an expression");
     }
+}
+
+/// Cuts blanks and comments off the end: PHP allows them between a name and its parenthesis.
+fn without_gap(text: &[u8]) -> &[u8] {
+    let mut text = text.trim_ascii_end();
+    // 4: comments in a row; more is noise.
+    for _ in 0..4 {
+        let Some(comment) = text.strip_suffix(b"*/").and_then(|rest| memmem::rfind(rest, b"/*")) else { break };
+        text = text[..comment].trim_ascii_end();
+    }
+    text
 }
 
 /// `${'a'}`, `${@$b}`, `$   {x}`: variables named by expressions.
@@ -167,12 +182,15 @@ fn judge_relations(part: &Part<'_>, found: &mut Findings) {
 mod tests {
     use super::super::target::Target;
     use super::*;
+    use crate::request::AccessRecord;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn shapes_of_code() {
         let check = |raw: &str, expected: bool| {
             let mut target = Target::default();
-            target.read(raw.as_bytes());
+            let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
             let mut found = Findings::default();
             target.parts().for_each(|part| judge(&part, &mut found));
             assert_eq!(!found.is_empty(), expected, "{raw}");

@@ -1,7 +1,7 @@
 //! The decoding pipeline: what an application behind the balancer may make of a piece of text.
 //!
 //! Bytes as logged go in, one canonical reading comes out: log escapes, percent escapes (as often as they are nested, up to
-//! [`MAX_ROUNDS`]), `%u` and `\u` escapes, overlong UTF-8, look-alike characters and HTML entities undone, NUL removed. What it took to get
+//! [`MAX_ROUNDS`]), `%u` and `\u` escapes, overlong UTF-8, look-alike characters and HTML entities undone. What it took to get
 //! there is reported as [`Tricks`]: nobody double-encodes a dot by accident. It never grows the text, never fails, and reads
 //! every byte a bounded number of times.
 
@@ -17,7 +17,7 @@ pub(super) struct Tricks {
     pub(super) overlong: bool,
     /// An ASCII character was written as `%uXXXX` or as a look-alike.
     pub(super) lookalike: bool,
-    /// A NUL was cut out.
+    /// A NUL stands in it: the end of the text for a library in C, white space or nothing for others.
     pub(super) nul: bool,
     /// A printable ASCII character was written as an HTML entity.
     pub(super) entity: bool,
@@ -53,10 +53,7 @@ impl Decoder {
         if self.text.contains(&b'&') {
             self.pass(entities, &mut tricks);
         }
-        if self.text.contains(&0) {
-            tricks.nul = true;
-            self.text.retain(|byte| *byte != 0);
-        }
+        tricks.nul = self.text.contains(&0);
         (&self.text, tricks)
     }
 
@@ -327,7 +324,7 @@ mod tests {
         check(r"\x22\u0027\u{3c}", "\"'<");
         check("%26%23x6a;%26%23106;%26lt;%26dollar;", "jj<$");
         check("%26%230000000106x", "jx");
-        check("a%00b", "ab");
+        check("a%00b", "a\0b");
         check("%E5%98%8A", "\n");
         check("100%", "100%");
         check("%zz%4", "%zz%4");

@@ -227,10 +227,13 @@ pub(super) const TABLE: &[Fingerprint] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::AccessRecord;
+    use crate::timestamp::Timestamp;
 
     fn judged(method: &str, path_and_query: &str) -> bool {
         let mut target = Target::default();
-        target.read(path_and_query.as_bytes());
+        let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+        target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank });
         let mut found = Findings::default();
         for entry in TABLE {
             if let Some(at) = memmem::find(target.lower(), entry.path.as_bytes()) {

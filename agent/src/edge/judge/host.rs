@@ -54,6 +54,8 @@ const LOOPBACK_NAMES: &[&[u8]] = &[
     b"localhost",
     b"localhost4",
     b"localhost6",
+    b"localhost4.localdomain4",
+    b"localhost6.localdomain6",
     b"ip6-localhost",
     b"ipv6-localhost",
     b"ip6-loopback",

@@ -207,7 +207,8 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
     } else if PASSIVE.contains(&name) && skipped > 0 {
         return;
     } else if PASSIVE.contains(&name) {
-        (25, "opens an element of plain formatting")
+        let closes = part.lower[..at].ends_with(b"\">") || part.lower[..at].ends_with(b"'>");
+        (if closes { 55 } else { 25 }, "opens an element of plain formatting")
     } else if !inside.is_empty() {
         (20, "opens something like an element")
     } else {

@@ -20,7 +20,10 @@ const TOOLS: &[&[u8]] = &[
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     match part.place {
-        Place::Path => judge_hidden(part, found),
+        Place::Path => {
+            judge_hidden(part, found);
+            judge_log(part, found);
+        }
         Place::Value => judge_serialized(part, found),
         Place::Name | Place::UserAgent | Place::Referer => {}
     }
@@ -38,6 +41,15 @@ fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
             found.add(Probe, 60, span, "asks for a hidden file");
             return;
         }
+    }
+}
+
+/// A `.log` in a folder of logs.
+fn judge_log(part: &Part<'_>, found: &mut Findings) {
+    let folder =
+        [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| memchr::memmem::find(part.lower, folder).is_some());
+    if folder && part.lower.ends_with(b".log") {
+        found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a log");
     }
 }
 
@@ -64,12 +76,15 @@ fn judge_serialized(part: &Part<'_>, found: &mut Findings) {
 mod tests {
     use super::super::target::Target;
     use super::*;
+    use crate::request::AccessRecord;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn hidden_files_and_serialized_objects() {
         let check = |raw: &str, expected: bool| {
             let mut target = Target::default();
-            target.read(raw.as_bytes());
+            let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
             let mut found = Findings::default();
             target.parts().for_each(|part| judge(&part, &mut found));
             assert_eq!(!found.is_empty(), expected, "{raw}");

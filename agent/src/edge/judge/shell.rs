@@ -108,7 +108,7 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
         found.add(Cmdi, 55, part.offset + at..part.offset + inner.end, "runs a command through another");
     }
     let arguments = Arguments::of(part.lower, words.name_end, words.end, words.braced);
-    let weight = weigh(part, door, kind, &words, arguments);
+    let weight = weigh(part, at, door, kind, &words, arguments);
     if weight > 0 {
         let reason = match door {
             Door::Start => "is a command line",
@@ -142,7 +142,8 @@ fn is_wrapper(name: &[u8]) -> bool {
     )
 }
 
-fn weigh(part: &Part<'_>, door: Door, kind: Command, words: &Words, arguments: Arguments) -> u8 {
+/// Points for a command that was found.
+fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, arguments: Arguments) -> u8 {
     let bare_name = part.place == Place::Name && door == Door::Start;
     let base = match (door, kind) {
         (Door::Substitution, Command::Tool | Command::Plain) => 70,
@@ -153,13 +154,17 @@ fn weigh(part: &Part<'_>, door: Door, kind: Command, words: &Words, arguments: A
         // The value *is* a command: with an argument that a sentence does not have, or under a name that asks for one.
         (Door::Start, Command::Tool | Command::Plain) => match arguments {
             Arguments::None if names_program_file(&words.name) => 50,
+            Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) => 55,
+            // `id eq 5`, `id,name`: the most common name of a column.
+            Arguments::Technical if words.name == b"id" => 0,
             Arguments::Technical => 50,
+            Arguments::Prose if asks_for_command(part.name) => 50,
             Arguments::None if asks_for_command(part.name) => 60,
             Arguments::None if words.disguised || words.braced => 55,
             _ => 0,
         },
         (Door::Start, Command::Ambiguous) => match arguments {
-            Arguments::Technical if words.disguised => 50,
+            Arguments::Technical if words.disguised || words.braced => 50,
             Arguments::Technical => 20,
             _ if asks_for_command(part.name) => 30,
             _ => 0,
@@ -176,6 +181,11 @@ fn weigh(part: &Part<'_>, door: Door, kind: Command, words: &Words, arguments: A
         } else {
             base + extra / 2
         };
+    }
+    // Nobody writes a word right behind a separator and then stops.
+    let tight = kind == Command::Ambiguous && arguments == Arguments::None && words.name_end - at == words.name.len();
+    if tight {
+        return 50;
     }
     if arguments == Arguments::Prose && kind < Command::Tool { base / 2 } else { base + extra }
 }
@@ -219,6 +229,11 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
     let variable =
         text.first() == Some(&b'$') && text.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'{');
     let (weight, reason) = match door {
+        Door::Start
+            if names_program_file(&words.name) && words.end == part.lower.len() && part.place == Place::Value =>
+        {
+            (50, "names a program of the system")
+        }
         _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
         Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
             (60, "puts a command into a variable and runs it")
@@ -406,6 +421,7 @@ fn is_certain(word: &[u8]) -> bool {
 }
 
 fn is_technical(word: &[u8]) -> bool {
+    let word = word.strip_suffix(b")").or_else(|| word.strip_suffix(b"`")).unwrap_or(word);
     let unquoted = word.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'(')).map_or(word, |at| &word[at..]);
     let dot_inside = || {
         unquoted
@@ -418,6 +434,7 @@ fn is_technical(word: &[u8]) -> bool {
             unquoted.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'-') && unquoted.len() <= 24
         }
         Some(b'/' | b'~' | b'$' | b'<' | b'>' | b'%' | b'*' | b'`' | b'{') => unquoted.len() > 1,
+        Some(drive) if drive.is_ascii_alphabetic() && unquoted.get(1) == Some(&b':') => true,
         Some(byte) if byte.is_ascii_digit() => unquoted.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'),
         Some(_) => {
             memchr::memmem::find(unquoted, b"://").is_some()
@@ -433,7 +450,7 @@ fn is_technical(word: &[u8]) -> bool {
 
 /// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
 fn judge_expansion(part: &Part<'_>, found: &mut Findings) {
-    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE)) {
+    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE).and(Marks::QUOTE)) {
         return;
     }
     let text = part.lower;
@@ -449,10 +466,33 @@ fn judge_expansion(part: &Part<'_>, found: &mut Findings) {
     report(b"${#", 30, "measures a shell variable");
     report(b"<(", 20, "has the form of a process substitution");
     report(b">(", 20, "has the form of a process substitution");
+    report(b"$shell", 50, "names the shell by its variable");
     report(b"${shell}", 60, "names the shell by its variable");
     report(b"${path", 50, "cuts characters out of a shell variable");
     report(b"${home", 50, "cuts characters out of a shell variable");
     judge_bracket_glob(part, found);
+    judge_split_word(part, found);
+}
+
+/// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.
+fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
+    const NOTHING: [&[u8]; 9] = [b"``", b"$()", b"<()", b"$@", b"$*", b"$?", b"$$", b"$_", b"$!"];
+    let text = part.lower;
+    let inside_word = |at: usize, length: usize| {
+        at > 0 && text[at - 1].is_ascii_lowercase() && text.get(at + length).is_some_and(u8::is_ascii_lowercase)
+    };
+    let splits: usize = NOTHING
+        .iter()
+        .map(|nothing| {
+            memchr::memmem::find_iter(text, nothing).take(8).filter(|at| inside_word(*at, nothing.len())).count()
+        })
+        .sum();
+    let certain = [&b"``"[..], b"$()", b"<()", b"$@"]
+        .iter()
+        .any(|nothing| memchr::memmem::find_iter(text, nothing).take(8).any(|at| inside_word(at, nothing.len())));
+    if splits >= 2 || certain {
+        found.add(Cmdi, 55, part.offset..part.offset + text.len(), "splits words with expansions to nothing");
+    }
 }
 
 /// `/[e]tc/passwd`, `/usr/[a-z]in/bash`: one-letter character classes inside a path.
@@ -489,7 +529,7 @@ fn judge_cmd_exe(part: &Part<'_>, found: &mut Findings) {
     }
     let mut words = part
         .lower
-        .split(|byte| matches!(byte, b' ' | b'\t' | b'&' | b'|' | b'@' | b'\n'))
+        .split(|byte| matches!(byte, b' ' | b'\t' | b'&' | b'|' | b'@' | b'\n' | b';'))
         .filter(|word| !word.is_empty());
     let mut state = (0_usize, None::<&[u8]>);
     // 24: the head of a batch statement; what follows is its body.

@@ -71,8 +71,8 @@ pub(super) enum Meaning {
     Sql,
     /// Steps between directories: read the part as a path.
     Steps,
-    /// A host: no ordinary request, the judge of URLs has to look.
-    Host,
+    /// No evidence, but no ordinary request either: the judges have to look.
+    Look,
 }
 
 /// Words of one meaning.
@@ -168,7 +168,7 @@ fn apply(
         }
         Meaning::Sql => woken.sql = true,
         Meaning::Steps => woken.steps = true,
-        Meaning::Host => {}
+        Meaning::Look => {}
     }
 }
 

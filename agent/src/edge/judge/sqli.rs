@@ -29,10 +29,21 @@ impl Sql {
         if keyword {
             self.read(part, None, found);
         }
+        self.judge_probe(part, found);
         for quote in [b'\'', b'"'] {
             if quoted && part.lower.contains(&quote) {
                 self.read(part, Some(quote), found);
             }
+        }
+    }
+
+    /// `id=7'`: a number with a quote behind it, to see whether the statement breaks.
+    fn judge_probe(&self, part: &Part<'_>, found: &mut Findings) {
+        let Some((quote, number)) = part.lower.split_last() else { return };
+        let number = number.strip_prefix(b"-").unwrap_or(number);
+        let probes = matches!(quote, b'\'' | b'"') && !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+        if probes && (part.name.ends_with(b"id") || part.name.ends_with(b"ids")) {
+            found.add(Sqli, 50, part.offset..part.offset + part.lower.len(), "breaks a number with a quote");
         }
     }
 
@@ -84,9 +95,10 @@ impl Statement<'_> {
         let last = to.min(self.tokens.len().saturating_sub(1));
         let (start, end) = (self.tokens[from].start, self.tokens[last].end);
         let span = self.part.offset + start..self.part.offset + end;
-        // In a path words are separated by what separates words there; prose in a slug is not SQL.
-        let weight =
-            if self.part.place == Place::Path && !self.part.marks.any(Marks::SPACE) { weight / 2 } else { weight };
+        // A slug separates the words of a headline with dashes; SQL needs blanks, quotes or parentheses.
+        let slug =
+            self.part.place == Place::Path && !self.part.marks.any(Marks::SPACE.and(Marks::QUOTE).and(Marks::PAREN));
+        let weight = if slug { weight / 2 } else { weight };
         found.add(Sqli, weight, span, reason);
     }
 
@@ -119,6 +131,7 @@ impl Statement<'_> {
                 (Operand::Name, Some(Operand::Name)) if at == 0 => 50,
                 (Operand::Name, None) => 15,
                 (Operand::Name, Some(Operand::Name)) => 10,
+                (Operand::Name, Some(Operand::Constant)) if self.goes_on_from_value(at, after) => 50,
                 (Operand::Name, Some(_)) | (_, Some(Operand::Name)) if !self.broken => 35,
                 (_, None) if !self.broken && at > 0 => 35,
                 _ => 65,
@@ -143,6 +156,12 @@ impl Statement<'_> {
             };
             self.report(at, after, weight, "adds a condition that is a constant", found);
         }
+    }
+
+    /// `7 or name like '%'`: a value, then a condition on a string.
+    fn goes_on_from_value(&self, at: usize, compare: usize) -> bool {
+        let value = at == 1 && matches!(self.kind(0), Some(Kind::Number | Kind::Text { .. }));
+        value && matches!(self.kind(compare + 1), Some(Kind::Text { .. }))
     }
 
     /// Whether the `and` at `at` belongs to `between a and b`.
@@ -205,8 +224,20 @@ impl Statement<'_> {
         None
     }
 
-    /// A function name as operand: with its arguments it is computed, alone it is a name.
+    /// A function name as operand: with its arguments it is computed, alone it is a name, save for those that take none.
     fn call_operand(&self, at: usize) -> (Operand, usize) {
+        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        if matches!(
+            word,
+            b"current_user"
+                | b"session_user"
+                | b"system_user"
+                | b"current_date"
+                | b"current_time"
+                | b"current_timestamp"
+        ) {
+            return (Operand::Computed, self.skip_closing(at + 1));
+        }
         if self.kind(at + 1) != Some(Kind::Open) {
             return (Operand::Name, self.skip_closing(at + 1));
         }
@@ -249,8 +280,14 @@ impl Statement<'_> {
             self.report(at, next + 1, 75, "appends the rows of another query", found);
         } else if self.key(next) == Some(Key::Values) {
             self.report(at, next, 50, "appends the rows of another query", found);
-        } else if next > at + 1 && self.kind(next).is_none() {
-            self.report(at, next, 40, "begins to append another query", found);
+        } else if matches!(self.kind(next), None | Some(Kind::Comment { open: true }))
+            && (next > at + 1
+                || at
+                    .checked_sub(1)
+                    .is_some_and(|before| matches!(self.kind(before), Some(Kind::Number | Kind::Comment { .. }))))
+        {
+            let commented = self.tokens.iter().any(|token| matches!(token.kind, Kind::Comment { .. }));
+            self.report(at, next, if commented { 50 } else { 40 }, "begins to append another query", found);
         }
     }
 
@@ -341,6 +378,7 @@ impl Statement<'_> {
             (Some(Key::Procedure), _) if self.kind(at + 2) == Some(Kind::Open) => 65,
             (Some(Key::Having), _) => match self.operand(at + 1) {
                 Some((_, after)) if self.kind(after) == Some(Kind::Compare) => 55,
+                Some((Operand::Constant, _)) if self.kind(at + 1) == Some(Kind::Open) => 50,
                 Some((Operand::Constant, after)) if ended(after) && value_before => 50,
                 _ => return,
             },
@@ -406,7 +444,7 @@ impl Statement<'_> {
             return;
         }
         match strength {
-            Strength::Telling => self.report(at, at + 2, 45, "calls a function that injections use", found),
+            Strength::Telling => self.report(at, at + 2, 50, "calls a function that injections use", found),
             Strength::Common if self.in_expression(at) => {
                 self.report(at, at + 2, 35, "computes with a function of SQL", found);
             }
@@ -448,8 +486,8 @@ impl Statement<'_> {
                 50
             }
             // The quote that the application adds closes the last string: the statement is whole again.
-            _ if operator && self.reopens() => 50,
-            _ if operator && self.ends_with_comment() => 50,
+            _ if operator && self.reopens(next) => 50,
+            _ if operator && self.ends_with_comment() && self.count_words() <= 1 => 50,
             (Some(Kind::Logic), Some(_)) if closes => 40,
             (
                 Some(Kind::Logic),
@@ -485,8 +523,23 @@ impl Statement<'_> {
         }
     }
 
-    fn reopens(&self) -> bool {
-        self.tokens.last().is_some_and(|last| last.kind == Kind::Text { closed: false }) && self.tokens.len() > 2
+    /// Whether the text ends inside a string again, after an expression: `' or a='b`, `'|'b`.
+    fn reopens(&self, operator: usize) -> bool {
+        let Some(last) = self.tokens.last().filter(|last| last.kind == Kind::Text { closed: false }) else {
+            return false;
+        };
+        let inside = self.part.lower[(last.start + 1).min(last.end)..last.end].trim_ascii();
+        // Empty at the end is a measure in inches, unless the text began with the quote too.
+        let empty = inside.is_empty() && self.tokens[0].end <= 2;
+        let value = empty || !inside.is_empty() && !inside.iter().any(u8::is_ascii_whitespace);
+        let operators = &self.tokens[operator + 1..];
+        let expression = !matches!(self.kind(operator + 1), Some(Kind::Word))
+            || operators.iter().any(|token| matches!(token.kind, Kind::Compare | Kind::Logic));
+        value && expression && self.tokens.len() > operator + 1
+    }
+
+    fn count_words(&self) -> usize {
+        self.tokens.iter().filter(|token| token.kind == Kind::Word).count()
     }
 
     fn ends_with_comment(&self) -> bool {
@@ -501,7 +554,8 @@ impl Statement<'_> {
             return;
         }
         let text = &self.part.lower[self.tokens[last].start..];
-        let empty = text.len() <= 2 || text[2..].trim_ascii().len() <= 1;
+        let sentence = self.count_words() > 1;
+        let empty = !sentence && (text.len() <= 2 || text[2..].trim_ascii().len() <= 1);
         let ends_operand = self.is_operand_end(last - 1);
         let computes = self.tokens[..last].iter().any(|token| {
             matches!(token.kind, Kind::Function(_) | Kind::Compare | Kind::Logic | Kind::Key(Key::Union | Key::Select))

@@ -4,7 +4,9 @@
 use std::ops::Range;
 
 use super::decode::{Decoder, Tricks};
+use super::log_escape;
 use super::marks::{Marks, marks_of};
+use crate::request::{AccessRecord, LogEscape};
 
 /// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
 const MAX_TARGET_BYTES: usize = 64 * 1024;
@@ -63,6 +65,7 @@ struct Cut {
 /// One request, decoded; its buffers are reused for the next.
 #[derive(Debug, Default)]
 pub(super) struct Target {
+    raw: Vec<u8>,
     decoder: Decoder,
     text: Vec<u8>,
     lower: Vec<u8>,
@@ -70,12 +73,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads path and query.
-    pub(super) fn read(&mut self, path_and_query: &[u8]) {
+    /// Reads a request: path and query, user agent, referer, as far as the log has them.
+    pub(super) fn read(&mut self, record: &AccessRecord<'_>) {
         self.text.clear();
         self.lower.clear();
         self.cuts.clear();
-        let target = &path_and_query[..path_and_query.len().min(MAX_TARGET_BYTES)];
+        let raw = &mut std::mem::take(&mut self.raw);
+        let target = unescaped(record.path_and_query, record.escape, raw);
         match memchr::memchr(b'?', target) {
             None => {
                 self.push(Place::Path, target, 0..0, false);
@@ -85,16 +89,14 @@ impl Target {
                 self.read_query(&target[question + 1..]);
             }
         }
-    }
-
-    /// Adds the user agent.
-    pub(super) fn read_user_agent(&mut self, user_agent: &[u8]) {
-        self.push(Place::UserAgent, user_agent, 0..0, false);
-    }
-
-    /// Adds the referer's query: its path is a page that somebody came from.
-    pub(super) fn read_referer(&mut self, referer: &[u8]) {
-        self.push(Place::Referer, referer, 0..0, false);
+        if !record.query.is_empty() {
+            self.read_query(unescaped(record.query, record.escape, raw));
+        }
+        self.push(Place::UserAgent, unescaped(record.user_agent, record.escape, raw), 0..0, false);
+        if !record.referer.is_empty() {
+            self.push(Place::Referer, unescaped(record.referer, record.escape, raw), 0..0, false);
+        }
+        self.raw = std::mem::take(raw);
     }
 
     fn read_query(&mut self, query: &[u8]) {
@@ -179,6 +181,17 @@ impl Target {
     }
 }
 
+/// `field` with its log escapes undone, in place where there are none, and cut at [`MAX_TARGET_BYTES`].
+fn unescaped<'r>(field: &'r [u8], escape: LogEscape, buffer: &'r mut Vec<u8>) -> &'r [u8] {
+    let field = &field[..field.len().min(MAX_TARGET_BYTES)];
+    if !log_escape::is_escaped(field, escape) {
+        return field;
+    }
+    buffer.clear();
+    log_escape::undo(field, escape, buffer);
+    buffer
+}
+
 fn parameter_end(query: &[u8]) -> usize {
     memchr::memchr_iter(b'&', query).find(|at| query.get(at + 1) != Some(&b'#')).unwrap_or(query.len())
 }
@@ -186,14 +199,24 @@ fn parameter_end(query: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timestamp::Timestamp;
+
+    fn read(path_and_query: &str) -> Target {
+        let mut target = Target::default();
+        let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+        target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank });
+        target
+    }
 
     #[test]
     fn a_target_falls_into_its_parts() {
         let check = |raw: &str, expected: &[(Place, &str)]| {
-            let mut target = Target::default();
-            target.read(raw.as_bytes());
-            let found: Vec<_> =
-                target.parts().map(|part| (part.place, String::from_utf8_lossy(part.text).into_owned())).collect();
+            let target = read(raw);
+            let found: Vec<_> = target
+                .parts()
+                .filter(|part| part.place != Place::UserAgent)
+                .map(|part| (part.place, String::from_utf8_lossy(part.text).into_owned()))
+                .collect();
             let expected: Vec<_> = expected.iter().map(|(place, text)| (*place, (*text).to_owned())).collect();
             assert_eq!(found, expected, "{raw}");
         };
@@ -208,8 +231,7 @@ mod tests {
 
     #[test]
     fn an_offset_finds_its_part() {
-        let mut target = Target::default();
-        target.read(b"/ab?cd=ef");
+        let target = read("/ab?cd=ef");
         let found: Vec<_> = (0..9).map(|offset| target.part_at(offset)).collect();
         assert_eq!(found, [0, 0, 0, 0, 1, 1, 1, 2, 2]);
         assert_eq!(target.part(2).name, b"cd");
@@ -217,9 +239,8 @@ mod tests {
 
     #[test]
     fn parameters_past_the_bound_are_read_as_one() {
-        let mut target = Target::default();
-        target.read(format!("/?{}last=%27", "a=b&".repeat(5000)).as_bytes());
+        let target = read(&format!("/?{}last=%27", "a=b&".repeat(5000)));
         assert!(target.len() <= MAX_PARTS);
-        assert!(target.part(target.len() - 1).text.ends_with(b"last='"));
+        assert!(target.part(target.len() - 2).text.ends_with(b"last='"));
     }
 }

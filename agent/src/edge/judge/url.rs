@@ -214,7 +214,7 @@ fn judge_bare_host(part: &Part<'_>, found: &mut Findings) {
         Reach::Metadata | Reach::CallbackService => dotted,
         Reach::Loopback => {
             dotted && !understood.disguised
-                || follows == Some(b'/') && host.starts_with(b"l")
+                || follows == Some(b'/') && (host.starts_with(b"l") || host.starts_with(b"ip"))
                 || host.ends_with(b"localhost") && follows.is_some()
         }
         Reach::Private => dotted && matches!(follows, Some(b'/' | b':')),

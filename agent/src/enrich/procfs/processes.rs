@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::cgroups::Cgroups;
 use super::{read_bounded, read_text};
 use crate::event::{Actor, FileId, ProcessKey, ProcessSeen};
+use crate::timestamp::Timestamp;
 
 /// Bytes read of `cmdline`: as much as an exec record carries.
 const CMDLINE_BYTES_MAX: u64 = 4096;
@@ -27,8 +29,9 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// `members` tells the cgroup of each process.
-    pub(super) fn read(members: &BTreeMap<u32, u64>, cgroups: &Cgroups) -> Self {
+    /// `members` tells the cgroup of each process; `at` is now.
+    pub(super) fn read(members: &BTreeMap<u32, u64>, cgroups: &Cgroups, at: Timestamp) -> Self {
+        let booted = booted(at);
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).take(PROCESSES_MAX);
         let stats: HashMap<u32, Stat> = pids.filter_map(|pid| Some((pid, Stat::read(pid)?))).collect();
@@ -38,7 +41,7 @@ impl Snapshot {
             .map(|(pid, stat)| {
                 let parent = stats.get(&stat.parent).map_or_else(ProcessKey::default, |parent| parent.key(stat.parent));
                 let cgroup = members.get(pid).copied().unwrap_or(0);
-                describe(stat.key(*pid), parent, cgroup, cgroups)
+                describe(stat.key(*pid), parent, cgroup, cgroups, booted)
             })
             .collect();
         processes.sort_unstable_by_key(|seen| (seen.actor.process.start_ticks, seen.actor.process.pid));
@@ -71,17 +74,23 @@ impl Snapshot {
 
 /// One process, if it is still the one meant. Its cgroup is taken from `near` when it is that process' namespace-mate
 /// by pid, and is otherwise told by its own records.
-pub(super) fn read(key: ProcessKey, near: &Actor, cgroups: &Cgroups) -> Option<ProcessSeen> {
+pub(super) fn read(key: ProcessKey, near: &Actor, cgroups: &Cgroups, at: Timestamp) -> Option<ProcessSeen> {
     let stat = Stat::read(key.pid)?;
     if key.start_ticks != 0 && stat.start_ticks != key.start_ticks {
         return None;
     }
     let parent = Stat::read(stat.parent).map_or_else(ProcessKey::default, |parent| parent.key(stat.parent));
     let cgroup = if key == near.process { near.cgroup } else { 0 };
-    Some(describe(stat.key(key.pid), parent, cgroup, cgroups))
+    Some(describe(stat.key(key.pid), parent, cgroup, cgroups, booted(at)))
 }
 
-fn describe(process: ProcessKey, parent: ProcessKey, cgroup: u64, cgroups: &Cgroups) -> ProcessSeen {
+fn describe(
+    process: ProcessKey,
+    parent: ProcessKey,
+    cgroup: u64,
+    cgroups: &Cgroups,
+    booted: Option<Timestamp>,
+) -> ProcessSeen {
     let directory = PathBuf::from(format!("/proc/{}", process.pid));
     let (uid, euid) = user_ids(&read_text(&directory.join("status"), STAT_BYTES_MAX).unwrap_or_default());
     let namespace = |name: &str| namespace_of(&directory, name).unwrap_or(0);
@@ -98,12 +107,21 @@ fn describe(process: ProcessKey, parent: ProcessKey, cgroup: u64, cgroups: &Cgro
         comm: read_text(&directory.join("comm"), STAT_BYTES_MAX).unwrap_or_default().trim_end().to_owned(),
     };
     let legacy_cgroup = cgroups.tells_nothing(cgroup).then(|| cgroups.legacy_path(process.pid)).flatten();
+    let since_boot = Duration::from_nanos(process.start_ticks.saturating_mul(ProcessKey::TICK_NS));
     ProcessSeen {
         actor,
         exe_path: exe_path(&directory).unwrap_or_default(),
         argv: arguments(&directory),
         legacy_cgroup,
+        started: booted.map(|booted| booted.plus(since_boot)),
     }
+}
+
+/// When the machine started, given that it is `at` now (`/proc/uptime`: seconds with two decimals).
+fn booted(at: Timestamp) -> Option<Timestamp> {
+    let text = read_text(Path::new("/proc/uptime"), STAT_BYTES_MAX)?;
+    let seconds: f64 = text.split(' ').next()?.parse().ok()?;
+    Some(at.minus(Duration::try_from_secs_f64(seconds).ok()?))
 }
 
 /// What `stat` says of identity.

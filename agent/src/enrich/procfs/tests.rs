@@ -44,6 +44,8 @@ fn a_snapshot_shows_this_process_its_socket_and_its_child() {
     let seen = find(&events, child.0.id()).expect("the child is seen");
     assert_eq!(seen.actor.parent.pid, own);
     assert_eq!(seen.argv.last().map(String::as_str), Some("600"));
+    let age = now().since(seen.started.expect("known"));
+    assert!(age < Duration::from_secs(60), "{age:?}");
     assert!(seen.exe_path.starts_with('/') && seen.actor.exe.inode != 0, "{seen:?}");
 
     let mut enricher = Enricher::new(enrich::Config::default());

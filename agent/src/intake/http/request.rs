@@ -5,14 +5,16 @@
 //! that may pass is 429 or 503, and 4xx is for what can never succeed. All lines of a request are taken, or none.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -20,7 +22,7 @@ use super::Config;
 use crate::intake::body::{self, BodyError, Limits};
 use crate::intake::inflate::{Coding, InflateError, inflate};
 use crate::intake::queue::{self, Room};
-use crate::intake::{Batch, Counters, LINE_BYTES_MAX, Queue};
+use crate::intake::{Batch, Counters, IntakeError, LINE_BYTES_MAX, Queue};
 use crate::timestamp::Timestamp;
 
 /// Bodies above this are unpacked and read off the async threads: 64 KiB unpacked at 1:250 take some 20 ms.
@@ -42,6 +44,8 @@ type Answer = Response<Full<Bytes>>;
 enum Refusal {
     #[error("POST lines here; GET says whether the receiver is well")]
     Method,
+    #[error("show the token of intake.http.token_file: Authorization: Bearer …")]
+    Unauthorized,
     #[error("stopping; send it again")]
     Stopping,
     #[error("the queue is full; send it again")]
@@ -66,6 +70,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Stopping | Self::Aborted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Full | Self::Inflate(InflateError::NoRoom) => StatusCode::TOO_MANY_REQUESTS,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
@@ -80,9 +85,35 @@ impl Refusal {
     }
 }
 
+/// What a sender must show, as its hash: so it is neither printed nor compared byte by byte, where time would tell how
+/// much of it was right.
+#[derive(Clone, Debug)]
+pub(super) struct Token([u8; 32]);
+
+impl Token {
+    /// Reads the first line of a file.
+    pub(super) fn read(path: &Path) -> Result<Self, IntakeError> {
+        let wrong = |reason: String| IntakeError::Token { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        match text.trim() {
+            "" => Err(wrong("is empty; write a random token in it".into())),
+            token => Ok(Self(Sha256::digest(token).into())),
+        }
+    }
+
+    fn is_shown_by(&self, authorization: &[u8]) -> bool {
+        let shown = authorization.split_at_checked(b"Bearer ".len());
+        shown.is_some_and(|(scheme, token)| {
+            let digest: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
+            scheme.eq_ignore_ascii_case(b"Bearer ") && digest == self.0
+        })
+    }
+}
+
 /// What all requests share.
 pub(super) struct Handler {
     config: Config,
+    token: Option<Token>,
     queue: Queue,
     now: fn() -> Timestamp,
     stop: watch::Receiver<bool>,
@@ -90,8 +121,14 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(config: Config, queue: Queue, now: fn() -> Timestamp, stop: watch::Receiver<bool>) -> Self {
-        Self { config, queue, now, stop, sources: Mutex::default() }
+    pub(super) fn new(
+        config: Config,
+        token: Option<Token>,
+        queue: Queue,
+        now: fn() -> Timestamp,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { config, token, queue, now, stop, sources: Mutex::default() }
     }
 
     /// Time for a header, time for a body, and when to stop.
@@ -139,6 +176,9 @@ impl Handler {
             return Err(Refusal::Stopping);
         }
         let header = |name| request.headers().get(name).map_or(&[][..], HeaderValue::as_bytes);
+        if self.token.as_ref().is_some_and(|token| !token.is_shown_by(header(AUTHORIZATION))) {
+            return Err(Refusal::Unauthorized);
+        }
         let coding = Coding::parse(header(CONTENT_ENCODING)).ok_or(Refusal::Encoding)?;
         let json = declares_json(header(CONTENT_TYPE));
         let source = self.source(request.uri().path());

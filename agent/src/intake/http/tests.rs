@@ -116,6 +116,24 @@ async fn what_cannot_be_taken_gets_the_status_its_sender_understands() {
 }
 
 #[tokio::test]
+async fn a_token_is_asked_for_where_one_is_configured() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("token");
+    std::fs::write(&path, "hunter2\n").expect("writes");
+    let receiver = start(Config { token_file: Some(path), ..config() }).await;
+    for (headers, status) in [
+        ("", 401),
+        ("Authorization: Bearer hunter3\r\n", 401),
+        ("Authorization: Basic hunter2\r\n", 401),
+        ("Authorization: Bearer\r\n", 401),
+        ("Authorization: bearer hunter2\r\n", 200),
+    ] {
+        let answer = post(receiver.address, headers, b"one\n").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_long_line_is_cut_and_counted() {
     let mut receiver = start(config()).await;
     let answer = post(receiver.address, "", &[vec![b'a'; 1 << 19], b"\nshort\n".to_vec()].concat()).await;
@@ -223,6 +241,8 @@ async fn a_config_that_cannot_work_is_refused() {
     check(Config { listen: "0.0.0.0:8514".parse().expect("address"), ..config() }, "listen on 127.0.0.1").await;
     check(Config { listen: "[2001:db8::1]:1".parse().expect("address"), ..config() }, "without authentication").await;
     check(Config { listen: taken.local_addr().expect("address"), ..config() }, "stop what uses the port").await;
+    check(Config { token_file: Some("/dev/null".into()), ..config() }, "is empty").await;
+    check(Config { token_file: Some("/nonexistent".into()), ..config() }, "token_file /nonexistent").await;
     check(Config { lines_max: 0, ..config() }, "http.lines_max is 0").await;
     check(Config { unpacked_bytes_max: 64 << 20, ..config() }, "queue_bytes").await;
 }

@@ -329,8 +329,11 @@ impl Open {
 
     /// Reads a chunk and takes the whole lines out of it; false at the end of the file.
     fn read(&mut self, step: &mut Step) -> io::Result<bool> {
-        let mut chunk = vec![0; CHUNK_BYTES];
         let at = self.position.offset + self.partial.len() as u64;
+        if !self.file.is_gzip() && self.file.metadata()?.len() <= at {
+            return Ok(false); // the usual case, without a buffer
+        }
+        let mut chunk = vec![0; CHUNK_BYTES];
         let read = self.file.read_at(at, &mut chunk)?;
         if read == 0 {
             return Ok(false);
