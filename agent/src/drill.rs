@@ -1,30 +1,48 @@
-//! A live breach in namespaces of its own, through the running pipeline.
+//! `breachline drill`: a live breach in namespaces of its own, through the running pipeline.
+//!
+//! In: a row of [`SCENARIOS`]. Out: an [`Outcome`]: caught or not, how fast, and whether that is right. Everything a scenario
+//! touches is real: processes, sockets, a shell that is started because a request said so, kernel events, the pipeline that
+//! `breachline run` runs. What is not is named in the row ([`Scenario::simulated`]), but for two things true of all of them: time is
+//! compressed (a day's requests follow each other at once, learning takes two seconds), and the credential is worthless. It never
+//! touches the host's own network, and leaves nothing behind.
+//!
+//! An agent already installed on this machine watches the drill too, and will raise its own incidents about `shop.service`.
 
 mod balancer;
 mod control;
 mod http;
+mod judgement;
 mod metadata_server;
 mod netlink;
 mod network;
 mod outside;
 mod range;
+mod report;
+mod runner;
+mod scenario;
 mod service;
+mod shifted_clock;
 mod world;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::timestamp::Timestamp;
+pub use judgement::{Milestone, Outcome};
+pub use report::{closing, opening, tell};
+pub use runner::play;
+pub use scenario::{SCENARIOS, Scenario, find};
+
+use crate::pipeline::PipelineError;
 
 /// Hidden subcommand that turns this binary into one of the range's actors.
 pub const ACTOR_COMMAND: &str = "drill-actor";
 /// The load balancer's access log, in the range's scratch directory.
 const LOG_FILE: &str = "alb.log";
 
-/// Why a drill could not be held.
+/// Why a scenario could not be played.
 #[derive(Debug, thiserror::Error)]
-pub enum DrillError {
+enum DrillError {
     /// A step of laying the network failed.
     #[error("cannot {what} for the drill's network")]
     Network {
@@ -47,6 +65,18 @@ pub enum DrillError {
         /// What happened.
         reason: String,
     },
+    /// The intruder of this scenario uses a program that is not here.
+    #[error("it needs `{program}`, which is not on this machine; install it")]
+    Program {
+        /// Its name.
+        program: &'static str,
+    },
+    /// The range has no IPv6.
+    #[error("it needs IPv6, which is switched off on this machine (sysctl net.ipv6.conf.default.disable_ipv6)")]
+    Ipv6,
+    /// The agent did not start or stop.
+    #[error("the agent's pipeline failed")]
+    Pipeline(#[from] PipelineError),
 }
 
 /// One of the range's processes.
@@ -76,8 +106,4 @@ pub fn act(actor: &Actor) -> io::Result<()> {
         Actor::Service { cgroup: None } => service::run(),
         Actor::World(args) => world::run(args),
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_unix_nanos(i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX))
 }

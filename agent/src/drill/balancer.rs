@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::http::{self, Message};
 use super::network::{BALANCER, SERVICE};
+use super::shifted_clock::ShiftedClock;
 use crate::timestamp::Timestamp;
 
 /// The host name clients ask for.
@@ -58,9 +59,9 @@ impl Log {
     }
 }
 
-/// Serves for ever. `now` is the wall clock.
-pub(super) fn serve(listener: TcpListener, log: Log, now: fn() -> Timestamp) {
-    http::serve(listener, move |stream| log.write(&pass_on(&stream, now)?.line()));
+/// Serves for ever.
+pub(super) fn serve(listener: TcpListener, log: Log, clock: ShiftedClock) {
+    http::serve(listener, move |stream| log.write(&pass_on(&stream, &clock)?.line()));
 }
 
 /// One request's way through the balancer.
@@ -80,19 +81,19 @@ struct Passage {
     trace_id: String,
 }
 
-fn pass_on(client: &TcpStream, now: fn() -> Timestamp) -> io::Result<Passage> {
+fn pass_on(client: &TcpStream, clock: &ShiftedClock) -> io::Result<Passage> {
     let peer = client.peer_addr()?;
     let request = Message::read(client)?;
-    let received = now();
+    let received = clock.now();
     let trace_id = trace_id(received, peer);
     let forwarded = request
         .clone()
         .with("X-Forwarded-For", &peer.ip().to_string())
         .with("X-Forwarded-Proto", "http")
         .with("X-Amzn-Trace-Id", &trace_id);
-    let dispatched = now();
+    let dispatched = clock.now();
     let answer = http::exchange(SERVICE, &forwarded);
-    let answered = now();
+    let answered = clock.now();
     let target_status = answer.as_ref().ok().map(Message::status);
     let answer = answer.unwrap_or_else(|_| Message::response(502, "bad gateway"));
     let sent_bytes = answer.write(client)?;
@@ -101,7 +102,7 @@ fn pass_on(client: &TcpStream, now: fn() -> Timestamp) -> io::Result<Passage> {
         received,
         dispatched,
         answered,
-        completed: now(),
+        completed: clock.now(),
         status: answer.status(),
         target_status,
         received_bytes: request.write(io::sink())?,

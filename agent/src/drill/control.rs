@@ -19,6 +19,11 @@ pub(super) enum Order {
     HoldLog,
     /// World: write the lines kept back, and every later one at once.
     ReleaseLog,
+    /// World: let this much time pass at once for the load balancer and the clients.
+    PassTime {
+        /// How much.
+        seconds: u64,
+    },
     /// World: say what the intruder's machines received.
     Loot,
     /// Service: fetch its own credentials as an SDK does (IMDSv2).
@@ -56,6 +61,8 @@ pub(super) enum Answer {
         answered: Timestamp,
         /// Status the client got.
         status: u16,
+        /// Start of the body, as text.
+        body: String,
     },
     /// What the intruder's machines received, as text.
     Loot {

@@ -6,7 +6,7 @@
 //! `linux/if_link.h`, `linux/if_addr.h` and `linux/veth.h`; they are kernel ABI.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::net::if_::if_nametoindex;
@@ -34,12 +34,20 @@ const IFA_LOCAL: u16 = 2;
 /// Without it an IPv6 address is tentative, and unusable, for about a second.
 const IFA_F_NODAD: u8 = 2;
 
+const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNICAST: u8 = 1;
+const RT_TABLE_LOCAL: u8 = 255;
+const RT_SCOPE_HOST: u8 = 254;
+const RTN_LOCAL: u8 = 2;
+
+/// `AF_INET` and `AF_INET6` of `linux/socket.h`.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// `struct nlmsghdr`: length, type, flags, sequence, port.
 const HEADER_BYTES: usize = 16;
@@ -110,6 +118,18 @@ impl Netlink {
         self.ask(message)
     }
 
+    /// `ip route add local NETWORK/PREFIX dev NAME`: the namespace answers for the whole network without owning one address of it
+    /// (AnyIP). IPv4.
+    pub(super) fn add_local_network(&self, name: &str, network: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+        message.bytes(&[AF_INET, prefix, 0, 0]);
+        message.bytes(&[RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL]);
+        message.bytes(&0u32.to_ne_bytes());
+        message.address(RTA_DST, IpAddr::V4(network));
+        message.attribute(RTA_OIF, &index_of(name)?.to_ne_bytes());
+        self.ask(message)
+    }
+
     fn ask(&self, message: Message) -> io::Result<()> {
         send(self.socket.as_raw_fd(), &message.finish(), MsgFlags::empty())?;
         let mut answer = [0; ANSWER_BYTES];
@@ -135,8 +155,7 @@ fn index_of(name: &str) -> io::Result<u32> {
 }
 
 const fn family(address: IpAddr) -> u8 {
-    // AF_INET and AF_INET6 of linux/socket.h.
-    if address.is_ipv6() { 10 } else { 2 }
+    if address.is_ipv6() { AF_INET6 } else { AF_INET }
 }
 
 /// One request under construction; everything in it is padded to four bytes.

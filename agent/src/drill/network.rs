@@ -4,11 +4,11 @@
 //!  world (namespace 2)                                             the service's host (namespace 1)
 //!  users, monitor, scanner, intruder -> load balancer 192.0.2.10 --- eth0 10.20.0.10  shop :8080
 //!  metadata 169.254.169.254, [fd00:ec2::254]  <---------------------'  default route
-//!  outside: payment provider 203.0.113.10, intruder's collector 203.0.113.66
+//!  outside: payment provider 192.0.2.80, intruder's collector 203.0.113.66
 //! ```
 //!
 //! Two namespaces and not one: a peer that sits on the service's own host is no egress, and a sensor would be right to
-//! say so. Public addresses are those set aside for documentation (RFC 5737); nothing leaves the machine, for neither
+//! say so. Nothing leaves the machine, for neither
 //! namespace has a way out. Both vanish with the last process in them.
 
 use std::fs::File;
@@ -32,8 +32,9 @@ pub(super) const METADATA: SocketAddr = v4(169, 254, 169, 254, 80);
 /// The same over IPv6, as on AWS Nitro instances.
 pub(super) const METADATA_V6: SocketAddr =
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), 80);
-/// Where the service takes its payments: its one honest peer.
-pub(super) const PAYMENTS: SocketAddr = v4(203, 0, 113, 10, 443);
+/// Where the service takes its payments: its one honest peer, in another network than the intruder's (a baseline keeps nameless
+/// peers by their /24).
+pub(super) const PAYMENTS: SocketAddr = v4(192, 0, 2, 80, 443);
 /// Where the intruder collects what he steals.
 pub(super) const COLLECTOR: SocketAddr = v4(203, 0, 113, 66, 80);
 /// Where the intruder waits for a shell to call home.
@@ -46,6 +47,11 @@ pub(super) const MONITOR: IpAddr = v4(198, 51, 100, 8, 0).ip();
 pub(super) const SCANNER: IpAddr = v4(198, 51, 100, 99, 0).ip();
 /// The intruder.
 pub(super) const INTRUDER: IpAddr = v4(198, 51, 100, 23, 0).ip();
+
+/// The documentation networks (RFC 5737). Answered for, not owned: an address that some interface of this machine has is no
+/// outside to a sensor, and rightly so.
+const PUBLIC_NETWORKS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(192, 0, 2, 0), Ipv4Addr::new(198, 51, 100, 0), Ipv4Addr::new(203, 0, 113, 0)];
 
 const SERVICE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd20, 0, 0, 0x20, 0, 0, 0, 0x10));
 const WORLD_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd20, 0, 0, 0x20, 0, 0, 0, 1));
@@ -116,13 +122,10 @@ fn lay_wire(world: &Netlink, service: &File) -> io::Result<()> {
     world.add_veth("wire", "eth0", service.as_fd())?;
     world.add_address("wire", WORLD, 24)?;
     world.link_up("wire")?;
-    for peer in [BALANCER, METADATA, PAYMENTS, COLLECTOR] {
-        world.add_address("lo", peer.ip(), 32)?;
+    for network in PUBLIC_NETWORKS {
+        world.add_local_network("lo", network, 24)?;
     }
-    for client in [USER, MONITOR, SCANNER, INTRUDER] {
-        world.add_address("lo", client, 32)?;
-    }
-    Ok(())
+    world.add_address("lo", METADATA.ip(), 32)
 }
 
 fn address_service(host: &Netlink) -> io::Result<()> {

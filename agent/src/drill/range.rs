@@ -54,7 +54,10 @@ impl Range {
     pub(super) async fn open(program: &Path) -> Result<Self, DrillError> {
         let (program, runtime) = (program.to_owned(), Handle::current());
         let (sender, built) = oneshot::channel();
-        thread::spawn(move || sender.send(runtime.block_on(build(&program))));
+        thread::spawn(move || {
+            // Nobody waits for it any more when the drill was interrupted: the range is dropped, and so cleared, here.
+            drop(sender.send(runtime.block_on(build(&program))));
+        });
         built.await.unwrap_or_else(|_| Err(DrillError::Actor { reason: "the range's thread ended early".into() }))
     }
 
@@ -71,11 +74,6 @@ impl Range {
     /// The service's cgroup path, as incidents give it.
     pub(super) fn cgroup(&self) -> &str {
         &self.cgroup
-    }
-
-    /// The service's process id as the host sees it.
-    pub(super) fn service_pid(&self) -> u32 {
-        self.service.child.id()
     }
 
     /// Gives an order to whom it concerns, and waits for the answer.

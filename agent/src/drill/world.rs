@@ -17,14 +17,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
+use super::LOG_FILE;
 use super::balancer::{self, HOST, Log};
 use super::control::{Answer, Order, Shot, obey};
 use super::http::{Message, SILENCE_MAX};
 use super::metadata_server;
 use super::network::{BALANCER, COLLECTOR, HANDLER, METADATA, METADATA_V6, PAYMENTS};
 use super::outside::{self, Loot};
-use super::{LOG_FILE, now};
+use super::shifted_clock::ShiftedClock;
 
+/// Of a response's body, what an answer repeats; a stolen credential has 300 bytes.
+const BODY_BYTES_KEPT: usize = 4096;
 /// Longest wait for killed processes to leave their cgroup; it takes a millisecond unless one is stuck in the kernel.
 const CLEANUP_MAX: Duration = Duration::from_secs(2);
 
@@ -45,8 +48,8 @@ pub struct WorldArgs {
 ///
 /// When an address cannot be bound or the access log cannot be made.
 pub(super) fn run(args: &WorldArgs) -> io::Result<()> {
-    let opened = furnish(args).and_then(|()| open(&args.scratch));
-    let obeyed = opened.and_then(|(log, loot)| obey(|order| execute(order, &log, &loot)));
+    let opened = furnish(args).and_then(|()| World::open(&args.scratch));
+    let obeyed = opened.and_then(|world| obey(|order| world.execute(order)));
     let cleared = clear_up(args);
     obeyed.and(cleared)
 }
@@ -56,40 +59,56 @@ fn furnish(args: &WorldArgs) -> io::Result<()> {
     fs::create_dir_all(&args.cgroup)
 }
 
-fn open(scratch: &Path) -> io::Result<(Log, Loot)> {
-    let log = Log::new(File::create(scratch.join(LOG_FILE))?);
-    let loot = Loot::default();
-    balancer::serve(TcpListener::bind(BALANCER)?, log.clone(), now);
-    metadata_server::serve(TcpListener::bind(METADATA)?);
-    if let Ok(listener) = TcpListener::bind(METADATA_V6) {
-        metadata_server::serve(listener);
-    }
-    outside::serve_payments(TcpListener::bind(PAYMENTS)?);
-    outside::serve_collector(TcpListener::bind(COLLECTOR)?, loot.clone());
-    outside::serve_handler(TcpListener::bind(HANDLER)?, loot.clone());
-    Ok((log, loot))
+/// What its orders work on; the rest runs by itself.
+struct World {
+    log: Log,
+    loot: Loot,
+    clock: ShiftedClock,
 }
 
-fn execute(order: Order, log: &Log, loot: &Loot) -> io::Result<Answer> {
-    match order {
-        Order::Send(shot) => send(&shot),
-        Order::HoldLog => {
-            log.hold();
-            Ok(Answer::Done)
+impl World {
+    fn open(scratch: &Path) -> io::Result<Self> {
+        let log = Log::new(File::create(scratch.join(LOG_FILE))?);
+        let world = Self { log, loot: Loot::default(), clock: ShiftedClock::default() };
+        balancer::serve(TcpListener::bind(BALANCER)?, world.log.clone(), world.clock.clone());
+        metadata_server::serve(TcpListener::bind(METADATA)?);
+        if let Ok(listener) = TcpListener::bind(METADATA_V6) {
+            metadata_server::serve(listener);
         }
-        Order::ReleaseLog => log.release().map(|()| Answer::Done),
-        Order::Loot => Ok(Answer::Loot { text: loot.text() }),
-        Order::RefreshCredential | Order::NightlyReport => Err(io::Error::other("not an order for the world")),
+        outside::serve_payments(TcpListener::bind(PAYMENTS)?);
+        outside::serve_collector(TcpListener::bind(COLLECTOR)?, world.loot.clone());
+        outside::serve_handler(TcpListener::bind(HANDLER)?, world.loot.clone());
+        Ok(world)
     }
-}
 
-fn send(shot: &Shot) -> io::Result<Answer> {
-    let stream = connect(shot.from, BALANCER)?;
-    let request = Message::request(&shot.method, &shot.target, HOST).with("User-Agent", &shot.user_agent);
-    let sent = now();
-    request.write(&stream)?;
-    let status = Message::read(&stream)?.status();
-    Ok(Answer::Answered { sent, answered: now(), status })
+    fn execute(&self, order: Order) -> io::Result<Answer> {
+        match order {
+            Order::Send(shot) => return self.send(&shot),
+            Order::HoldLog => self.log.hold(),
+            Order::ReleaseLog => self.log.release()?,
+            Order::PassTime { seconds } => self.clock.pass(Duration::from_secs(seconds)),
+            Order::Loot => return Ok(Answer::Loot { text: self.loot.text() }),
+            Order::RefreshCredential | Order::NightlyReport => {
+                return Err(io::Error::other("not an order for the world"));
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn send(&self, shot: &Shot) -> io::Result<Answer> {
+        let stream = connect(shot.from, BALANCER)?;
+        let request = Message::request(&shot.method, &shot.target, HOST).with("User-Agent", &shot.user_agent);
+        let sent = self.clock.now();
+        request.write(&stream)?;
+        let response = Message::read(&stream)?;
+        let body = response.body.get(..BODY_BYTES_KEPT).unwrap_or(&response.body);
+        Ok(Answer::Answered {
+            sent,
+            answered: self.clock.now(),
+            status: response.status(),
+            body: String::from_utf8_lossy(body).into_owned(),
+        })
+    }
 }
 
 /// Connects from one of the world's addresses.
