@@ -9,7 +9,7 @@ use breachline_abi::record::KIND_CONTACT;
 use crate::emit::{self, Lane};
 use crate::maps::{CONTACTS, FLOWS, METADATA};
 use crate::memory::Object;
-use crate::{taint, task};
+use crate::{taint, task, watch};
 
 /// A process that reaches for the same noted peer again within this time (ns) is only counted: without it one loop around
 /// `connect` could fill the priority ring.
@@ -119,17 +119,21 @@ fn flags(first: bool, metadata: bool, tainted: bool, mapped: bool) -> u8 {
 #[inline(never)]
 fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socket: u64) -> bool {
     let metadata = flags & FLAG_METADATA != 0;
+    let actor = task::actor(task);
     if metadata {
-        taint::mark(task::current_tgid(), TAINT_METADATA);
+        taint::mark(actor.process.pid, TAINT_METADATA);
     }
-    if protocol == TCP && socket != 0 {
+    if socket != 0 {
         // A full table forgets the oldest connection's outcome, nothing else.
         let _ = FLOWS.insert(socket, 0, 0);
+        if metadata {
+            watch::begin(socket, actor, &attempt.peer);
+        }
     }
     let lane = if metadata { Lane::Urgent } else { Lane::Priority };
     emit::record(lane, KIND_CONTACT, |header| ContactRecord {
         header,
-        actor: task::actor(task),
+        actor,
         socket,
         peer: attempt.peer.bytes(),
         port: u16::from_be(attempt.peer.port),

@@ -15,11 +15,13 @@ mod probes {
     mod connect;
     mod exec;
     mod lineage;
+    mod request;
     mod socket;
 }
 mod stdio;
 mod taint;
 mod task;
+mod watch;
 
 /// The kernel offers some helpers (`bpf_probe_read_kernel` among them) to GPL-compatible programs only.
 #[unsafe(link_section = "license")]

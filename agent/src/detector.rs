@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Baseline;
 use crate::config::Config;
 use crate::correlate::Correlator;
-use crate::edge::{Edge, JudgeError};
-use crate::enrich::Enricher;
+use crate::edge::{Edge, EdgeError, Seen};
+use crate::enrich::{Enricher, Route};
 use crate::event::{HostEvent, HostEventKind, Loss};
 use crate::evidence::{EdgeEvidence, Gap};
 use crate::host::{Judge, Stage};
@@ -56,7 +56,7 @@ impl Detector {
     /// # Errors
     ///
     /// The edge judge's built-in tables do not build.
-    pub fn new(config: &Config) -> Result<Self, JudgeError> {
+    pub fn new(config: &Config) -> Result<Self, EdgeError> {
         Ok(Self {
             edge: Edge::new(config.edge.clone())?,
             enricher: Enricher::new(config.enrich.clone()),
@@ -75,7 +75,7 @@ impl Detector {
     /// # Errors
     ///
     /// As [`Self::new`].
-    pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, JudgeError> {
+    pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, EdgeError> {
         let mut detector = Self::new(config)?;
         if let Some(bytes) = baseline {
             match Baseline::from_bytes(config.baseline.clone(), bytes) {
@@ -113,18 +113,17 @@ impl Detector {
     /// A line that cannot be read is counted and sampled, see [`Self::describe`].
     pub fn edge(&mut self, source: &str, line: &[u8], raised: &mut Vec<Incident>) {
         self.counters.edge_lines += 1;
-        let Ok(seen) = self.edge.read(source, line) else { return };
+        let Ok(Some(seen)) = self.edge.read(source, line) else { return };
         let Some(route) = self.enricher.route_request(&seen.record) else { return };
         self.counters.edge_lines_routed += 1;
-        let evidence = EdgeEvidence {
-            record: seen.record,
-            verdict: seen.verdict,
-            workload: route.workload,
-            owner: route.owner,
-            basis: route.basis,
-            spike: seen.spike,
-        };
-        let revisions = self.correlator.edge(evidence);
+        // What a front server passes on shows on the workload behind it: the same request is evidence there too.
+        let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
+        let mut revisions = Vec::new();
+        for Route { workload, owner, basis } in routes {
+            let Seen { record, ref verdict, spike } = seen;
+            let evidence = EdgeEvidence { record, verdict: verdict.clone(), workload, owner, basis, spike };
+            revisions.extend(self.correlator.edge(evidence));
+        }
         self.raise(revisions, raised);
     }
 

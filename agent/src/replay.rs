@@ -13,7 +13,7 @@ use std::time::Duration;
 use self::recording::{HostEvents, RecordingError, open_lines, read_line};
 use crate::config::Config;
 use crate::detector::Detector;
-use crate::edge::JudgeError;
+use crate::edge::EdgeError;
 use crate::edge::formats::Format;
 use crate::event::HostEvent;
 use crate::incident::Incident;
@@ -37,7 +37,7 @@ pub struct Summary {
 /// # Errors
 ///
 /// A file that cannot be read or is no recording, with file and line; whatever `raise` returns.
-pub fn replay<E: From<RecordingError> + From<JudgeError>>(
+pub fn replay<E: From<RecordingError> + From<EdgeError>>(
     config: &Config,
     host: Option<&Path>,
     edge: &[PathBuf],

@@ -27,6 +27,7 @@ fn the_probe_says_what_this_kernel_can() {
     let names: Vec<&str> = verdicts.iter().map(|verdict| verdict.sense).collect();
     assert_eq!(names, ["exec", "lineage", "connect", "socket", "metadata"]);
     for verdict in verdicts {
-        assert!(!matches!(verdict.state, SenseState::Unavailable { .. }), "{verdict:?}");
+        // Every kernel that is promised can all of it: a degraded sense here is a defect, most likely a program the verifier refused.
+        assert_eq!(verdict.state, SenseState::Active, "{}", verdict.sense);
     }
 }

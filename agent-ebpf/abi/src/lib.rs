@@ -13,4 +13,5 @@ pub mod limits;
 pub mod parameters;
 pub mod process;
 pub mod record;
+pub mod request;
 pub mod socket;

@@ -17,6 +17,12 @@ pub const ARGV_BYTES_MAX: usize = 4096;
 pub const TAIL_BYTES_MAX: usize = 8192;
 /// Bytes of a program's base name that are compared in the kernel (NUL padded).
 pub const PROGRAM_NAME_BYTES: usize = 16;
+/// Bytes of a metadata request that are looked at: its first line and the headers that SDKs and curl send before a token.
+pub const REQUEST_BYTES_MAX: usize = 512;
+/// Requests of one connection that are reported; an endless keep-alive connection cannot fill the ring.
+pub const REQUESTS_PER_SOCKET: u16 = 16;
+/// Connections to metadata endpoints that are looked at; the least recently used is let go.
+pub const WATCHED_SOCKET_ENTRIES: u32 = 1024;
 /// Bytes of `comm` (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 

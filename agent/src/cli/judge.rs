@@ -31,18 +31,18 @@ const MAX_REPORTS: u64 = 20;
 pub(super) struct Args {
     /// Format of the lines (`alb`, …); found by itself from the first line when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "requests")]
-    format: Option<String>,
+    pub format: Option<String>,
     /// Read JSON lines `{id, method, url, user_agent, status}` instead of log lines; write JSON lines.
     #[arg(long)]
-    requests: bool,
+    pub requests: bool,
     /// Tell every decoding step and every finding.
     #[arg(long)]
-    explain: bool,
+    pub explain: bool,
     /// Write one JSON object a line.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// File to read, gzip or not; `-` for standard input.
-    file: PathBuf,
+    pub file: PathBuf,
 }
 
 /// Runs the command.
@@ -261,6 +261,8 @@ impl RequestRow<'_> {
             method: self.method.as_bytes(),
             path_and_query: self.url.as_bytes(),
             user_agent: self.user_agent.as_bytes(),
+            // As the client sent it: no log has escaped anything.
+            escape: LogEscape::Raw,
             ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
         }
     }

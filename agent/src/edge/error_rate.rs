@@ -34,6 +34,11 @@ const PRIOR_ERRORS: f64 = 0.5;
 const PRIOR_WINDOWS: f64 = 1.0;
 const PRIOR_REQUESTS: f64 = 100.0;
 
+/// Windows in a row for which a spike keeps history from learning; six hours of the default window. A target that fails
+/// for longer is a broken target, and that is then its normal: without the bound one that failed from its first minute would
+/// never be learned.
+const FROZEN_WINDOWS_MAX: u16 = 72;
+
 /// Status codes from here on are the target's own failure (RFC 9110, 15.6).
 const SERVER_ERROR: u16 = 500;
 
@@ -102,6 +107,8 @@ struct History {
     past_requests: f64,
     past_errors: f64,
     in_spike: bool,
+    /// Windows in a row that ended in a spike.
+    spike_windows: u16,
 }
 
 impl ErrorRate {
@@ -165,6 +172,7 @@ impl History {
             past_requests: 0.0,
             past_errors: 0.0,
             in_spike: false,
+            spike_windows: 0,
         }
     }
 
@@ -176,7 +184,9 @@ impl History {
             return false;
         }
         let was_spike = std::mem::take(&mut self.in_spike);
-        if !was_spike {
+        self.spike_windows = if was_spike { self.spike_windows.saturating_add(1) } else { 0 };
+        let frozen = was_spike && self.spike_windows <= FROZEN_WINDOWS_MAX;
+        if !frozen {
             self.past_windows = self.past_windows * FADE + 1.0;
             self.past_requests = self.past_requests * FADE + f64::from(self.requests);
             self.past_errors = self.past_errors * FADE + f64::from(self.errors);
@@ -328,6 +338,18 @@ mod tests {
             assert!(burst(&mut rate, at, 30).is_some());
         }
         assert_eq!(rate.counters().spikes, 19, "the last window is still open");
+    }
+
+    #[test]
+    fn a_target_that_fails_for_ever_is_learned_in_the_end() {
+        let mut rate = ErrorRate::new(Config::default());
+        let (mut at, _) = history(&mut rate, 1, Duration::from_secs(10), 0);
+        let mut last = None;
+        for _ in 0..200 {
+            at = at.plus(Duration::from_mins(5));
+            last = burst(&mut rate, at, 30);
+        }
+        assert_eq!(last, None);
     }
 
     #[test]

@@ -16,7 +16,6 @@ mod fingerprint;
 mod header;
 mod host;
 mod indicator;
-mod log_escape;
 mod marks;
 mod markup;
 mod probe;

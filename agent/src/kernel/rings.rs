@@ -7,7 +7,9 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use breachline_abi::control::{
     COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
 };
-use breachline_abi::record::{KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN};
+use breachline_abi::record::{
+    KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_REQUEST,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -51,13 +53,14 @@ pub struct SenseCounters {
 }
 
 /// The name of a record kind in counters and losses.
-const SENSES: [(u16, &str); 6] = [
+const SENSES: [(u16, &str); 7] = [
     (KIND_EXEC, "exec"),
     (KIND_FORK, "fork"),
     (KIND_EXIT, "exit"),
     (KIND_CONTACT, "connect"),
     (KIND_FLOW, "flow"),
     (KIND_LISTEN, "listen"),
+    (KIND_REQUEST, "metadata"),
 ];
 
 /// The reading end.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use breachline::edge::judge::{Judge, Scratch};
-use breachline::request::AccessRecord;
+use breachline::request::{AccessRecord, LogEscape};
 use breachline::timestamp::Timestamp;
 use serde_json::{Value, json};
 
@@ -88,6 +88,7 @@ fn record<'l>(method: &'l str, url: &'l str, user_agent: &'l str) -> AccessRecor
         method: method.as_bytes(),
         path_and_query: url.as_bytes(),
         user_agent: user_agent.as_bytes(),
+        escape: LogEscape::Raw,
         ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
     }
 }

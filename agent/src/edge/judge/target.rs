@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::decode::{Decoder, Tricks};
-use super::log_escape;
 use super::marks::{Marks, marks_of};
+use crate::edge::formats::unescape;
 use crate::request::{AccessRecord, LogEscape};
 
 /// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
@@ -182,14 +182,8 @@ impl Target {
 }
 
 /// `field` with its log escapes undone, in place where there are none, and cut at [`MAX_TARGET_BYTES`].
-fn unescaped<'r>(field: &'r [u8], escape: LogEscape, buffer: &'r mut Vec<u8>) -> &'r [u8] {
-    let field = &field[..field.len().min(MAX_TARGET_BYTES)];
-    if !log_escape::is_escaped(field, escape) {
-        return field;
-    }
-    buffer.clear();
-    log_escape::undo(field, escape, buffer);
-    buffer
+fn unescaped<'r>(field: &'r [u8], escape: LogEscape, room: &'r mut Vec<u8>) -> &'r [u8] {
+    unescape(escape, &field[..field.len().min(MAX_TARGET_BYTES)], room)
 }
 
 fn parameter_end(query: &[u8]) -> usize {
