@@ -75,18 +75,16 @@ fn find_linker() -> Option<PathBuf> {
 }
 
 enum Toolchain {
-    /// `cargo +nightly`, with its library's source.
-    Nightly,
+    /// A rustup nightly, by name, with its library's source.
+    Nightly(String),
     /// A distribution's cargo and rustc; whether `core` for BPF comes prebuilt.
     System { prebuilt_core: bool },
 }
 
 impl Toolchain {
     fn find() -> Option<Self> {
-        if sysroot(Command::new("rustup").args(["run", "nightly", "rustc"]))
-            .is_some_and(|root| root.join("lib/rustlib/src/rust/library").is_dir())
-        {
-            return Some(Self::Nightly);
+        if let Some(name) = nightly_with_source() {
+            return Some(Self::Nightly(name));
         }
         let root = sysroot(&mut Command::new("/usr/bin/rustc"))?;
         let prebuilt_core = root.join("lib/rustlib").join(TARGET).join("lib").is_dir();
@@ -96,9 +94,9 @@ impl Toolchain {
 
     fn build(&self, root: &Path, target_dir: &Path, linker: &Path) -> Command {
         let mut command = match self {
-            Self::Nightly => {
+            Self::Nightly(name) => {
                 let mut command = Command::new("rustup");
-                command.args(["run", "nightly", "cargo"]);
+                command.args(["run", name, "cargo"]);
                 command
             }
             Self::System { .. } => Command::new("/usr/bin/cargo"),
@@ -142,6 +140,17 @@ fn clear_cargo_environment(command: &mut Command) {
     for name in ["CARGO", "RUSTFLAGS", "RUSTDOC"] {
         command.env_remove(name);
     }
+}
+
+/// Any nightly will do, pinned by date or not (`cargo xtask setup` pins one): each line is a name, perhaps a remark, a folder.
+fn nightly_with_source() -> Option<String> {
+    let output = Command::new("rustup").args(["toolchain", "list", "--verbose"]).output().ok()?;
+    let listing = String::from_utf8_lossy(&output.stdout);
+    let nightlies = listing.lines().filter(|line| line.starts_with("nightly"));
+    let has_source = |folder: &str| Path::new(folder).join("lib/rustlib/src/rust/library").is_dir();
+    nightlies
+        .filter(|line| line.split_whitespace().last().is_some_and(has_source))
+        .find_map(|line| line.split_whitespace().next().map(str::to_owned))
 }
 
 fn sysroot(rustc: &mut Command) -> Option<PathBuf> {

@@ -1,1 +1,337 @@
-//! What is normal here: peers, metadata callers, shells.
+//! What is normal here: the external peers, metadata callers and shells of each workload, learned from event time.
+//!
+//! The host judge asks and tells in one call; the answer is the [`Novelty`] of what happened. Pure: [`Baseline::to_bytes`]
+//! and [`Baseline::from_bytes`] carry it to a store and to other hosts. What an intruder does must not become normal: habits
+//! acquired after the learning time settle before they count, only so many are taken in a day, and an incident freezes its
+//! workload and takes back what was learned since it began.
+
+mod profile;
+mod template;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{MetadataPath, Protocol};
+use crate::evidence::Novelty;
+use crate::metadata::canonical;
+use crate::timestamp::Timestamp;
+use crate::workload::WorkloadKey;
+use profile::{Kind, Profile, Registration};
+
+/// Version of the serialised form.
+const FORMAT_VERSION: u32 = 1;
+
+/// Prefixes that stand for a peer without a name: providers move services about within them.
+const PREFIX_V4: u8 = 24;
+const PREFIX_V6: u8 = 48;
+
+/// Pruning looks at every habit: some hundred thousand on a large host, whose age counts in days.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// How long things take to become normal, and how much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// From a workload's first sight, everything it does is taken for normal for this long.
+    #[serde(with = "crate::config::duration")]
+    pub learn_for: Duration,
+    /// What a workload takes up later counts as normal after this long.
+    #[serde(with = "crate::config::duration")]
+    pub settle_after: Duration,
+    /// What was not seen for this long is forgotten.
+    #[serde(with = "crate::config::duration")]
+    pub forget_after: Duration,
+    /// New habits taken in a day after the learning time, per workload: against slow poisoning.
+    pub additions_per_day: u32,
+    /// Workloads kept; the one unseen for longest goes first.
+    pub max_workloads: usize,
+    /// External peers kept per workload.
+    pub max_peers: usize,
+    /// Metadata callers kept per workload.
+    pub max_callers: usize,
+    /// Shapes of shells and their like kept per workload.
+    pub max_shells: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            learn_for: Duration::from_secs(24 * 3600),
+            settle_after: Duration::from_secs(24 * 3600),
+            forget_after: Duration::from_secs(30 * 24 * 3600),
+            additions_per_day: 64,
+            max_workloads: 4096,
+            max_peers: 4096,
+            max_callers: 256,
+            max_shells: 1024,
+        }
+    }
+}
+
+impl Config {
+    const fn max_habits(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Peer => self.max_peers,
+            Kind::Caller => self.max_callers,
+            Kind::Shell => self.max_shells,
+        }
+    }
+}
+
+/// Why a stored or imported baseline cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    /// Not the serialised form.
+    #[error("baseline is damaged; export it again or start without it")]
+    Damaged(#[source] serde_json::Error),
+    /// Written by another version.
+    #[error(
+        "baseline has format {found}, this agent reads {FORMAT_VERSION}; export it with the same version of the agent"
+    )]
+    Version {
+        /// The format found.
+        found: u32,
+    },
+}
+
+/// What the baseline did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Habits not taken in: the day's or the learning time's bound was reached, or the workload is frozen.
+    pub refused: u64,
+    /// Habits dropped for newer ones.
+    pub evicted: u64,
+    /// Workloads dropped because the bound was reached.
+    pub workloads_evicted: u64,
+}
+
+/// Whether what happened may become normal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learn {
+    /// As anything else.
+    Yes,
+    /// Never: a reverse shell does not become normal by happening twice.
+    Never,
+}
+
+/// The habits of all workloads.
+#[derive(Debug)]
+pub struct Baseline {
+    config: Config,
+    profiles: HashMap<WorkloadKey, Profile>,
+    pruned: Timestamp,
+    counters: Counters,
+}
+
+/// The serialised form: sorted, so that the same habits give the same bytes.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    profiles: std::collections::BTreeMap<WorkloadKey, Profile>,
+}
+
+impl Baseline {
+    /// A baseline that knows nothing.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, profiles: HashMap::new(), pruned: Timestamp::MIN, counters: Counters::default() }
+    }
+
+    /// A workload was seen: its learning time begins with the first such call.
+    pub fn touch(&mut self, workload: &WorkloadKey, at: Timestamp) {
+        self.profile(workload, at);
+    }
+
+    /// The workload contacted an external peer. `name` is what it looked up for the address, where that was seen.
+    pub fn peer(
+        &mut self,
+        workload: &WorkloadKey,
+        peer: SocketAddr,
+        protocol: Protocol,
+        name: Option<&str>,
+        at: Timestamp,
+    ) -> Novelty {
+        self.habit(workload, Kind::Peer, &peer_name(peer, protocol, name), Learn::Yes, at)
+    }
+
+    /// A program of the workload called a metadata endpoint. `service` names the endpoint, whichever of its addresses was used.
+    pub fn caller(
+        &mut self,
+        workload: &WorkloadKey,
+        exe_path: &str,
+        service: &str,
+        path: MetadataPath,
+        learn: Learn,
+        at: Timestamp,
+    ) -> Novelty {
+        self.habit(workload, Kind::Caller, &format!("{exe_path} {service} {path:?}"), learn, at)
+    }
+
+    /// The workload's program `parent` started `child` with this command line.
+    pub fn shell(
+        &mut self,
+        workload: &WorkloadKey,
+        parent: &str,
+        child: &str,
+        command_line: &str,
+        learn: Learn,
+        at: Timestamp,
+    ) -> Novelty {
+        let name = format!("{parent} > {child}: {}", template::template(command_line));
+        self.habit(workload, Kind::Shell, &name, learn, at)
+    }
+
+    /// Whether the workload is still being learned; `true` for one never seen.
+    #[must_use]
+    pub fn is_learning(&self, workload: &WorkloadKey, at: Timestamp) -> bool {
+        self.profiles.get(workload).is_none_or(|profile| profile.is_learning(&self.config, at))
+    }
+
+    /// An incident is open on the workload and began at `since`: what was learned from then on is taken back, and nothing is
+    /// learned until [`Baseline::thaw`].
+    pub fn freeze(&mut self, workload: &WorkloadKey, since: Timestamp) {
+        if let Some(profile) = self.profiles.get_mut(workload) {
+            profile.frozen = true;
+            profile.unlearn(since);
+        }
+    }
+
+    /// The incident is over.
+    pub fn thaw(&mut self, workload: &WorkloadKey) {
+        if let Some(profile) = self.profiles.get_mut(workload) {
+            profile.frozen = false;
+        }
+    }
+
+    /// Drops what has been forgotten, at most once an hour of event time; may be called as often as one likes.
+    pub fn prune(&mut self, at: Timestamp) {
+        if at.since(self.pruned) < PRUNE_EVERY {
+            return;
+        }
+        self.pruned = at;
+        for profile in self.profiles.values_mut() {
+            profile.prune(&self.config, at);
+        }
+        let forget_after = self.config.forget_after;
+        self.profiles.retain(|_, profile| at.since(profile.last_seen) < forget_after);
+    }
+
+    /// Takes over what another host learned. Its learning time counts here too.
+    pub fn import(&mut self, other: &Self) {
+        let mut theirs: Vec<_> = other.profiles.iter().collect();
+        theirs.sort_unstable_by_key(|(workload, _)| (*workload).clone());
+        for (workload, profile) in theirs {
+            let at = profile.last_seen;
+            let config = self.config;
+            self.profile(workload, at).merge(&config, profile);
+        }
+    }
+
+    /// The serialised form. The same habits give the same bytes.
+    ///
+    /// # Errors
+    ///
+    /// None that can happen with the types at hand; the serializer's own is passed on.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, BaselineError> {
+        let profiles = self.profiles.iter().map(|(workload, profile)| (workload.clone(), profile.clone())).collect();
+        serde_json::to_vec(&Stored { version: FORMAT_VERSION, profiles }).map_err(BaselineError::Damaged)
+    }
+
+    /// Reads the serialised form; of more than the bounds allow, what was seen last is kept.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are damaged or another version's.
+    pub fn from_bytes(config: Config, bytes: &[u8]) -> Result<Self, BaselineError> {
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(BaselineError::Damaged)?;
+        if head.version != FORMAT_VERSION {
+            return Err(BaselineError::Version { found: head.version });
+        }
+        let stored: Stored = serde_json::from_slice(bytes).map_err(BaselineError::Damaged)?;
+        let mut profiles: Vec<_> = stored.profiles.into_iter().collect();
+        profiles.sort_by_key(|(_, profile)| std::cmp::Reverse(profile.last_seen));
+        profiles.truncate(config.max_workloads);
+        for (_, profile) in &mut profiles {
+            profile.shrink(&config);
+        }
+        Ok(Self { profiles: profiles.into_iter().collect(), ..Self::new(config) })
+    }
+
+    /// Workloads known, sorted.
+    #[must_use]
+    pub fn workloads(&self) -> Vec<&WorkloadKey> {
+        let mut workloads: Vec<_> = self.profiles.keys().collect();
+        workloads.sort_unstable();
+        workloads
+    }
+
+    /// What a workload is known to do, for people: its peers, metadata callers and shells, each sorted.
+    #[must_use]
+    pub fn habits(&self, workload: &WorkloadKey) -> [Vec<&str>; 3] {
+        [Kind::Peer, Kind::Caller, Kind::Shell]
+            .map(|kind| self.profiles.get(workload).map(|profile| profile.names(kind).collect()).unwrap_or_default())
+    }
+
+    /// What the baseline did.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn habit(&mut self, workload: &WorkloadKey, kind: Kind, name: &str, learn: Learn, at: Timestamp) -> Novelty {
+        let config = self.config;
+        let profile = self.profile(workload, at);
+        let novelty = profile.novelty(&config, kind, name, at);
+        if learn == Learn::Yes {
+            match profile.register(&config, kind, name, at) {
+                Registration::Kept => {}
+                Registration::KeptForAnother => self.counters.evicted += 1,
+                Registration::Refused => self.counters.refused += 1,
+            }
+        }
+        novelty
+    }
+
+    fn profile(&mut self, workload: &WorkloadKey, at: Timestamp) -> &mut Profile {
+        if !self.profiles.contains_key(workload) && self.profiles.len() >= self.config.max_workloads {
+            let oldest = self.profiles.iter().min_by_key(|(key, profile)| (profile.last_seen, *key));
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.profiles.remove(&oldest);
+                self.counters.workloads_evicted += 1;
+            }
+        }
+        let profile = self.profiles.entry(workload.clone()).or_insert_with(|| Profile::new(at));
+        profile.touch(at);
+        profile
+    }
+}
+
+/// A peer by the registrable part of its name, else by its prefix; with port and protocol.
+fn peer_name(peer: SocketAddr, protocol: Protocol, name: Option<&str>) -> String {
+    let host = match name.map(|name| name.trim_end_matches('.').to_ascii_lowercase()) {
+        Some(name) => psl::domain_str(&name).map_or(name.clone(), str::to_owned),
+        None => prefix(peer.ip()),
+    };
+    let protocol = match protocol {
+        Protocol::Tcp => "tcp".to_owned(),
+        Protocol::Udp => "udp".to_owned(),
+        Protocol::Other(number) => number.to_string(),
+    };
+    format!("{host} {}/{protocol}", peer.port())
+}
+
+fn prefix(address: IpAddr) -> String {
+    let address = canonical(address);
+    let length = if address.is_ipv4() { PREFIX_V4 } else { PREFIX_V6 };
+    ipnet::IpNet::new(address, length).map_or_else(|_| address.to_string(), |net| net.trunc().to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,182 @@
-//! The one pure join of all stages: feed(input) -> incidents.
+//! The one join of the pure stages: host events and edge lines in, incidents out.
+//!
+//! No I/O, no clock: the same inputs give the same incidents, whoever calls. Its callers are `pipeline` (live), `replay`
+//! (recordings), `drill` (through `pipeline`) and the simulation and benchmarks in `tests`; no other wiring exists.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::baseline::Baseline;
+use crate::config::Config;
+use crate::correlate::Correlator;
+use crate::edge::{Edge, EdgeError, Seen};
+use crate::enrich::{Enricher, Route};
+use crate::event::{HostEvent, HostEventKind, Loss};
+use crate::evidence::{EdgeEvidence, Gap};
+use crate::host::{Judge, Stage};
+use crate::incident::Incident;
+use crate::status::Status;
+use crate::timestamp::Timestamp;
+use crate::workload::WorkloadKey;
+
+/// Longest time between two questions for lost records: how far before its event a loss may lie.
+pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Both roads, from event and line to incident.
+#[derive(Debug)]
+pub struct Detector {
+    edge: Edge,
+    enricher: Enricher,
+    judge: Judge,
+    baseline: Baseline,
+    correlator: Correlator,
+    /// Workloads whose baseline is frozen because of an open incident.
+    frozen: BTreeSet<WorkloadKey>,
+    counters: Counters,
+}
+
+/// What passed through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Host events fed.
+    pub host_events: u64,
+    /// Edge lines fed.
+    pub edge_lines: u64,
+    /// Edge lines whose target is a workload of this host.
+    pub edge_lines_routed: u64,
+    /// Incident revisions raised.
+    pub revisions: u64,
+}
+
+impl Detector {
+    /// A detector that knows nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// The edge judge's built-in tables do not build.
+    pub fn new(config: &Config) -> Result<Self, EdgeError> {
+        Ok(Self {
+            edge: Edge::new(config.edge.clone())?,
+            enricher: Enricher::new(config.enrich.clone()),
+            judge: Judge::new(config.host.clone()),
+            baseline: Baseline::new(config.baseline.clone()),
+            correlator: Correlator::new(config.correlate.clone()),
+            frozen: BTreeSet::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// A detector that goes on where an earlier one stopped: `baseline` and `checkpoint` are what its
+    /// [`Self::baseline`] and [`Self::checkpoint`] gave. What cannot be read is logged and started anew: a damaged memory is no reason
+    /// not to protect.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, EdgeError> {
+        let mut detector = Self::new(config)?;
+        if let Some(bytes) = baseline {
+            match Baseline::from_bytes(config.baseline.clone(), bytes) {
+                Ok(baseline) => detector.baseline = baseline,
+                Err(error) => tracing::error!(%error, "what was normal cannot be read; learning starts anew"),
+            }
+        }
+        if let Some(bytes) = checkpoint {
+            match Correlator::restore(config.correlate.clone(), bytes) {
+                Ok(correlator) => detector.correlator = correlator,
+                Err(error) => tracing::error!(%error, "open chains are forgotten"),
+            }
+        }
+        Ok(detector)
+    }
+
+    /// Feeds one host event; new revisions are added to `raised`. Returns whether it was evidence, which a checkpoint taken
+    /// before does not hold.
+    pub fn host(&mut self, event: &HostEvent, raised: &mut Vec<Incident>) -> bool {
+        self.counters.host_events += 1;
+        self.enricher.observe(event);
+        if let HostEventKind::Loss(loss) = &event.kind {
+            self.correlator.gap(gap(event.at, loss));
+        }
+        let revisions = match self.judge.judge(event, &self.enricher, &mut self.baseline) {
+            Some(Stage::Host(evidence)) => self.correlator.host(evidence),
+            Some(Stage::Egress(evidence)) => self.correlator.egress(evidence),
+            None => return false,
+        };
+        self.raise(revisions, raised);
+        true
+    }
+
+    /// Feeds one edge line from `source` (lines of one source have one format); new revisions are added to `raised`.
+    /// A line that cannot be read is counted and sampled, see [`Self::describe`].
+    pub fn edge(&mut self, source: &str, line: &[u8], raised: &mut Vec<Incident>) {
+        self.counters.edge_lines += 1;
+        let Ok(Some(seen)) = self.edge.read(source, line) else { return };
+        let Some(route) = self.enricher.route_request(&seen.record) else { return };
+        self.counters.edge_lines_routed += 1;
+        // What a front server passes on shows on the workload behind it: the same request is evidence there too.
+        let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
+        let mut revisions = Vec::new();
+        for Route { workload, owner, basis } in routes {
+            let Seen { record, ref verdict, spike } = seen;
+            let evidence = EdgeEvidence { record, verdict: verdict.clone(), workload, owner, basis, spike };
+            revisions.extend(self.correlator.edge(evidence));
+        }
+        self.raise(revisions, raised);
+    }
+
+    /// Lets event time pass: what was only waiting for time is settled, what is too old is forgotten, and workloads whose
+    /// incidents are over teach again what is normal.
+    pub fn advance(&mut self, now: Timestamp, raised: &mut Vec<Incident>) {
+        let revisions = self.correlator.advance(now);
+        self.raise(revisions, raised);
+        self.baseline.prune(now);
+        let open = self.correlator.open_workloads();
+        for over in self.frozen.difference(&open) {
+            self.baseline.thaw(over);
+        }
+        self.frozen = open;
+    }
+
+    /// What is normal here, to be saved.
+    #[must_use]
+    pub const fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// Open chains and edge memory, to be saved.
+    #[must_use]
+    pub fn checkpoint(&self) -> Vec<u8> {
+        self.correlator.checkpoint()
+    }
+
+    /// Adds what the stages count and what is wrong with them.
+    pub fn describe(&self, now: Timestamp, status: &mut Status) {
+        status.count("detector", &self.counters);
+        status.count("enrich", &self.enricher.counters());
+        status.count("host", &self.judge.counters());
+        status.count("baseline", &self.baseline.counters());
+        status.count("edge", &self.edge.counters());
+        status.count("correlate", &self.correlator.counters());
+        status.unread_lines = self.edge.unread_lines();
+        let learning = self.baseline.workloads().into_iter().filter(|key| self.baseline.is_learning(key, now));
+        status.learning = learning.map(ToString::to_string).collect();
+    }
+
+    /// Passes revisions on. Nothing that happens on a workload while it has an incident counts as normal there.
+    fn raise(&mut self, revisions: Vec<Incident>, raised: &mut Vec<Incident>) {
+        for incident in &revisions {
+            self.counters.revisions += 1;
+            self.baseline.freeze(&incident.workload.key, incident.first_seen);
+            self.frozen.insert(incident.workload.key.clone());
+        }
+        raised.extend(revisions);
+    }
+}
+
+/// Records are counted when they are lost, and that is asked for every so often: the loss lies somewhere in between.
+fn gap(at: Timestamp, loss: &Loss) -> Gap {
+    Gap { from: at.minus(LOSS_INTERVAL), to: at, sense: loss.sense.clone(), count: loss.count, workload: None }
+}

@@ -295,6 +295,13 @@ pub struct ProcessSeen {
     pub exe_path: String,
     /// Arguments.
     pub argv: Vec<String>,
+    /// Path in the `name=systemd` hierarchy of cgroup v1, on hosts where cgroup v2 holds every process in its root and so
+    /// tells nothing apart. Counts for the process and what it forks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy_cgroup: Option<String>,
+    /// When it was started; the event's time where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
 }
 
 /// The path behind a cgroup id, read from cgroupfs when the id was first met.
@@ -322,6 +329,15 @@ pub struct AddressesSeen {
     pub net_ns: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A file has the content of a known program, whatever it is called: a copied or renamed shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramSeen {
+    /// The file.
+    pub file: FileId,
+    /// Path of the program whose content it has, as it was first met.
+    pub copy_of: String,
 }
 
 /// Records the kernel half could not hand over.
@@ -357,6 +373,8 @@ pub enum HostEventKind {
     Cgroup(CgroupSeen),
     /// A namespace's addresses.
     Addresses(AddressesSeen),
+    /// A file's content is a known program's.
+    Program(ProgramSeen),
     /// Records lost.
     Loss(Loss),
 }

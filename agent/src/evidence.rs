@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{FileId, MetadataPath, ProcessKey, Protocol};
 use crate::request::{AccessRecord, Verdict};
 use crate::timestamp::Timestamp;
-use crate::workload::Workload;
+use crate::workload::{Workload, WorkloadKey};
 
 /// One process of a lineage, as kept for explanation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -191,4 +191,19 @@ pub struct EdgeEvidence<'l> {
     pub basis: RouteBasis,
     /// The target is in an error spike.
     pub spike: Option<ErrorSpike>,
+}
+
+/// Telemetry that did not arrive: lost, shed, or cut off. Named in every incident it may have touched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Gap {
+    /// Start of the time that it concerns.
+    pub from: Timestamp,
+    /// End of that time.
+    pub to: Timestamp,
+    /// What is missing: a kernel sense (`exec`, `connect`, …) or an edge source.
+    pub sense: String,
+    /// How many records; 0 when nobody could count them.
+    pub count: u64,
+    /// The workload concerned; `None` when any may be.
+    pub workload: Option<WorkloadKey>,
 }

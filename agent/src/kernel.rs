@@ -51,7 +51,9 @@ pub struct Config {
     /// Longest time a record waits in a ring before it is read (1 to 1000 ms). Shorter costs CPU at rest.
     #[serde(with = "crate::config::duration")]
     pub drain_interval: Duration,
-    /// Metadata endpoints beside the built-in ones, for example a local metadata proxy; port 0 stands for every port.
+    /// Metadata endpoints beside the built-in ones; port 0 stands for every port. No key of its own: taken from
+    /// `host.metadata_endpoints`, so that kernel and judge never differ.
+    #[serde(skip)]
     pub metadata_endpoints: Vec<SocketAddr>,
     /// Most detailed level of the kernel half's own diagnostics: 0 off, 1 errors to 5 everything.
     pub log_level: u8,

@@ -47,6 +47,7 @@ pub mod clock;
 pub mod config;
 pub mod drill;
 pub mod pipeline;
+pub mod privileges;
 pub mod replay;
 pub mod status;
 pub mod telemetry;

@@ -33,10 +33,15 @@ pub struct AccessRecord<'l> {
     pub completed: Timestamp,
     /// The balancer's name, as logged.
     pub balancer: &'l [u8],
-    /// Immediate peer of the balancer.
+    /// Immediate peer of the balancer; port 0 where the format logs the address alone.
     pub client: Option<SocketAddr>,
-    /// Where it went.
+    /// Where it went; of several targets tried, the last.
     pub target: Target,
+    /// Every target tried, as logged, where there was more than one: each of them received the request.
+    pub tried: &'l [u8],
+    /// The balancer's own socket towards the target: what the workload sees as its peer, hence an exact join. The address is
+    /// unspecified where the format logs the port alone.
+    pub upstream_local: Option<SocketAddr>,
     /// What the client got.
     pub status: Option<u16>,
     /// What the target answered; absent when the balancer made the response.
@@ -47,21 +52,83 @@ pub struct AccessRecord<'l> {
     pub sent_bytes: u64,
     /// HTTP method, `-` when malformed.
     pub method: &'l [u8],
-    /// Scheme, host and port in front of the path where the format logs an absolute URL; empty otherwise.
+    /// Scheme, host and port of the URL, as far as the format logs them.
     pub authority: &'l [u8],
     /// Path and query.
     pub path_and_query: &'l [u8],
+    /// The query without its question mark, where the format logs it apart from the path; empty otherwise.
+    pub query: &'l [u8],
     /// User agent, empty when absent.
     pub user_agent: &'l [u8],
     /// Referer, where the format has one.
     pub referer: &'l [u8],
     /// Trace id the client or the balancer gave (attacker-influenced: a hint, not a proof).
     pub trace_id: &'l [u8],
-    /// The balancer's own word on the request's form (ALB `classification_reason`), empty when none.
+    /// The balancer's own word on what was odd (ALB `classification_reason`, Envoy response flags, HAProxy termination
+    /// state), empty when none.
     pub anomaly: &'l [u8],
+    /// How the log wrote the bytes that would have broken its line.
+    pub escape: LogEscape,
+}
+
+/// How a log writes bytes that would break its own line. Undone once, before any decoding that an application would do.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum LogEscape {
+    /// `\xHH`, and a backslash before a quote or a backslash (ALB, nginx).
+    #[default]
+    Backslash,
+    /// The escapes of a JSON string (RFC 8259, section 7).
+    Json,
+    /// One layer of `%HH` over the whole value, the percent sign included (CloudFront, NLB).
+    Percent,
+    /// `#HH` (HAProxy).
+    Hash,
+    /// Nothing is escaped (Envoy's text form).
+    Raw,
 }
 
 impl AccessRecord<'_> {
+    /// A record that says nothing but when: what a format begins with, and fills as far as it can.
+    #[must_use]
+    pub const fn blank(received: Timestamp, completed: Timestamp) -> Self {
+        Self {
+            received,
+            completed,
+            balancer: b"",
+            client: None,
+            target: Target::Unlogged,
+            tried: b"",
+            upstream_local: None,
+            status: None,
+            target_status: None,
+            received_bytes: 0,
+            sent_bytes: 0,
+            method: b"",
+            authority: b"",
+            path_and_query: b"",
+            query: b"",
+            user_agent: b"",
+            referer: b"",
+            trace_id: b"",
+            anomaly: b"",
+            escape: LogEscape::Backslash,
+        }
+    }
+
+    /// The host name or address in the authority, without scheme and port; empty when the format logs none.
+    #[must_use]
+    pub fn host(&self) -> &[u8] {
+        // A slash is the last byte of the scheme's separator in every spelling, and no host holds one.
+        let authority = match self.authority.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => &self.authority[slash + 1..],
+            None => self.authority,
+        };
+        if authority.starts_with(b"[") {
+            return authority.split_inclusive(|byte| *byte == b']').next().unwrap_or_default();
+        }
+        authority.split(|byte| *byte == b':').next().unwrap_or_default()
+    }
+
     /// How long the request was in flight.
     #[must_use]
     pub fn duration(&self) -> Duration {
@@ -192,4 +259,25 @@ pub struct Request {
     pub balancer: String,
     /// Trace id.
     pub trace_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_found_in_every_form_of_authority() {
+        let check = |authority: &str, host: &str| {
+            let record =
+                AccessRecord { authority: authority.as_bytes(), ..AccessRecord::blank(Timestamp::MIN, Timestamp::MIN) };
+            assert_eq!(record.host(), host.as_bytes(), "{authority}");
+        };
+        check("https://shop.example:443", "shop.example");
+        check(r"https:\/\/shop.example:443", "shop.example");
+        check("shop.example:8080", "shop.example");
+        check("shop.example", "shop.example");
+        check("http://[2001:db8::7]:80", "[2001:db8::7]");
+        check("[2001:db8::7]", "[2001:db8::7]");
+        check("", "");
+    }
 }

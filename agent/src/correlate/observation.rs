@@ -1,0 +1,189 @@
+//! What the host and egress stages say, in one shape: a time, a place, a weight, and the surface that a request may echo on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{MetadataPath, ProcessKey};
+use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProgramClass};
+use crate::timestamp::Timestamp;
+
+use super::echo::Surface;
+use super::fingerprint;
+
+/// Identity of an observation: its time and its content without the judgement of it, so that the same event judged twice
+/// (a second delivery, when the baseline already knows it) stays one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ObservationId {
+    pub(super) at: Timestamp,
+    fingerprint: u64,
+}
+
+impl ObservationId {
+    /// The least identity at `at`: a bound for ranges.
+    pub(super) const fn first_at(at: Timestamp) -> Self {
+        Self { at, fingerprint: 0 }
+    }
+}
+
+/// Host or egress evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum Finding {
+    Host(HostEvidence),
+    Egress(EgressEvidence),
+}
+
+/// Evidence with what the correlator derives from it once.
+#[derive(Clone, Debug)]
+pub(super) struct Observation {
+    pub(super) id: ObservationId,
+    pub(super) finding: Finding,
+    pub(super) surface: Surface,
+}
+
+/// Chains are told apart by the instance and by the process that everything descends from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct Lineage {
+    /// Cgroup path of the instance.
+    pub(super) cgroup: std::sync::Arc<str>,
+    /// The service's process; `None` when no listener is known: then the whole instance is one lineage.
+    pub(super) root: Option<ProcessKey>,
+}
+
+impl Lineage {
+    /// Of a place. A pre-fork server's workers count as their master: the root is the outermost ancestor of the service's process
+    /// that runs the same program without a gap.
+    pub(super) fn of(place: &Placement) -> Self {
+        let root = place.service.as_ref().map(|service| {
+            let from_service = place.lineage.iter().skip_while(|node| node.process != service.process);
+            let mut same = from_service.peekable();
+            let program = same.peek().map(|node| node.exe);
+            same.take_while(|node| Some(node.exe) == program).last().map_or(service.process, |node| node.process)
+        });
+        Self { cgroup: std::sync::Arc::clone(&place.workload.cgroup), root }
+    }
+}
+
+impl Observation {
+    pub(super) fn host(evidence: HostEvidence) -> Self {
+        let surface = Surface::of(&evidence.place).with_finding(&evidence.finding);
+        let process = evidence.place.process().map(|node| node.process);
+        let id = ObservationId { at: evidence.at, fingerprint: fingerprint::of(&(0_u8, process, &evidence.finding)) };
+        Self { id, finding: Finding::Host(evidence), surface }
+    }
+
+    pub(super) fn egress(evidence: EgressEvidence) -> Self {
+        let surface = Surface::of(&evidence.place).with_peer(evidence.peer, evidence.name.as_deref());
+        let process = evidence.place.process().map(|node| node.process);
+        let said = (1_u8, process, evidence.peer, evidence.protocol);
+        Self {
+            id: ObservationId { at: evidence.at, fingerprint: fingerprint::of(&said) },
+            finding: Finding::Egress(evidence),
+            surface,
+        }
+    }
+
+    pub(super) fn from(finding: Finding) -> Self {
+        match finding {
+            Finding::Host(evidence) => Self::host(evidence),
+            Finding::Egress(evidence) => Self::egress(evidence),
+        }
+    }
+
+    pub(super) const fn at(&self) -> Timestamp {
+        self.id.at
+    }
+
+    pub(super) const fn place(&self) -> &Placement {
+        match &self.finding {
+            Finding::Host(evidence) => &evidence.place,
+            Finding::Egress(evidence) => &evidence.place,
+        }
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        match &self.finding {
+            Finding::Host(evidence) => &evidence.reason,
+            Finding::Egress(evidence) => &evidence.reason,
+        }
+    }
+
+    pub(super) const fn novelty(&self) -> Novelty {
+        match &self.finding {
+            Finding::Host(evidence) => evidence.novelty,
+            Finding::Egress(evidence) => evidence.novelty,
+        }
+    }
+
+    pub(super) const fn as_host(&self) -> Option<&HostEvidence> {
+        match &self.finding {
+            Finding::Host(evidence) => Some(evidence),
+            Finding::Egress(_) => None,
+        }
+    }
+
+    pub(super) const fn as_egress(&self) -> Option<&EgressEvidence> {
+        match &self.finding {
+            Finding::Egress(evidence) => Some(evidence),
+            Finding::Host(_) => None,
+        }
+    }
+
+    pub(super) fn process(&self) -> Option<ProcessKey> {
+        self.place().process().map(|node| node.process)
+    }
+
+    /// Whether it starts a program (rather than asking for credentials or reaching a peer).
+    pub(super) const fn is_execution(&self) -> bool {
+        match &self.finding {
+            Finding::Host(evidence) => !matches!(evidence.finding, HostFinding::Metadata { .. }),
+            Finding::Egress(_) => false,
+        }
+    }
+
+    /// Whether it can open a chain by itself: a finding on the host that is not ordinary here.
+    pub(super) fn is_pivot(&self) -> bool {
+        self.as_host().is_some_and(|_| self.weight() > 0.0)
+    }
+
+    /// Whether it counts by itself, without a request that asked for it.
+    pub(super) fn counts(&self) -> bool {
+        self.is_pivot() || (self.as_egress().is_some() && self.novelty() != Novelty::Known)
+    }
+
+    /// How much likelier a breach makes this than an ordinary day, in nats. Judgement, from the false-positive causes that the
+    /// field reports for each kind: an odd shell under a service is rare (3.0: twenty to one), a shell on a socket has next to no
+    /// honest use, credentials are asked for by every SDK, new peers come with every webhook.
+    pub(super) fn weight(&self) -> f64 {
+        let (base, intrinsic) = match &self.finding {
+            Finding::Host(evidence) => host_weight(&evidence.finding),
+            Finding::Egress(evidence) => (1.0, if evidence.name.is_none() { 0.5 } else { 0.0 }),
+        };
+        match self.novelty() {
+            Novelty::New => base + intrinsic,
+            Novelty::NewWhileLearning => base * 0.5 + intrinsic,
+            // What is odd in itself stays odd, however often it was seen.
+            Novelty::Known => intrinsic,
+        }
+    }
+}
+
+/// Weight that novelty scales, and weight that the finding has in any case.
+const fn host_weight(finding: &HostFinding) -> (f64, f64) {
+    match finding {
+        HostFinding::Spawn { class, socket_stdio, fileless } => {
+            let base = match class {
+                ProgramClass::Shell => 3.0,
+                ProgramClass::Interpreter | ProgramClass::TransferTool => 2.5,
+            };
+            let socket = if *socket_stdio { 3.0 } else { 0.0 };
+            let memory = if *fileless { 2.5 } else { 0.0 };
+            (base, socket + memory)
+        }
+        HostFinding::FilelessExec => (1.5, 2.5),
+        HostFinding::Metadata { path, .. } => match path {
+            MetadataPath::Credential => (3.0, 0.0),
+            MetadataPath::Recon | MetadataPath::UserData => (2.0, 0.0),
+            MetadataPath::Session | MetadataPath::Unknown => (1.5, 0.0),
+            MetadataPath::Benign => (0.5, 0.0),
+        },
+    }
+}

@@ -1,0 +1,89 @@
+//! A bounded set of observations in event-time order. What it holds depends on what was inserted, never on the order.
+
+use std::collections::BTreeMap;
+
+use super::distinct::Distinct;
+use super::fingerprint;
+use super::observation::{Observation, ObservationId};
+
+/// The set.
+#[derive(Debug, Default)]
+pub(super) struct ObservationSet {
+    held: BTreeMap<ObservationId, Observation>,
+    /// What found no room, counted once each.
+    pub(super) omitted: Distinct,
+}
+
+/// Which observations a full set gives up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Give {
+    /// The lightest, of those the latest, never the first of all: the start of a chain is what explains it.
+    Lightest,
+    /// The oldest: ordinary things matter only near the request that they happen in.
+    Oldest,
+}
+
+/// What became of an insertion.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Insertion {
+    /// New, or a weightier judgement of a known event.
+    Changed,
+    /// Known already.
+    Duplicate,
+    /// The set is full of better ones.
+    Omitted,
+}
+
+impl ObservationSet {
+    pub(super) fn insert(&mut self, observation: Observation, capacity: usize, give: Give) -> Insertion {
+        let id = observation.id;
+        if let Some(known) = self.held.get_mut(&id) {
+            if judgement(known) >= judgement(&observation) {
+                return Insertion::Duplicate;
+            }
+            *known = observation;
+            return Insertion::Changed;
+        }
+        self.held.insert(id, observation);
+        if self.held.len() <= capacity {
+            return Insertion::Changed;
+        }
+        let first = self.held.keys().next().copied();
+        let gone = match give {
+            Give::Oldest => first,
+            Give::Lightest => {
+                let others = self.held.iter().skip(1).rev();
+                others.min_by(|a, b| a.1.weight().total_cmp(&b.1.weight())).map(|(id, _)| *id)
+            }
+        };
+        let Some(gone) = gone else { return Insertion::Changed };
+        self.held.remove(&gone);
+        self.omitted.add(fingerprint::of(&gone));
+        if gone == id { Insertion::Omitted } else { Insertion::Changed }
+    }
+
+    pub(super) fn contains(&self, id: ObservationId) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: ObservationId) {
+        self.held.remove(&id);
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Observation> {
+        self.held.values()
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(&Observation) -> bool) {
+        self.held.retain(|_, observation| keep(observation));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+/// The weightier judgement of an event wins; between equals the content decides, so that order does not.
+fn judgement(observation: &Observation) -> (u64, u64) {
+    (observation.weight().to_bits(), fingerprint::of(&observation.finding))
+}

@@ -1,0 +1,201 @@
+//! From sessions to revisions: which incident a session is, whether what is known of it now is news, and what an open incident
+//! holds on to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::incident::{Incident, Severity};
+use crate::timestamp::Timestamp;
+use crate::workload::WorkloadKey;
+
+use super::Correlator;
+use super::account::{self, Circumstances};
+use super::kept::{Kept, RequestId};
+use super::observation::{Lineage, Observation};
+use super::score::Score;
+use super::session::{self, Session};
+use super::site::{Chain, Raised, Site};
+use super::tie::Scales;
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+/// Requests that an open incident keeps from being forgotten: those that its record may name, and as many again.
+const HELD_MAX: usize = 16;
+
+/// What a chain amounts to now.
+struct Assessment {
+    incidents: Vec<Incident>,
+    held: BTreeMap<RequestId, Arc<Kept>>,
+    /// Start of the earliest session that may still change.
+    open: Option<Timestamp>,
+}
+
+impl Correlator {
+    /// Reviews every chain of the instance that `lineage` is of: they share contacts.
+    pub(super) fn review_instance(&mut self, key: &WorkloadKey, lineage: &Lineage, out: &mut Vec<Incident>) {
+        let Some(site) = self.sites.get(key) else { return };
+        let same = site.chains.keys().filter(|other| other.cgroup == lineage.cgroup);
+        for lineage in same.cloned().collect::<Vec<_>>() {
+            self.review(key, &lineage, out);
+        }
+    }
+
+    /// Chains that `kept` is tied to: those of its own workload and `others`. The rest it cannot change.
+    pub(super) fn tied_chains(
+        &self,
+        kept: &Kept,
+        others: BTreeSet<(WorkloadKey, Lineage)>,
+    ) -> Vec<(WorkloadKey, Lineage)> {
+        let own_key = &kept.routed.workload;
+        let own = self.sites.get(own_key).into_iter().flat_map(|site| site.chains.keys());
+        let mut chains = others;
+        chains.extend(own.map(|lineage| (own_key.clone(), lineage.clone())));
+        chains.into_iter().filter(|(key, lineage)| self.is_tied(kept, key, lineage)).collect()
+    }
+
+    fn is_tied(&self, kept: &Kept, key: &WorkloadKey, lineage: &Lineage) -> bool {
+        let Some(site) = self.sites.get(key) else { return false };
+        let scales = self.scales(key, site);
+        site.chains.get(lineage).is_some_and(|chain| chain.iter().any(|seen| scales.tie(kept, seen).is_some()))
+    }
+
+    fn scales<'s>(&'s self, workload: &'s WorkloadKey, site: &'s Site) -> Scales<'s> {
+        Scales { config: &self.config, workload, rates: &site.rates, host_rates: &self.host_rates }
+    }
+
+    /// Reviews one chain and reports what is news. Returns the start of the earliest session that may still change.
+    pub(super) fn review(
+        &mut self,
+        key: &WorkloadKey,
+        lineage: &Lineage,
+        out: &mut Vec<Incident>,
+    ) -> Option<Timestamp> {
+        let assessment = self.assess(key, lineage)?;
+        let (now, renotify) = (self.now, self.config.renotify);
+        let chain = self.sites.get_mut(key)?.chains.get_mut(lineage)?;
+        chain.held = assessment.held;
+        let first_new = out.len();
+        chain.supersede(&assessment.incidents, out);
+        for incident in assessment.incidents {
+            let settled = incident.settled;
+            let id = incident.id.clone();
+            if let Some(revision) = chain.revise(incident, now, renotify) {
+                out.push(revision);
+            }
+            if settled {
+                chain.raised.remove(&id);
+            }
+        }
+        for revision in &out[first_new..] {
+            let counter =
+                if revision.revision == 1 { &mut self.counters.incidents } else { &mut self.counters.revisions };
+            *counter += 1;
+        }
+        assessment.open
+    }
+
+    fn assess(&self, key: &WorkloadKey, lineage: &Lineage) -> Option<Assessment> {
+        let site = self.sites.get(key)?;
+        let chain = site.chains.get(lineage)?;
+        let scales = self.scales(key, site);
+        let mut assessment = Assessment { incidents: Vec::new(), held: BTreeMap::new(), open: None };
+        for session in session::sessions(lineage, chain, site, &self.host_edge, scales) {
+            let (first, last) = session.span();
+            let settled = self.now.since(last) > self.retention().max(self.config.quiet + self.config.skew);
+            if !settled {
+                assessment.open = Some(assessment.open.map_or(first, |open| open.min(first)));
+            }
+            let Some(incident) = self.incident(&session, key, lineage, chain, settled) else { continue };
+            if !settled {
+                let held = session.requests.iter().take(HELD_MAX).map(|found| (found.kept.id, Arc::clone(found.kept)));
+                assessment.held.extend(held);
+            }
+            assessment.incidents.push(incident);
+        }
+        Some(assessment)
+    }
+
+    fn incident(
+        &self,
+        session: &Session<'_>,
+        key: &WorkloadKey,
+        lineage: &Lineage,
+        chain: &Chain,
+        settled: bool,
+    ) -> Option<Incident> {
+        let id = incident_id(key, lineage, session.anchor()?);
+        let score = Score::of(session);
+        // What was raised once is told to its end, also when it turned out to be less.
+        let severity = score.severity(&self.config).or(chain.raised.contains_key(&id).then_some(Severity::Low))?;
+        let (first, last) = session.span();
+        let around = Circumstances {
+            platform: self.config.platform,
+            edge_seen: self.sources.values().copied().max(),
+            gaps: self.gaps.between(first.minus(self.config.loose), last.plus(self.config.skew), key),
+            omitted: chain.pivots.omitted.count() + chain.contacts.omitted.count(),
+            settled,
+        };
+        let incident = account::incident(session, score, severity, &around)?;
+        Some(Incident { id, ..incident })
+    }
+}
+
+impl Chain {
+    /// The next revision, when it is news: at once for a higher severity, another stage or another request; within `renotify` for
+    /// anything else.
+    fn revise(&mut self, incident: Incident, now: Timestamp, renotify: std::time::Duration) -> Option<Incident> {
+        let revision = match self.raised.get(&incident.id) {
+            None => 1,
+            Some(last) => {
+                let known = &last.incident;
+                let alike = Incident { revision: known.revision, settled: known.settled, ..incident.clone() };
+                if alike == *known {
+                    return None;
+                }
+                let request = |incident: &Incident| incident.candidates.best().map(|best| best.request.clone());
+                let urgent = incident.severity > known.severity
+                    || incident.stages.iter().any(|stage| !known.stages.contains(stage))
+                    || request(&incident) != request(known);
+                if !urgent && !incident.settled && now.since(last.notified) < renotify {
+                    return None;
+                }
+                known.revision + 1
+            }
+        };
+        let incident = Incident { revision, ..incident };
+        self.raised.insert(incident.id.clone(), Raised { incident: incident.clone(), notified: now });
+        Some(incident)
+    }
+
+    /// Closes incidents that turned out to be part of another: an earlier finding arrived late, and moved the start.
+    fn supersede(&mut self, now_known: &[Incident], out: &mut Vec<Incident>) {
+        let gone = self.raised.keys().filter(|id| now_known.iter().all(|incident| incident.id != **id));
+        for id in gone.cloned().collect::<Vec<_>>() {
+            let Some(Raised { incident, .. }) = self.raised.get(&id) else { continue };
+            let covers =
+                |other: &&Incident| other.first_seen <= incident.last_seen && incident.first_seen <= other.last_seen;
+            let Some(heir) = now_known.iter().find(covers) else { continue };
+            out.push(Incident {
+                revision: incident.revision + 1,
+                superseded_by: Some(heir.id.clone()),
+                settled: true,
+                ..incident.clone()
+            });
+            self.raised.remove(&id);
+        }
+    }
+}
+
+/// The incident's name: workload, instance, root process with its start time, and the hour of the first finding. All of them are
+/// properties of the evidence and none of its arrival; the start time (wall clock, nanoseconds) keeps hosts apart.
+fn incident_id(key: &WorkloadKey, lineage: &Lineage, anchor: &Observation) -> String {
+    let nodes = &anchor.place().lineage;
+    let root = nodes.iter().find(|node| Some(node.process) == lineage.root).or(nodes.last());
+    let (process, started) = root.map_or_else(Default::default, |node| (node.process, node.started));
+    let hour = anchor.at().as_unix_nanos().div_euclid(HOUR_NS);
+    let name = format!("{key}\0{}\0{process:?}\0{}\0{hour}", lineage.cgroup, started.as_unix_nanos());
+    let digest = Sha256::digest(name.as_bytes());
+    let hex: String = digest[..10].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("bl-{hex}")
+}

@@ -1,0 +1,216 @@
+//! What a session amounts to: additive, each summand named and explained, each stage capped so that no amount of noise adds up.
+
+use crate::evidence::{HostFinding, Novelty, ProgramClass};
+use crate::incident::{Contribution, Join, Severity, Stage};
+use crate::request::AttackClass;
+
+use super::Config;
+use super::observation::Observation;
+use super::session::{Match, Session};
+
+/// Most that the edge can weigh: a distinctive echo and a little.
+const EDGE_CAP: f64 = 12.0;
+/// Most that findings on the host can weigh together.
+const HOST_CAP: f64 = 8.0;
+/// Most that contacts can weigh together.
+const EGRESS_CAP: f64 = 5.0;
+/// Log-odds against a breach before any evidence; only the shape of the confidence hangs on it.
+const PRIOR: f64 = 4.5;
+/// Least score of any incident of two stages.
+const MEDIUM: f64 = 5.0;
+/// Least score of two stages that make a high one.
+const HIGH: f64 = 8.0;
+/// Least score of three stages that make a critical one.
+const CRITICAL: f64 = 10.0;
+/// Least weight with which a stage is present at all.
+const PRESENT: f64 = 1.0;
+/// Least weight of the edge stage in a critical incident: one in seven by chance at most.
+const CRITICAL_EDGE: f64 = 2.0;
+
+/// The score of a session.
+pub(super) struct Score {
+    pub(super) contributions: Vec<Contribution>,
+    pub(super) stages: Vec<Stage>,
+    total: f64,
+    edge: Edge,
+    /// Both a program was started and credentials were asked for.
+    both_host_kinds: bool,
+}
+
+#[derive(Copy, Clone, Default)]
+struct Edge {
+    weight: f64,
+    /// Tied at least to the same workload, or by a distinctive echo.
+    joined: bool,
+    /// A distinctive echo of a class whose input runs as code: the service had no other reason to do it.
+    code_echo: bool,
+}
+
+impl Score {
+    pub(super) fn of(session: &Session<'_>) -> Self {
+        let mut score = Self {
+            contributions: Vec::new(),
+            stages: Vec::new(),
+            total: 0.0,
+            edge: Edge::default(),
+            both_host_kinds: false,
+        };
+        score.edge_stage(session);
+        score.host_stage(session);
+        score.egress_stage(session);
+        score.total = [(Stage::Edge, EDGE_CAP), (Stage::Host, HOST_CAP), (Stage::Egress, EGRESS_CAP)]
+            .into_iter()
+            .map(|(stage, cap)| score.weight(stage).min(cap))
+            .sum();
+        score
+    }
+
+    /// Probability that the score amounts to, 0 to 0.99.
+    pub(super) fn confidence(&self) -> f64 {
+        rounded(1.0 / (1.0 + f64::exp(PRIOR - self.total))).min(0.99)
+    }
+
+    /// Severity; `None` when this is no incident.
+    pub(super) fn severity(&self, config: &Config) -> Option<Severity> {
+        let has = |stage| self.stages.contains(&stage);
+        let severity = match (has(Stage::Edge), has(Stage::Host), has(Stage::Egress)) {
+            (true, true, true) => {
+                let whole = self.edge.joined && self.edge.weight >= CRITICAL_EDGE && self.total >= CRITICAL;
+                Some(if whole { Severity::Critical } else { Severity::High }).filter(|_| self.total >= MEDIUM)
+            }
+            // Without a finding on the host only code that the request itself named makes more of a contact.
+            (true, false, true) if !self.edge.code_echo => (self.total >= MEDIUM).then_some(Severity::Medium),
+            (false, true, _) if self.both_host_kinds => (self.total >= MEDIUM).then_some(Severity::High),
+            (true, true, false) | (false, true, true) | (true, false, true) => match self.total {
+                HIGH.. => Some(Severity::High),
+                MEDIUM.. => Some(Severity::Medium),
+                _ => None,
+            },
+            _ => None,
+        };
+        severity.or(config.single_stage.then_some(Severity::Low).filter(|_| !self.stages.is_empty()))
+    }
+
+    fn weight(&self, stage: Stage) -> f64 {
+        self.contributions.iter().filter(|part| part.stage == stage).map(|part| part.weight).sum()
+    }
+
+    fn add(&mut self, stage: Stage, name: &str, weight: f64, reason: String) {
+        if weight > 0.0 {
+            self.contributions.push(Contribution { stage, name: name.to_owned(), weight: rounded(weight), reason });
+        }
+    }
+
+    fn edge_stage(&mut self, session: &Session<'_>) {
+        let Some(best) = session.requests.first() else { return };
+        let weight = best.tie.weight;
+        let verdict = best.kept.verdict.as_ref().filter(|verdict| verdict.exploit_like());
+        if weight >= PRESENT && (verdict.is_some() || best.kept.spike.is_some() || best.tie.decisive()) {
+            self.stages.push(Stage::Edge);
+        }
+        let reaches_out = |class| {
+            matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe)
+        };
+        self.edge = Edge {
+            weight,
+            joined: best.tie.join >= Join::SameWorkload || best.tie.decisive(),
+            code_echo: best.tie.decisive() && verdict.is_some_and(|verdict| !reaches_out(verdict.class)),
+        };
+        let name = match (best.tie.decisive(), best.tie.timing.pinned()) {
+            (true, _) => "indicator_echo",
+            (_, true) => "request_in_flight",
+            _ => "request_before",
+        };
+        self.add(Stage::Edge, name, weight.min(EDGE_CAP), super::account::match_reason(best, session.in_flight));
+    }
+
+    fn host_stage(&mut self, session: &Session<'_>) {
+        if session.findings.is_empty() {
+            return;
+        }
+        self.stages.push(Stage::Host);
+        let executions = session.findings.iter().filter(|finding| finding.is_execution());
+        let execution = heaviest(executions.clone().copied(), Observation::weight);
+        let below = |finding: &Observation| {
+            executions.clone().any(|shell| {
+                shell.id != finding.id && shell.process().is_some_and(|process| finding.place().descends_from(process))
+            })
+        };
+        let credential = |finding: &Observation| {
+            let odd = finding.weight() + if below(finding) { 2.0 } else { 0.0 };
+            // Ordinary here, and yet a request in flight asked for it.
+            if odd > 0.0 { odd } else { 1.0 }
+        };
+        let asking = session.findings.iter().copied().filter(|finding| !finding.is_execution());
+        if let Some((finding, weight)) = execution {
+            self.add(Stage::Host, "execution", weight, finding.reason().to_owned());
+        }
+        if let Some(reason) = tool_after_shell(session) {
+            self.add(Stage::Host, "tool_after_shell", 1.5, reason);
+        }
+        if let Some((finding, weight)) = heaviest(asking, credential) {
+            let by_line = if below(finding) { ", asked by a descendant of the program that was started" } else { "" };
+            self.add(Stage::Host, "metadata", weight, format!("{}{by_line}", finding.reason()));
+            let told = matches!(finding.as_host().map(|host| &host.finding), Some(HostFinding::Metadata { path, .. }) if *path != crate::event::MetadataPath::Benign);
+            self.both_host_kinds = execution.is_some() && told;
+        }
+    }
+
+    fn egress_stage(&mut self, session: &Session<'_>) {
+        let weight = |contact: &Observation, join| {
+            let lineage = match (join, contact.novelty()) {
+                (Join::Descendant, Novelty::New) => 2.5,
+                (Join::Descendant, Novelty::NewWhileLearning) => 1.5,
+                (Join::SameHost, _) => -0.5,
+                _ => 0.0,
+            };
+            (contact.weight() + lineage).max(0.0)
+        };
+        let best = session.contacts.iter().map(|(contact, join)| (*contact, *join, weight(contact, *join)));
+        let Some((contact, join, weight)) = best.reduce(|a, b| if b.2 > a.2 { b } else { a }) else { return };
+        if weight >= PRESENT || !session.in_process.is_empty() {
+            self.stages.push(Stage::Egress);
+        }
+        let (name, by) = match join {
+            Join::Descendant => ("egress_by_lineage", "by a descendant of the program that was started"),
+            Join::SameWorkload => ("egress_by_service", "by the same service"),
+            Join::SameHost => ("egress_by_workload", "by another process of the same workload"),
+        };
+        self.add(Stage::Egress, name, weight.min(EGRESS_CAP), format!("{}, {by}", contact.reason()));
+    }
+}
+
+/// A shell and then another kind of program below it: what one-line payloads do.
+fn tool_after_shell(session: &Session<'_>) -> Option<String> {
+    let class = |finding: &Observation| match finding.as_host().map(|host| &host.finding) {
+        Some(HostFinding::Spawn { class, .. }) => Some(*class),
+        _ => None,
+    };
+    let shell = session.findings.iter().find(|finding| class(finding) == Some(ProgramClass::Shell))?;
+    let process = shell.process()?;
+    let tool = session.findings.iter().find(|finding| {
+        finding.id != shell.id
+            && class(finding).is_some_and(|class| class != ProgramClass::Shell)
+            && finding.weight() > 0.0
+            && finding.place().descends_from(process)
+    })?;
+    Some(tool.reason().to_owned())
+}
+
+/// The heaviest, of equals the first.
+fn heaviest<'o>(
+    observations: impl Iterator<Item = &'o Observation>,
+    weight: impl Fn(&Observation) -> f64,
+) -> Option<(&'o Observation, f64)> {
+    observations.map(|seen| (seen, weight(seen))).reduce(|a, b| if b.1 > a.1 { b } else { a })
+}
+
+/// To a hundredth: what people read, and what survives any text form unchanged.
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+/// The part of a match that is told as its weight.
+pub(super) fn match_weight(found: &Match<'_>) -> f64 {
+    rounded(found.tie.weight.min(EDGE_CAP))
+}

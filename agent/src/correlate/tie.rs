@@ -1,0 +1,176 @@
+//! How one request and one observation are tied: in space (join), in time (timing), by what reappears (echo), and how much all
+//! of that weighs against chance.
+
+use std::time::Duration;
+
+use crate::evidence::RouteBasis;
+use crate::incident::{Echo, Join, Timing};
+use crate::timestamp::Timestamp;
+use crate::workload::WorkloadKey;
+
+use super::Config;
+use super::chance::{Rates, Specificity};
+use super::kept::{Answer, Kept};
+use super::observation::Observation;
+
+/// Weight of a distinctive echo, nats: three thousand to one. Decisive beside any single host finding.
+const ECHO: f64 = 8.0;
+/// Weight of a common word that reappears while its request is in flight.
+const COMMON_ECHO: f64 = 1.5;
+/// Shortest window that chance is taken over: balancers log whole milliseconds at worst.
+const LEAST_WINDOW: Duration = Duration::from_millis(1);
+
+/// A request tied to an observation.
+#[derive(Clone, Debug)]
+pub(super) struct Tie {
+    pub(super) join: Join,
+    pub(super) timing: Timing,
+    pub(super) echoes: Vec<Echo>,
+    /// Log-likelihood ratio without floor or cap: orders candidates.
+    pub(super) rank: f64,
+    /// The part of it that counts as evidence, never negative.
+    pub(super) weight: f64,
+}
+
+impl Tie {
+    /// Whether something distinctive reappeared.
+    pub(super) fn decisive(&self) -> bool {
+        self.echoes.iter().any(|echo| echo.distinctive)
+    }
+}
+
+/// What ties are weighed against.
+#[derive(Copy, Clone)]
+pub(super) struct Scales<'s> {
+    pub(super) config: &'s Config,
+    /// The workload whose chain is looked at.
+    pub(super) workload: &'s WorkloadKey,
+    /// Rates of requests to that workload.
+    pub(super) rates: &'s Rates,
+    /// Rates of requests to anything on this host.
+    pub(super) host_rates: &'s Rates,
+}
+
+impl Scales<'_> {
+    /// Ties `kept` to `observation`, if anything does: a request that is neither in flight nor exploit-like, nor near, nor echoed
+    /// is no candidate.
+    pub(super) fn tie(&self, kept: &Kept, observation: &Observation) -> Option<Tie> {
+        let timing = self.timing(kept, observation.at())?;
+        if timing == Timing::Distant && kept.sought().is_empty() {
+            return None;
+        }
+        let join = self.join(kept, observation);
+        let mut echoes = observation.surface.echoes(kept.sought());
+        echoes.retain(|echo| (timing.pinned() || echo.distinctive) && !names_itself(kept, echo));
+        let decisive = echoes.iter().any(|echo| echo.distinctive);
+        let near = match (join, timing) {
+            (_, Timing::Distant) => false,
+            (Join::SameHost, _) => timing.pinned(),
+            _ => timing.pinned() || kept.specificity() > Specificity::Ordinary,
+        };
+        (near || decisive).then(|| self.weigh(kept, join, timing, echoes))
+    }
+
+    /// When the request was, seen from `at`; `None` when it came after.
+    pub(super) fn timing(&self, kept: &Kept, at: Timestamp) -> Option<Timing> {
+        let (received, completed) = (kept.request.received, kept.request.completed.max(kept.request.received));
+        let Config { skew, tight, loose, .. } = *self.config;
+        if at < received.minus(skew) {
+            return None;
+        }
+        Some(match at.since(completed) {
+            _ if received <= at && at <= completed => Timing::InFlight,
+            after if after <= skew => Timing::Skewed,
+            after if after <= tight => Timing::Tight,
+            after if after <= loose => Timing::Loose,
+            _ => Timing::Distant,
+        })
+    }
+
+    fn join(&self, kept: &Kept, observation: &Observation) -> Join {
+        let place = observation.place();
+        let routed = &kept.routed;
+        let owner = routed.owner.filter(|_| routed.basis == RouteBasis::Listener);
+        let behind = |owner| place.descends_from(owner) || place.service.as_ref().is_some_and(|s| s.process == owner);
+        let same_instance = routed.basis == RouteBasis::Route || routed.cgroup == place.workload.cgroup;
+        if owner.is_some_and(behind) {
+            Join::Descendant
+        } else if routed.workload == *self.workload && same_instance && routed.basis != RouteBasis::Address {
+            Join::SameWorkload
+        } else {
+            Join::SameHost
+        }
+    }
+
+    fn weigh(&self, kept: &Kept, join: Join, timing: Timing, echoes: Vec<Echo>) -> Tie {
+        let rates = if join == Join::SameHost { self.host_rates } else { self.rates };
+        let chance = rates.chance(kept.request.received, kept.verdict.as_ref(), self.window(kept, timing));
+        let answer = match Answer::of(kept.request.target_status) {
+            Answer::Refused => -1.2,
+            Answer::Failed => 0.3,
+            Answer::Unknown | Answer::Served => 0.0,
+        };
+        let spike = kept.spike.map_or(0.0, |spike| (-spike.tail_probability.max(1e-9).ln() * 0.15).clamp(0.0, 2.0));
+        let fits = kept.specificity().breach_nats() + timing_nats(timing) + join_nats(join) + answer + spike;
+        let against_chance = fits - chance.max(f64::MIN_POSITIVE).ln();
+        let echo = match echoes.iter().map(|echo| echo.distinctive).max() {
+            Some(true) => ECHO,
+            Some(false) => COMMON_ECHO,
+            None => 0.0,
+        };
+        let text = if timing == Timing::Distant { 0.0 } else { against_chance.clamp(0.0, cap(kept.specificity())) };
+        Tie { join, timing, echoes, rank: against_chance + echo, weight: text + echo }
+    }
+
+    /// The window in which chance could have put a request of this kind.
+    fn window(&self, kept: &Kept, timing: Timing) -> Duration {
+        let flight = kept.request.completed.since(kept.request.received).max(LEAST_WINDOW);
+        match timing {
+            Timing::InFlight => flight,
+            Timing::Skewed => flight + 2 * self.config.skew,
+            Timing::Tight => self.config.tight,
+            Timing::Loose => self.config.loose,
+            Timing::Distant => self.config.lateness,
+        }
+    }
+}
+
+/// Share of breaches whose first finding falls there, as nats: most exploits run synchronously inside their request.
+fn timing_nats(timing: Timing) -> f64 {
+    match timing {
+        Timing::InFlight => 0.6_f64,
+        Timing::Skewed => 0.2,
+        Timing::Tight => 0.12,
+        Timing::Loose => 0.05,
+        Timing::Distant => 0.03,
+    }
+    .ln()
+}
+
+/// What a weaker join takes away, nats.
+const fn join_nats(join: Join) -> f64 {
+    match join {
+        Join::Descendant => 0.0,
+        Join::SameWorkload => -0.7,
+        Join::SameHost => -2.5,
+    }
+}
+
+/// Most that a request's text and time can weigh without an echo, nats. An ordinary request in flight names who asked, but honest
+/// programs are started by requests too: it is no evidence of a breach.
+const fn cap(specificity: Specificity) -> f64 {
+    match specificity {
+        Specificity::Ordinary => 0.0,
+        Specificity::Generic => 2.0,
+        Specificity::Capable => 6.0,
+        Specificity::Specific => 8.0,
+    }
+}
+
+/// Whether the echo is only the name that the request was addressed to: every service knows its own.
+fn names_itself(kept: &Kept, echo: &Echo) -> bool {
+    let crate::request::Indicator::Host(host) = &echo.indicator else { return false };
+    let authority = kept.request.url.split_once("://").map_or(kept.request.url.as_str(), |(_, rest)| rest);
+    let own = authority.split(['/', ':', '?']).next().unwrap_or_default();
+    !own.is_empty() && own.eq_ignore_ascii_case(host)
+}

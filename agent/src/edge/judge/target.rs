@@ -1,0 +1,240 @@
+//! A request target decoded and cut into the parts that an application sees: path, parameter names, parameter values; the user
+//! agent beside them. Judges read [`Part`]s and nothing else.
+
+use std::ops::Range;
+
+use super::decode::{Decoder, Tricks};
+use super::marks::{Marks, marks_of};
+use crate::edge::formats::unescape;
+use crate::request::{AccessRecord, LogEscape};
+
+/// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
+const MAX_TARGET_BYTES: usize = 64 * 1024;
+
+/// Most parts of one request. What follows the last is read as one part with it: nothing escapes, the table stays small.
+const MAX_PARTS: usize = 256;
+
+/// Where a part stood in the request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The path.
+    Path,
+    /// The name of a query parameter; without `=` the whole of it.
+    Name,
+    /// The value of a query parameter.
+    Value,
+    /// The user agent.
+    UserAgent,
+    /// The referer.
+    Referer,
+}
+
+/// One part of a request, decoded.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Part<'t> {
+    /// Where it stood.
+    pub(super) place: Place,
+    /// Decoded.
+    pub(super) text: &'t [u8],
+    /// Decoded, ASCII lower case: same length, same offsets.
+    pub(super) lower: &'t [u8],
+    /// Offset of `text` in the decoded request.
+    pub(super) offset: usize,
+    /// Of a value: the parameter's name in lower case.
+    pub(super) name: &'t [u8],
+    /// The request's path in lower case.
+    pub(super) path: &'t [u8],
+    /// Which bytes occur in `text`.
+    pub(super) marks: Marks,
+    /// What decoding undid.
+    pub(super) tricks: Tricks,
+    /// A name that followed a doubled ampersand and has no value: `&&` is a shell operator too.
+    pub(super) after_double_ampersand: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Cut {
+    place: Place,
+    span: Range<usize>,
+    name: Range<usize>,
+    marks: Marks,
+    tricks: Tricks,
+    after_double_ampersand: bool,
+}
+
+/// One request, decoded; its buffers are reused for the next.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    raw: Vec<u8>,
+    decoder: Decoder,
+    text: Vec<u8>,
+    lower: Vec<u8>,
+    cuts: Vec<Cut>,
+}
+
+impl Target {
+    /// Reads a request: path and query, user agent, referer, as far as the log has them.
+    pub(super) fn read(&mut self, record: &AccessRecord<'_>) {
+        self.text.clear();
+        self.lower.clear();
+        self.cuts.clear();
+        let raw = &mut std::mem::take(&mut self.raw);
+        let target = unescaped(record.path_and_query, record.escape, raw);
+        match memchr::memchr(b'?', target) {
+            None => {
+                self.push(Place::Path, target, 0..0, false);
+            }
+            Some(question) => {
+                self.push(Place::Path, &target[..question], 0..0, false);
+                self.read_query(&target[question + 1..]);
+            }
+        }
+        if !record.query.is_empty() {
+            self.read_query(unescaped(record.query, record.escape, raw));
+        }
+        self.push(Place::UserAgent, unescaped(record.user_agent, record.escape, raw), 0..0, false);
+        if !record.referer.is_empty() {
+            self.push(Place::Referer, unescaped(record.referer, record.escape, raw), 0..0, false);
+        }
+        self.raw = std::mem::take(raw);
+    }
+
+    fn read_query(&mut self, query: &[u8]) {
+        let mut rest = Some(query);
+        let mut empty_before = false;
+        while let Some(from) = rest {
+            // `&` inside `&#x6a;` begins an entity, no parameter.
+            let end = if self.cuts.len() + 4 > MAX_PARTS { from.len() } else { parameter_end(from) };
+            // A link copied from HTML source separates with `&amp;`.
+            let parameter = &from[..end];
+            let parameter = parameter.strip_prefix(b"amp;").unwrap_or(parameter);
+            rest = from.get(end + 1..);
+            match memchr::memchr(b'=', parameter) {
+                _ if parameter.is_empty() => {}
+                None => {
+                    self.push(Place::Name, parameter, 0..0, empty_before);
+                }
+                Some(equals) => {
+                    let name = self.push(Place::Name, &parameter[..equals], 0..0, false);
+                    self.push(Place::Value, &parameter[equals + 1..], name, false);
+                }
+            }
+            empty_before = parameter.is_empty();
+        }
+    }
+
+    fn push(&mut self, place: Place, raw: &[u8], name: Range<usize>, after_double_ampersand: bool) -> Range<usize> {
+        let form = matches!(place, Place::Name | Place::Value);
+        let (text, tricks) = self.decoder.decode(raw, form);
+        let start = self.text.len();
+        self.text.extend_from_slice(text);
+        self.lower.extend(text.iter().map(u8::to_ascii_lowercase));
+        let span = start..self.text.len();
+        let marks = marks_of(&self.text[span.clone()]);
+        self.cuts.push(Cut { place, span: span.clone(), name, marks, tricks, after_double_ampersand });
+        // Parts stand apart, so that no word reaches from one into the next.
+        self.text.push(b'\n');
+        self.lower.push(b'\n');
+        span
+    }
+
+    /// The decoded request in lower case, parts separated by line feeds.
+    pub(super) fn lower(&self) -> &[u8] {
+        &self.lower
+    }
+
+    /// The decoded text at `span`.
+    pub(super) fn slice(&self, span: Range<usize>) -> &[u8] {
+        self.text.get(span).unwrap_or_default()
+    }
+
+    /// How many parts there are.
+    pub(super) fn len(&self) -> usize {
+        self.cuts.len()
+    }
+
+    /// Index of the part that holds the byte at `offset` of the decoded request.
+    pub(super) fn part_at(&self, offset: usize) -> usize {
+        self.cuts.partition_point(|cut| cut.span.end < offset).min(self.cuts.len().saturating_sub(1))
+    }
+
+    /// The part at `index`.
+    pub(super) fn part(&self, index: usize) -> Part<'_> {
+        let cut = &self.cuts[index];
+        let path = self.cuts.first().map_or(0..0, |first| first.span.clone());
+        Part {
+            place: cut.place,
+            text: &self.text[cut.span.clone()],
+            lower: &self.lower[cut.span.clone()],
+            offset: cut.span.start,
+            name: &self.lower[cut.name.clone()],
+            path: &self.lower[path],
+            marks: cut.marks,
+            tricks: cut.tricks,
+            after_double_ampersand: cut.after_double_ampersand,
+        }
+    }
+
+    /// All parts.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        (0..self.len()).map(|index| self.part(index))
+    }
+}
+
+/// `field` with its log escapes undone, in place where there are none, and cut at [`MAX_TARGET_BYTES`].
+fn unescaped<'r>(field: &'r [u8], escape: LogEscape, room: &'r mut Vec<u8>) -> &'r [u8] {
+    unescape(escape, &field[..field.len().min(MAX_TARGET_BYTES)], room)
+}
+
+fn parameter_end(query: &[u8]) -> usize {
+    memchr::memchr_iter(b'&', query).find(|at| query.get(at + 1) != Some(&b'#')).unwrap_or(query.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timestamp::Timestamp;
+
+    fn read(path_and_query: &str) -> Target {
+        let mut target = Target::default();
+        let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+        target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank });
+        target
+    }
+
+    #[test]
+    fn a_target_falls_into_its_parts() {
+        let check = |raw: &str, expected: &[(Place, &str)]| {
+            let target = read(raw);
+            let found: Vec<_> = target
+                .parts()
+                .filter(|part| part.place != Place::UserAgent)
+                .map(|part| (part.place, String::from_utf8_lossy(part.text).into_owned()))
+                .collect();
+            let expected: Vec<_> = expected.iter().map(|(place, text)| (*place, (*text).to_owned())).collect();
+            assert_eq!(found, expected, "{raw}");
+        };
+        use Place::{Name, Path, Value};
+        check("/a%20b", &[(Path, "/a b")]);
+        check("/a?x=1&y+z=%26", &[(Path, "/a"), (Name, "x"), (Value, "1"), (Name, "y z"), (Value, "&")]);
+        check("/a?flag&=v", &[(Path, "/a"), (Name, "flag"), (Name, ""), (Value, "v")]);
+        check("/a?x=&#x41;b", &[(Path, "/a"), (Name, "x"), (Value, "Ab")]);
+        check("/a?x=a=b?c", &[(Path, "/a"), (Name, "x"), (Value, "a=b?c")]);
+        check("", &[(Path, "")]);
+    }
+
+    #[test]
+    fn an_offset_finds_its_part() {
+        let target = read("/ab?cd=ef");
+        let found: Vec<_> = (0..9).map(|offset| target.part_at(offset)).collect();
+        assert_eq!(found, [0, 0, 0, 0, 1, 1, 1, 2, 2]);
+        assert_eq!(target.part(2).name, b"cd");
+    }
+
+    #[test]
+    fn parameters_past_the_bound_are_read_as_one() {
+        let target = read(&format!("/?{}last=%27", "a=b&".repeat(5000)));
+        assert!(target.len() <= MAX_PARTS);
+        assert!(target.part(target.len() - 2).text.ends_with(b"last='"));
+    }
+}

@@ -1,0 +1,317 @@
+//! Path traversal and inclusion of local files.
+//!
+//! Two kinds of evidence: steps upward (`..` once every spelling of dot and slash is plain), and names of files that a web application has
+//! no business naming. A parameter that resolves to `/etc/passwd` is both.
+
+use memchr::memmem;
+
+use super::finding::Findings;
+use super::marks::Marks;
+use super::target::{Part, Place};
+use crate::request::AttackClass::Traversal;
+
+/// Directories at the root of a host; a parameter value that begins with one names a file there.
+const ROOTS: &[&[u8]] = &[
+    b"/etc/",
+    b"/proc/",
+    b"/var/",
+    b"/root/",
+    b"/usr/",
+    b"/opt/",
+    b"/home/",
+    b"/boot/",
+    b"/dev/",
+    b"/sys/",
+    b"/mnt/",
+    b"/srv/",
+    b"/run/",
+    b"/private/etc/",
+    b"/system/library/",
+    b"/library/webserver/",
+    b"/volumes/",
+    b"/apache/",
+    b"/apache2/",
+    b"/xampp/",
+    b"/lampp/",
+    b"/www/",
+    b"/logs/",
+    b"/log/",
+    b"/windows/",
+    b"/winnt/",
+    b"/program files",
+    b"/php/",
+    b"/php4/",
+    b"/php5/",
+    b"/bin/",
+    b"/sbin/",
+    b"/inetpub/",
+    b"/web/conf/",
+    b"/nsconfig/",
+    b"/tmp/",
+];
+
+/// Ends of files that pages link to by relative paths.
+const LINKED: &[&[u8]] = &[
+    b".png", b".jpg", b".jpeg", b".gif", b".svg", b".webp", b".css", b".js", b".html", b".htm", b".woff", b".woff2",
+    b".ico",
+];
+
+/// Judges one part. `file` is the telling file name that was seen in it.
+pub(super) fn judge(part: &Part<'_>, file: Option<(usize, usize)>, found: &mut Findings) {
+    if matches!(part.place, Place::UserAgent | Place::Referer) {
+        return;
+    }
+    let steps = count_steps(part.lower);
+    let file = file.filter(|(start, end)| stands_alone(part.lower, *start, *end));
+    judge_steps(part, steps, file.is_some(), found);
+    judge_file(part, steps, file, found);
+    judge_disguises(part, found);
+}
+
+/// Steps upward: `..` between separators, and the forms that filters turn into one (`....//`, `..;/`).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+struct Steps {
+    count: usize,
+    /// The parent of the first byte that a step leads to, were it resolved, lies outside.
+    escapes: bool,
+    backslash: bool,
+    first: usize,
+    last: usize,
+}
+
+fn count_steps(text: &[u8]) -> Steps {
+    let mut steps = Steps::default();
+    let mut depth = 0_isize;
+    let mut start = 0;
+    for end in 0..=text.len() {
+        let separator = text.get(end).is_none_or(|byte| matches!(byte, b'/' | b'\\'));
+        if !separator {
+            continue;
+        }
+        let segment = &text[start..end];
+        if is_step(segment) {
+            if steps.count == 0 {
+                steps.first = start;
+            }
+            steps.count += 1;
+            steps.last = end;
+            steps.backslash |= text.get(end) == Some(&b'\\');
+            depth -= 1;
+        } else if !segment.is_empty() && segment != b"." {
+            depth += 1;
+        }
+        steps.escapes |= depth < 0;
+        start = end + 1;
+    }
+    steps
+}
+
+/// `..`, `..;x`, `....`, or a value's beginning that ends in `..` (`file=..`, `%00..`).
+fn is_step(segment: &[u8]) -> bool {
+    let segment = segment.split(|byte| *byte == b';').next().unwrap_or(segment);
+    let dots = segment.iter().rev().take_while(|byte| **byte == b'.').count();
+    let before = segment.len() - dots;
+    (2..=8).contains(&dots)
+        && (before == 0
+            || matches!(
+                segment[before - 1],
+                b'=' | b':' | b'\'' | b'"' | b' ' | b'?' | b'|' | b',' | b'(' | b'@' | b'~' | b'\n' | b'\t'
+            ))
+}
+
+fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings) {
+    if steps.count == 0 {
+        return;
+    }
+    let span = part.offset + steps.first..part.offset + steps.last;
+    let encoded = part.tricks.overlong || part.tricks.lookalike || part.tricks.rounds >= 2;
+    let params = memmem::find(part.lower, b"..;").is_some();
+    let weight = match steps.count {
+        _ if params => 65,
+        1 if named || encoded => 55,
+        // Browsers resolve `..` before they send it: one that arrives was put there, or comes from a broken link.
+        1 if steps.escapes && part.place == Place::Path => 55,
+        1 if part.place == Place::Path && part.tricks.rounds > 0 => 50,
+        1 if part.place == Place::Path => 50,
+        1 if LINKED.iter().any(|end| part.lower.ends_with(end)) => 30,
+        1 if steps.escapes && steps.last < part.lower.len() => 50,
+        1 => 15,
+        2 if part.place != Place::Path => 60,
+        2 => 55,
+        _ => 75,
+    };
+    found.add(Traversal, weight, span.clone(), "climbs out of its directory");
+    if part.tricks.overlong || part.tricks.lookalike {
+        found.add(Traversal, 30, span.clone(), "spells dots or slashes as something else");
+    }
+    if part.tricks.rounds >= 2 {
+        found.add(Traversal, 25, span, "encodes dots or slashes twice");
+    }
+}
+
+/// Whether the file name at `start..end` is a whole one: `boot.ini`, not `reboot.initial`.
+fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
+    let part_of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    // `..2fetc2fpasswd`: a bare hexadecimal slash stands in front.
+    let starts = start == 0
+        || text[start] == b'.'
+        || !part_of_name(text[start - 1])
+        || matches!(text[start - 1], b'2' | b'f' | b'c');
+    let ends = matches!(text[end - 1], b'/' | b'\\') || text.get(end).is_none_or(|byte| !part_of_name(*byte));
+    starts && ends
+}
+
+fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found: &mut Findings) {
+    if let Some((start, end)) = file {
+        let weight = if part.place == Place::Path && start > 1 && steps.count == 0 { 50 } else { 60 };
+        found.add(
+            Traversal,
+            weight,
+            part.offset + start..part.offset + end,
+            "names a file that holds secrets or configuration",
+        );
+    }
+    if part.place == Place::Path {
+        return;
+    }
+    let value = part.lower.trim_ascii_start();
+    let value = value.strip_prefix(b"file:").map_or(value, |path| {
+        let slashes = path.iter().take_while(|byte| **byte == b'/').count();
+        &path[slashes.saturating_sub(1).min(path.len())..]
+    });
+    let unix = ROOTS.iter().any(|root| value.starts_with(root) && (value.len() > root.len() || *root == b"/etc/"))
+        && !value.contains(&b' ');
+    if unix {
+        found.add(
+            Traversal,
+            55,
+            part.offset..part.offset + part.lower.len(),
+            "names a file of the host by its absolute path",
+        );
+    }
+    if is_drive_path(value.strip_prefix(b"/").unwrap_or(value)) {
+        found.add(
+            Traversal,
+            55,
+            part.offset..part.offset + part.lower.len(),
+            "names a file of a Windows host by its absolute path",
+        );
+    }
+}
+
+/// `c:\…`, `c:/…`, `\\host\share`.
+fn is_drive_path(value: &[u8]) -> bool {
+    match value {
+        [drive, b':', b'/' | b'\\', rest @ ..] => drive.is_ascii_alphabetic() && !rest.is_empty(),
+        [b'\\', b'\\', host, ..] => host.is_ascii_alphanumeric() || *host == b'.' || *host == b'?',
+        _ => false,
+    }
+}
+
+/// Dots and slashes in the spellings that only custom decoders undo: `0x2e0x2f`, `..2f..2f`, `%c0%2e` remnants, `./\`, long runs of `./`.
+fn judge_disguises(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    let mut report = |needle: &[u8], times: usize, weight: u8, reason: &'static str| {
+        let mut hits = memmem::find_iter(text, needle);
+        if let Some(at) = hits.nth(times - 1) {
+            found.add(Traversal, weight, part.offset + at..part.offset + at + needle.len(), reason);
+        }
+    };
+    report(b"0x2e", 2, 60, "spells dots as hexadecimal numbers");
+    report(b"..2f", 1, 60, "spells slashes as bare hexadecimal");
+    report(b"..5c", 1, 60, "spells slashes as bare hexadecimal");
+    report(b"........", 1, 50, "writes parent steps with too many dots");
+    report(b"..%", 2, 55, "follows a parent step with a broken escape");
+    report(b"..0x", 1, 55, "spells slashes as hexadecimal numbers");
+    report(b"/./", 4, 55, "repeats steps that go nowhere");
+    report(b"\\.\\", 4, 55, "repeats steps that go nowhere");
+    report(b"././", 4, 55, "repeats steps that go nowhere");
+    report(b"/..//", 2, 40, "repeats separators between parent steps");
+    report(b".\\.", 2, 45, "splits parent steps with backslashes");
+    report(b"./\\", 2, 50, "mixes separators of two systems");
+    report(b"...\\", 2, 50, "writes parent steps with too many dots");
+    report(b".../", 2, 50, "writes parent steps with too many dots");
+    if part.marks.any(Marks::HIGH) {
+        judge_broken_bytes(part, found);
+    }
+}
+
+/// `..` followed by bytes that are no UTF-8: a separator in some code page, three times over.
+fn judge_broken_bytes(part: &Part<'_>, found: &mut Findings) {
+    let hits = memmem::find_iter(part.lower, b"..")
+        .filter(|at| part.lower.get(at + 2).is_some_and(|byte| *byte >= 0x80))
+        .take(3)
+        .count();
+    if hits >= 2 {
+        found.add(
+            Traversal,
+            60,
+            part.offset..part.offset + part.lower.len(),
+            "separates parent steps with broken UTF-8",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::marks::marks_of;
+    use super::*;
+
+    fn score(place: Place, raw: &str) -> u8 {
+        let mut decoder = super::super::decode::Decoder::default();
+        let (text, tricks) = decoder.decode(raw.as_bytes(), true);
+        let lower = text.to_ascii_lowercase();
+        let part = Part {
+            place,
+            text,
+            lower: &lower,
+            offset: 0,
+            name: b"q",
+            path: b"/",
+            marks: marks_of(text),
+            tricks,
+            after_double_ampersand: false,
+        };
+        let mut found = Findings::default();
+        let file = ["etc/passwd", "boot.ini", "win.ini", "web-inf", "etc/hosts", "etc2fpasswd"]
+            .iter()
+            .find_map(|file| memmem::find(&lower, file.as_bytes()).map(|at| (at, at + file.len())));
+        judge(&part, file, &mut found);
+        found.sum().map_or(0, |(_, score)| score)
+    }
+
+    #[test]
+    fn every_way_up_is_seen() {
+        for raw in [
+            "../../etc/passwd",
+            "..%2f..%2f..%2fetc%2fpasswd",
+            "%252e%252e%252fetc%252fpasswd",
+            "%c0%ae%c0%ae/%c0%ae%c0%ae/boot.ini",
+            "..\\..\\windows\\win.ini",
+            "....//....//etc/passwd",
+            "/etc/shadow",
+            "file:///etc/passwd",
+            "c:\\boot.ini",
+            "/proc/self/environ",
+            "..2f..2f..2fetc2fpasswd",
+            "/WEB-INF/web.xml",
+            "img/../../secret",
+            "/var/log/syslog",
+        ] {
+            assert!(score(Place::Value, raw) >= 50, "{raw} scores {}", score(Place::Value, raw));
+        }
+        for raw in ["/static/../../etc/hosts", "/a/..;/manager/html", "/cgi-bin/.%2e/.%2e/bin/sh", "/%c0%ae%c0%ae/x"] {
+            assert!(score(Place::Path, raw) >= 50, "{raw} scores {}", score(Place::Path, raw));
+        }
+    }
+
+    #[test]
+    fn ordinary_paths_are_left_alone() {
+        for raw in ["/a/b/c.html", "/v1.2..3/notes", "/wait.../what", "/etc", "/docs/etc/passwords.html", "/a/./b"] {
+            assert!(score(Place::Path, raw) < 50, "{raw} scores {}", score(Place::Path, raw));
+        }
+        for raw in ["see you...", "a/b/c", "1..2", "../image.png", "2024/05/06", "etc", "and/or", "home/garden"] {
+            assert!(score(Place::Value, raw) < 50, "{raw} scores {}", score(Place::Value, raw));
+        }
+    }
+}

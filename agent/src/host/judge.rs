@@ -1,0 +1,347 @@
+//! The verdicts themselves.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::Config;
+use super::peer::Scope;
+use super::program::{self, Code, Program};
+use serde::Serialize;
+
+use crate::baseline::{Baseline, Learn};
+use crate::enrich::Enricher;
+use crate::event::{Actor, Contact, Exec, FileId, HostEvent, HostEventKind, MetadataPath, MetadataRequest, Stdio};
+use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProcessNode, ProgramClass};
+use crate::metadata::canonical;
+use crate::timestamp::Timestamp;
+
+/// Files whose class is known by their content. A host has few shells; containers multiply them by their images.
+const KNOWN_FILES_MAX: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
+
+/// Evidence, by the stage of the chain it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The workload did what an intruder does.
+    Host(HostEvidence),
+    /// The workload reached an external peer.
+    Egress(EgressEvidence),
+}
+
+/// What the judge said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Shells, interpreters and transfer tools under a service.
+    pub spawns: u64,
+    /// Other programs without a name on disk under a service.
+    pub fileless: u64,
+    /// Contacts with metadata endpoints.
+    pub metadata: u64,
+    /// Contacts with external peers.
+    pub egress: u64,
+    /// Shells, contacts and their like outside any service, let be.
+    pub unexposed: u64,
+}
+
+/// The stage.
+#[derive(Debug)]
+pub struct Judge {
+    config: Config,
+    /// Shells and their like by what the file is, for copies and links under other names.
+    known_files: LruCache<FileId, Box<str>>,
+    counters: Counters,
+}
+
+impl Judge {
+    /// A judge that has seen nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, known_files: LruCache::new(KNOWN_FILES_MAX), counters: Counters::default() }
+    }
+
+    /// Judges one event that `enricher` has observed. Asks and teaches `baseline`.
+    pub fn judge(&mut self, event: &HostEvent, enricher: &Enricher, baseline: &mut Baseline) -> Option<Stage> {
+        let mut case = Case { at: event.at, enricher, baseline };
+        match &event.kind {
+            HostEventKind::Exec(exec) => self.exec(exec, &mut case).map(Stage::Host),
+            HostEventKind::Contact(contact) => self.contact(contact, &mut case),
+            HostEventKind::MetadataRequest(request) => self.metadata_request(request, &mut case).map(Stage::Host),
+            HostEventKind::Listen(listen) => {
+                case.exposed(&listen.actor);
+                None
+            }
+            HostEventKind::Process(seen) => {
+                case.exposed(&seen.actor);
+                self.learn_file(seen.actor.exe, &seen.exe_path);
+                None
+            }
+            HostEventKind::Program(seen) => {
+                self.learn_file(seen.file, &seen.copy_of);
+                None
+            }
+            HostEventKind::Fork(_)
+            | HostEventKind::Exit(_)
+            | HostEventKind::Flow(_)
+            | HostEventKind::Cgroup(_)
+            | HostEventKind::Addresses(_)
+            | HostEventKind::Loss(_) => None,
+        }
+    }
+
+    /// What the judge said so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn exec(&mut self, exec: &Exec, case: &mut Case<'_>) -> Option<HostEvidence> {
+        let program = self.program(exec);
+        let fileless = exec.memfd || exec.link_count == 0;
+        if program.is_none() && !fileless {
+            return None;
+        }
+        let Some(place) = case.exposed(&exec.actor) else {
+            self.counters.unexposed += 1;
+            return None;
+        };
+        let Some(program) = program.filter(|program| counts(program, exec, &place)) else {
+            return fileless.then(|| self.fileless(place, case));
+        };
+        self.counters.spawns += 1;
+        let socket_stdio = exec.stdio.contains(&Stdio::InetSocket);
+        let child = place.process().map_or("", |node| &node.exe_path);
+        let line = place.process().map_or("", |node| &node.command_line);
+        let parent = place.lineage.get(1).map_or("", |node| &node.exe_path);
+        let learn = if socket_stdio || fileless || program.disguised { Learn::Never } else { Learn::Yes };
+        let novelty = case.baseline.shell(&place.workload.key, parent, child, line, learn, case.at);
+        let reason = spawn_reason(&program, &place, socket_stdio, fileless, novelty);
+        let finding = HostFinding::Spawn { class: program.class, socket_stdio, fileless };
+        Some(HostEvidence { at: case.at, place, finding, novelty, reason })
+    }
+
+    fn fileless(&mut self, place: Placement, case: &mut Case<'_>) -> HostEvidence {
+        self.counters.fileless += 1;
+        let novelty = if case.baseline.is_learning(&place.workload.key, case.at) {
+            Novelty::NewWhileLearning
+        } else {
+            Novelty::New
+        };
+        let reason =
+            format!("{} runs a program that has no name on disk ({})", place.workload.key, display(place.process()));
+        HostEvidence { at: case.at, place, finding: HostFinding::FilelessExec, novelty, reason }
+    }
+
+    fn program(&mut self, exec: &Exec) -> Option<Program> {
+        self.learn_file(exec.actor.exe, &exec.exe_path);
+        program::classify(exec).or_else(|| {
+            let original = self.known_files.get(&exec.actor.exe)?;
+            program::classify_copy(original, exec)
+        })
+    }
+
+    /// Remembers what a file is, so that a link to it under another name is known for what it is.
+    fn learn_file(&mut self, file: FileId, path: &str) {
+        if file.inode != 0 && program::class_of_path(path).is_some() {
+            self.known_files.put(file, path.into());
+        }
+    }
+
+    fn contact(&mut self, contact: &Contact, case: &mut Case<'_>) -> Option<Stage> {
+        let enricher = case.enricher;
+        let scope = self.config.scope(contact.peer, |address| enricher.owns(address));
+        if scope == Scope::Internal && !contact.metadata {
+            return None;
+        }
+        let Some(place) = case.exposed(&contact.actor) else {
+            self.counters.unexposed += 1;
+            return None;
+        };
+        if scope == Scope::External && !contact.metadata {
+            self.counters.egress += 1;
+            return Some(Stage::Egress(egress(contact, place, case)));
+        }
+        self.counters.metadata += 1;
+        let asked = Asked {
+            endpoint: contact.peer,
+            service: scope.service(),
+            path: MetadataPath::Unknown,
+            role: None,
+            token: None,
+        };
+        Some(Stage::Host(metadata(asked, place, case)))
+    }
+
+    fn metadata_request(&mut self, request: &MetadataRequest, case: &mut Case<'_>) -> Option<HostEvidence> {
+        let Some(place) = case.exposed(&request.actor) else {
+            self.counters.unexposed += 1;
+            return None;
+        };
+        let enricher = case.enricher;
+        let scope = self.config.scope(request.peer, |address| enricher.owns(address));
+        self.counters.metadata += 1;
+        let asked = Asked {
+            endpoint: request.peer,
+            service: scope.service(),
+            path: request.path,
+            role: request.role.as_deref(),
+            token: Some(request.token),
+        };
+        Some(metadata(asked, place, case))
+    }
+}
+
+/// What a verdict is found with.
+struct Case<'c> {
+    at: Timestamp,
+    enricher: &'c Enricher,
+    baseline: &'c mut Baseline,
+}
+
+impl Case<'_> {
+    /// Where the actor stands, if it is exposed. Its workload's learning time begins with the first such look.
+    fn exposed(&mut self, actor: &Actor) -> Option<Placement> {
+        if !self.enricher.is_exposed(actor) {
+            return None;
+        }
+        let place = self.enricher.place(actor, self.at);
+        self.baseline.touch(&place.workload.key, self.at);
+        Some(place)
+    }
+}
+
+/// What a metadata endpoint was asked, as far as it was seen.
+struct Asked<'c> {
+    endpoint: SocketAddr,
+    service: &'c str,
+    path: MetadataPath,
+    role: Option<&'c str>,
+    token: Option<bool>,
+}
+
+/// Whether a program of a class that can do harm is evidence here: a service's own runtime on a file of its own is how
+/// pre-fork servers and job runners work.
+fn counts(program: &Program, exec: &Exec, place: &Placement) -> bool {
+    if program.class != ProgramClass::Interpreter || program.code != Code::File || program.disguised {
+        return true;
+    }
+    let service = place.service.as_ref().map(|service| service.process);
+    let own_runtime = place
+        .lineage
+        .iter()
+        .skip(1)
+        .find(|node| Some(node.process) == service)
+        .is_some_and(|root| root.exe == exec.actor.exe || *root.exe_path == *exec.exe_path);
+    !own_runtime
+}
+
+fn egress(contact: &Contact, place: Placement, case: &mut Case<'_>) -> EgressEvidence {
+    let peer = SocketAddr::new(canonical(contact.peer.ip()), contact.peer.port());
+    let novelty = case.baseline.peer(&place.workload.key, peer, contact.protocol, None, case.at);
+    let acquaintance = match novelty {
+        Novelty::New => "which its workload had never needed",
+        Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
+        Novelty::Known => "as its workload has before",
+    };
+    let reason = format!("{} contacted {peer}, {acquaintance}", who(&place));
+    let protocol = contact.protocol;
+    EgressEvidence { at: case.at, place, peer, protocol, name: None, novelty, reason }
+}
+
+fn metadata(asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {
+    // Credentials fetched by what a shell started do not become normal by being fetched again.
+    let by_tool = below_shell(&place).or(place.process().filter(|node| runs_what_it_is_told(node))).is_some();
+    let learn = if by_tool { Learn::Never } else { Learn::Yes };
+    let exe_path = place.process().map_or("", |node| &node.exe_path);
+    let novelty = case.baseline.caller(&place.workload.key, exe_path, asked.service, asked.path, learn, case.at);
+    let reason = format!("{} {}, {}", who(&place), asked.sentence(), caller_novelty(novelty));
+    let finding = HostFinding::Metadata {
+        endpoint: SocketAddr::new(canonical(asked.endpoint.ip()), asked.endpoint.port()),
+        service: Arc::from(asked.service),
+        path: asked.path,
+        role: asked.role.map(Arc::from),
+        token: asked.token,
+    };
+    HostEvidence { at: case.at, place, finding, novelty, reason }
+}
+
+impl Asked<'_> {
+    fn sentence(&self) -> String {
+        let what = match self.path {
+            MetadataPath::Credential => "asked for credentials at",
+            MetadataPath::Recon => "asked which credentials there are at",
+            MetadataPath::Session => "opened a session with",
+            MetadataPath::UserData => "asked for the start-up data at",
+            MetadataPath::Benign => "asked for instance facts at",
+            MetadataPath::Unknown => "contacted",
+        };
+        let bare = self.token == Some(false) && matches!(self.path, MetadataPath::Credential | MetadataPath::Recon);
+        let manner = if bare { " without a session token" } else { "" };
+        format!("{what} {} ({}){manner}", self.service, self.endpoint)
+    }
+}
+
+const fn caller_novelty(novelty: Novelty) -> &'static str {
+    match novelty {
+        Novelty::New => "which its workload does not do",
+        Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
+        Novelty::Known => "as its workload has before",
+    }
+}
+
+/// The nearest shell or transfer tool between the process and the head of its service, neither included.
+fn below_shell(place: &Placement) -> Option<&ProcessNode> {
+    let root = place.service.as_ref().map(|service| service.process);
+    place.lineage.iter().skip(1).take_while(|node| Some(node.process) != root).find(|node| runs_what_it_is_told(node))
+}
+
+fn runs_what_it_is_told(node: &ProcessNode) -> bool {
+    matches!(program::class_of_path(&node.exe_path), Some(ProgramClass::Shell | ProgramClass::TransferTool))
+}
+
+/// `x`, or `x, below sh`.
+fn who(place: &Placement) -> String {
+    let process = display(place.process());
+    below_shell(place).map_or_else(|| process.to_owned(), |shell| format!("{process}, below {},", display(Some(shell))))
+}
+
+fn spawn_reason(program: &Program, place: &Placement, socket_stdio: bool, fileless: bool, novelty: Novelty) -> String {
+    let class = match program.class {
+        ProgramClass::Shell => "a shell",
+        ProgramClass::Interpreter => "an interpreter",
+        ProgramClass::TransferTool => "a transfer tool",
+    };
+    let mut odds = Vec::new();
+    if socket_stdio {
+        odds.push("its input or output is an internet socket");
+    }
+    if fileless {
+        odds.push("its file has no name on disk");
+    }
+    if program.disguised {
+        odds.push("it does not go by its own name");
+    }
+    match program.code {
+        Code::CommandLine if program.class != ProgramClass::TransferTool => {
+            odds.push("its code stands on the command line")
+        }
+        Code::Stdin if program.class != ProgramClass::TransferTool => odds.push("it reads its code from its input"),
+        Code::TemporaryFile => odds.push("its code lies where anyone can put a file"),
+        Code::CommandLine | Code::Stdin | Code::File => {}
+    }
+    odds.push(match novelty {
+        Novelty::New => "its workload had never started one like it",
+        Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
+        Novelty::Known => "its workload has started its like before",
+    });
+    let parent = place.lineage.get(1);
+    format!("{} started {class}, {}: {}", display(parent), display(place.process()), odds.join("; "))
+}
+
+fn display(node: Option<&ProcessNode>) -> &str {
+    node.map(|node| &*node.exe_path).filter(|path| !path.is_empty()).unwrap_or("a process of unknown program")
+}
+
+#[cfg(test)]
+mod tests;

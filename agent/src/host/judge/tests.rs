@@ -1,0 +1,48 @@
+use std::fmt::Write as _;
+
+use super::*;
+use crate::{baseline, enrich};
+
+/// A shop that mails, pays and asks for its own credentials; a day later the same, a login, and a break-in.
+const BREAK_IN: &str = include_str!("break_in.ndjson");
+
+/// What is to be said of it.
+const EVIDENCE: &str = include_str!("break_in.expected");
+
+fn stages(recording: &str) -> Vec<Stage> {
+    let mut enricher = Enricher::new(enrich::Config::default());
+    let mut baseline = Baseline::new(baseline::Config::default());
+    let mut judge = Judge::new(Config::default());
+    let events = recording.lines().map(|line| serde_json::from_str::<HostEvent>(line).expect("an event"));
+    events
+        .filter_map(|event| {
+            enricher.observe(&event);
+            judge.judge(&event, &enricher, &mut baseline)
+        })
+        .collect()
+}
+
+fn text(stage: &Stage) -> String {
+    let (at, place, finding, novelty, reason) = match stage {
+        Stage::Host(host) => {
+            let finding = serde_json::to_value(&host.finding).expect("serialises").to_string();
+            (host.at, &host.place, finding, host.novelty, &host.reason)
+        }
+        Stage::Egress(egress) => {
+            (egress.at, &egress.place, format!("egress {}", egress.peer), egress.novelty, &egress.reason)
+        }
+    };
+    let line: Vec<_> = place.lineage.iter().map(|node| node.process.pid.to_string()).collect();
+    let service = place.service.as_ref().map_or(0, |service| service.process.pid);
+    let workload = &place.workload.key;
+    format!("{at} {workload} service={service} line={} {novelty:?}\n  {finding}\n  {reason}", line.join("<"))
+}
+
+#[test]
+fn a_break_in_is_told_from_an_ordinary_day() {
+    let mut told = String::new();
+    for stage in stages(BREAK_IN) {
+        writeln!(told, "{}", text(&stage)).expect("writes");
+    }
+    assert_eq!(told, EVIDENCE, "\n{told}");
+}

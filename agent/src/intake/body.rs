@@ -1,0 +1,347 @@
+//! The shapes that senders give a request body. In: a plain body. Out: its lines, as slices of it wherever nothing had
+//! to be unescaped.
+//!
+//! Taken: plain lines; JSON values in an array, one a line, or one right after the other. A JSON string is a line; an
+//! object is an envelope that holds the line under a well-known key, a wrapper that holds a list of either, or itself
+//! the structured record. A byte is looked at a bounded number of times; nothing is built that grows faster than the
+//! lines do.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Values within values, lists included: Kafka REST with an envelope in each record is four. Bounds how often a byte is
+/// looked at.
+const DEPTH_MAX: usize = 5;
+
+/// What bounds the lines of one body.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) lines: usize,
+    pub(super) line_bytes: usize,
+}
+
+/// Lines of one body.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    /// Without line ends and without empty ones.
+    pub(super) lines: Vec<Bytes>,
+    /// How many were cut at the longest length.
+    pub(super) cut: usize,
+    /// Bytes that had to be copied to be unescaped.
+    pub(super) copied: usize,
+}
+
+/// Why a body gives no lines.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyError {
+    #[error("the body is not the JSON that its content type says: {0}; plain lines go as text/plain")]
+    Json(String),
+    #[error("the body has more than {0} lines; send smaller batches")]
+    TooManyLines(usize),
+}
+
+/// Takes a body apart. `declared_json` is whether its content type promises JSON: then a body that begins like JSON
+/// must be JSON, while one that does not is lines all the same (rsyslog says `application/json` whatever it sends).
+/// Without the promise anything that does not read as JSON is lines.
+pub(super) fn lines(body: &Bytes, declared_json: bool, limits: Limits) -> Result<Lines, BodyError> {
+    let mut reader = Reader { body, limits, found: Lines::default(), overflow: false };
+    let begins_like_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
+    let read = if begins_like_json { reader.json() } else { Err(None) };
+    match read {
+        Err(Some(error)) if declared_json && !reader.overflow => return Err(BodyError::Json(error)),
+        Err(_) if !reader.overflow => {
+            reader.found = Lines::default();
+            reader.plain(body.clone());
+        }
+        _ => {}
+    }
+    if reader.overflow { Err(BodyError::TooManyLines(limits.lines)) } else { Ok(reader.found) }
+}
+
+struct Reader<'b> {
+    body: &'b Bytes,
+    limits: Limits,
+    found: Lines,
+    overflow: bool,
+}
+
+impl<'b> Reader<'b> {
+    /// Values one after the other, whatever white space lies between.
+    fn json(&mut self) -> Result<(), Option<String>> {
+        let values = serde_json::Deserializer::from_slice(self.body).into_iter::<&'b RawValue>();
+        for value in values {
+            let value = value.map_err(|error| Some(error.to_string()))?;
+            self.value(value, 0).map_err(|error| Some(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// One JSON value: a line, or several.
+    fn value(&mut self, value: &'b RawValue, depth: usize) -> Result<(), serde_json::Error> {
+        let text = value.get();
+        match text.as_bytes().first() {
+            Some(b'"') => self.string(text),
+            Some(b'{') => self.object(value, depth),
+            Some(b'[') if depth < DEPTH_MAX => {
+                serde_json::Deserializer::from_str(text).deserialize_seq(Elements { reader: self, depth })
+            }
+            Some(b'[') => Err(serde_json::Error::custom("arrays lie too deep")),
+            _ => Err(serde_json::Error::custom(format!(
+                "{} is neither a string nor an object",
+                text.chars().take(20).collect::<String>()
+            ))),
+        }
+    }
+
+    /// A line, or several with line ends between them.
+    fn string(&mut self, quoted: &'b str) -> Result<(), serde_json::Error> {
+        let inner = &quoted[1..quoted.len() - 1];
+        if inner.as_bytes().contains(&b'\\') {
+            let text: String = serde_json::from_str(quoted)?;
+            self.found.copied += text.len();
+            self.plain(Bytes::from(text));
+        } else {
+            self.plain(self.body.slice_ref(inner.as_bytes()));
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, object: &'b RawValue, depth: usize) -> Result<(), serde_json::Error> {
+        // An error is the same key twice: no envelope that a forwarder makes.
+        let envelope: Envelope<'b> = serde_json::from_str(object.get()).unwrap_or_default();
+        if envelope.is_control() {
+            return Ok(());
+        }
+        match envelope.content() {
+            Some(content) if content.get() != object.get() && depth < DEPTH_MAX => self.value(content, depth + 1),
+            _ => {
+                self.push(self.body.slice_ref(object.get().as_bytes()));
+                Ok(())
+            }
+        }
+    }
+
+    fn plain(&mut self, text: Bytes) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &text).chain([text.len()]) {
+            if self.overflow {
+                return;
+            }
+            let line = &text[start..end];
+            self.push(text.slice(start..start + line.strip_suffix(b"\r").unwrap_or(line).len()));
+            start = end + 1;
+        }
+    }
+
+    fn push(&mut self, line: Bytes) {
+        if line.is_empty() {
+            return;
+        }
+        if self.found.lines.len() == self.limits.lines {
+            self.overflow = true;
+            return;
+        }
+        let cut = line.len() > self.limits.line_bytes;
+        self.found.cut += usize::from(cut);
+        self.found.lines.push(if cut { line.slice(..self.limits.line_bytes) } else { line });
+    }
+}
+
+/// Walks an array without building it: a body of a million small elements is a million lines at most, never a million
+/// lines and a million values.
+struct Elements<'r, 'b> {
+    reader: &'r mut Reader<'b>,
+    depth: usize,
+}
+
+impl<'b> Visitor<'b> for Elements<'_, 'b> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of lines")
+    }
+
+    fn visit_seq<A: SeqAccess<'b>>(self, mut elements: A) -> Result<(), A::Error> {
+        while let Some(value) = elements.next_element_seed(Raw)? {
+            self.reader.value(value, self.depth + 1).map_err(A::Error::custom)?;
+            if self.reader.overflow {
+                return Err(A::Error::custom("too many lines"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Raw;
+
+impl<'b> DeserializeSeed<'b> for Raw {
+    type Value = &'b RawValue;
+
+    fn deserialize<D: serde::Deserializer<'b>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        <&RawValue>::deserialize(deserializer)
+    }
+}
+
+/// The keys under which forwarders put what they forward, and those by which a structured access record is told from an
+/// envelope.
+#[derive(Default, Deserialize)]
+#[serde(default, bound(deserialize = "'de: 'b"))]
+struct Envelope<'b> {
+    message: Option<&'b RawValue>,
+    log: Option<&'b RawValue>,
+    line: Option<&'b RawValue>,
+    msg: Option<&'b RawValue>,
+    body: Option<&'b RawValue>,
+    #[serde(rename = "MESSAGE")]
+    journal_message: Option<&'b RawValue>,
+    event: Option<&'b RawValue>,
+    /// Azure, Kafka REST.
+    records: Option<&'b RawValue>,
+    /// CloudWatch Logs.
+    #[serde(rename = "logEvents")]
+    log_events: Option<&'b RawValue>,
+    /// CloudWatch Logs: `CONTROL_MESSAGE` carries no lines.
+    #[serde(rename = "messageType")]
+    message_type: Option<&'b RawValue>,
+    /// Kafka REST: `{"records":[{"value":…}]}`.
+    value: Option<&'b RawValue>,
+    /// Caddy (whose `msg` is "handled request").
+    request: Option<&'b RawValue>,
+    /// Google Cloud, AWS WAF.
+    #[serde(rename = "httpRequest")]
+    http_request: Option<&'b RawValue>,
+    /// Traefik (whose `msg` is empty).
+    #[serde(rename = "RequestMethod")]
+    request_method: Option<&'b RawValue>,
+    /// Azure Front Door and Application Gateway.
+    properties: Option<&'b RawValue>,
+}
+
+impl<'b> Envelope<'b> {
+    fn is_control(&self) -> bool {
+        self.message_type.is_some_and(|kind| kind.get() == "\"CONTROL_MESSAGE\"")
+    }
+
+    /// What it holds; `None` when the object is itself the record.
+    fn content(&self) -> Option<&'b RawValue> {
+        let begins_with = |first: char| move |value: &&'b RawValue| value.get().starts_with(first);
+        if let Some(list) = [self.records, self.log_events].into_iter().flatten().find(begins_with('[')) {
+            return Some(list);
+        }
+        let structured = [self.request, self.http_request, self.request_method, self.properties];
+        if structured.iter().any(Option::is_some) {
+            return None;
+        }
+        let keys = [self.message, self.log, self.line, self.msg, self.body, self.journal_message, self.event];
+        let text = keys.into_iter().flatten().find(begins_with('"'));
+        text.or(self.value.filter(|value| value.get().starts_with(['"', '{'])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { lines: 5, line_bytes: 40 };
+
+    fn read(body: &str, declared_json: bool) -> Result<Lines, BodyError> {
+        lines(&Bytes::copy_from_slice(body.as_bytes()), declared_json, LIMITS)
+    }
+
+    fn check(body: &str, declared_json: bool, expected: &[&str]) {
+        let lines = read(body, declared_json).expect("lines").lines;
+        let texts: Vec<&str> = lines.iter().map(|line| std::str::from_utf8(line).expect("text")).collect();
+        assert_eq!(texts, expected, "{body}");
+    }
+
+    #[test]
+    fn plain_lines() {
+        check("", false, &[]);
+        check("\n\r\n\n", false, &[]);
+        check("one\ntwo\r\n\nthree", false, &["one", "two", "three"]);
+        check("one\ntwo\n", true, &["one", "two"]);
+        check("[22/Nov/2026] one\n", false, &["[22/Nov/2026] one"]);
+        check("{not json}\n", false, &["{not json}"]);
+    }
+
+    #[test]
+    fn json_in_every_shape() {
+        for declared in [true, false] {
+            check(r#"["one","t\"wo"]"#, declared, &["one", "t\"wo"]);
+            check(r#"[{"message":"one","host":"a"},{"log":"two\n"}]"#, declared, &["one", "two"]);
+            check("{\"line\":\"one\"}\n{\"msg\":\"two\"}\n", declared, &["one", "two"]);
+            check(r#"{"body":"one"}{"event":"two"}{"MESSAGE":"three"}"#, declared, &["one", "two", "three"]);
+            check("\"one\"\n\"two\"", declared, &["one", "two"]);
+            check(r#"{"message":"one\ntwo"}"#, declared, &["one", "two"]);
+            check(r#"{"records":[{"value":{"message":"one"}},{"value":"two"}]}"#, declared, &["one", "two"]);
+            check(r#"{"messageType":"DATA_MESSAGE","logEvents":[{"message":"one"}]}"#, declared, &["one"]);
+            check(r#"{"messageType":"CONTROL_MESSAGE","logEvents":[{"message":"x"}]}"#, declared, &[]);
+            check(" [ ] ", declared, &[]);
+        }
+    }
+
+    #[test]
+    fn a_structured_record_is_the_line_itself() {
+        for record in [
+            r#"{"status":200,"uri":"/a"}"#,
+            r#"{"msg":"handled","request":{"uri":"/"}}"#,
+            r#"{"msg":"","RequestMethod":"GET"}"#,
+            r#"{"message":{"nested":true}}"#,
+            r#"{"message":"a","message":"b"}"#,
+        ] {
+            check(&format!("[{record}]"), true, &[record]);
+        }
+        check(r#"{"records":[{"properties":{"a":1}}]}"#, true, &[r#"{"properties":{"a":1}}"#]);
+    }
+
+    #[test]
+    fn declared_json_must_be_json() {
+        let check = |body: &str, expected: &str| {
+            let error = read(body, true).expect_err("refused").to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(r#"{"message":"one""#, "EOF");
+        check(r#"[1,2]"#, "1 is neither a string nor an object");
+        check(r#"["one",]"#, "line 1 column");
+        check(r#"{"message":"one"} oops"#, "expected value");
+        check(&"[".repeat(100_000), "");
+        check(&"{\"records\":[".repeat(10_000), "");
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let long = "x".repeat(50);
+        let found = read(&format!("{long}\nshort"), false).expect("lines");
+        assert_eq!((found.lines[0].len(), found.lines[1].len(), found.cut), (40, 5, 1));
+        for many in ["a\n".repeat(6), "[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]".into(), "{\"log\":\"a\"}".repeat(6)] {
+            assert_eq!(read(&many, true), Err(BodyError::TooManyLines(5)), "{many}");
+        }
+        check(&"a\n".repeat(5), false, &["a"; 5]);
+    }
+
+    #[test]
+    fn nothing_is_copied_that_is_not_escaped() {
+        let body = Bytes::from_static(br#"["plain",{"message":"also plain"}]"#);
+        let found = lines(&body, true, LIMITS).expect("lines");
+        assert_eq!(found.copied, 0);
+        let range = body.as_ptr_range();
+        assert!(found.lines.iter().all(|line| range.contains(&line.as_ptr())));
+    }
+
+    #[test]
+    fn any_bytes_give_lines_or_an_error() {
+        proptest::proptest!(|(body: Vec<u8>, declared: bool)| {
+            drop(lines(&Bytes::from(body), declared, LIMITS));
+        });
+        const TOKENS: [&str; 14] =
+            ["{", "}", "[", "]", "\"", "message", ":", ",", "\\", "records", "1", " ", "\n", "\u{e9}"];
+        let token = proptest::sample::select(&TOKENS[..]);
+        proptest::proptest!(|(parts in proptest::collection::vec(token, 0..30), declared: bool)| {
+            drop(lines(&Bytes::from(parts.concat()), declared, LIMITS));
+        });
+    }
+}

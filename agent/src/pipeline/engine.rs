@@ -1,0 +1,328 @@
+//! The engine thread: owns the senses and the detector, and is the only one that does.
+//!
+//! In: kernel records and batches of edge lines. Out: batches of raised revisions, each with the edge batches that may be
+//! acknowledged once those are stored, and a [`Status`] every second. It blocks on nothing but its own short look-ups in
+//! /proc; while it works, records wait in the kernel's rings and lines in the bounded queue.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{PipelineClock, PipelineError};
+use crate::config::Config;
+use crate::decode::BootClock;
+use crate::detector::{Detector, LOSS_INTERVAL};
+use crate::enrich::procfs::Resolver;
+use crate::event::{HostEvent, HostEventKind};
+use crate::incident::Incident;
+use crate::intake::Batch;
+use crate::kernel::Sensor;
+use crate::privileges;
+use crate::replay::recording::Recorder;
+use crate::status::Status;
+use crate::store::{Blob, Store};
+use crate::timestamp::Timestamp;
+
+/// How often time passes for the detector, losses are asked for and the status is renewed.
+const TICK: Duration = LOSS_INTERVAL;
+/// How often the detector's memory is saved at most: what a SIGKILL makes it forget, and receivers send again.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Share of the engine's time that saving may take, one in so many: under a flood of probes the memory is large, and is saved
+/// less often.
+const CHECKPOINT_SHARE: u32 = 200;
+/// How often what is normal is saved (it changes slowly and is larger), and addresses and listeners are read again.
+const SLOW_INTERVAL: Duration = Duration::from_secs(60);
+/// Times the rings are read once more when stopping: each takes a batch, so a flood cannot keep the agent from ending.
+const FINAL_DRAINS: usize = 64;
+/// Name of the one baseline and checkpoint this agent keeps.
+const OWN: &str = "agent";
+
+/// What an engine is made from.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) record: Option<PathBuf>,
+    pub(super) give_up_privileges: bool,
+    pub(super) clock: Arc<PipelineClock>,
+    pub(super) store: Arc<Store>,
+}
+
+/// Revisions to store and send, and the edge batches that are done with once that has happened.
+#[derive(Debug, Default)]
+pub(super) struct Raised {
+    pub(super) incidents: Vec<Incident>,
+    pub(super) batches: Vec<Batch>,
+}
+
+/// What an attached engine waits for before it runs.
+struct Start {
+    batches: mpsc::Receiver<Batch>,
+    raised: mpsc::Sender<Raised>,
+    parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+}
+
+/// An engine whose senses are attached; the kernel buffers for it.
+pub(super) struct Handle {
+    start: oneshot::Sender<Start>,
+    running: Running,
+}
+
+/// A running engine.
+pub(super) struct Running {
+    stop: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+    status: watch::Receiver<Arc<Status>>,
+}
+
+impl Handle {
+    /// Lets the engine run. `parts` adds to the status what the receivers and sinks count.
+    pub(super) fn start(
+        self,
+        batches: mpsc::Receiver<Batch>,
+        raised: mpsc::Sender<Raised>,
+        parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+    ) -> Running {
+        // A thread that has gone shows as ended.
+        let _ = self.start.send(Start { batches, raised, parts });
+        self.running
+    }
+}
+
+impl Running {
+    pub(super) fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    /// Returns once the engine has ended.
+    pub(super) async fn ended(&mut self) {
+        // The sender gone means the thread gone.
+        let _ = self.ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Ends the engine: what the rings and the queue still hold is judged first.
+    pub(super) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        self.ended().await;
+    }
+}
+
+pub(super) struct Engine {
+    setup: Setup,
+    sensor: Sensor,
+    detector: Detector,
+    resolver: Resolver,
+    recorder: Option<Recorder>,
+    status: watch::Sender<Arc<Status>>,
+    /// Edge batches judged since the last checkpoint: acknowledged with the next, so that a SIGKILL in between makes their
+    /// source send them again.
+    judged: Vec<Batch>,
+    /// The detector holds evidence that the checkpoint does not.
+    unsaved: bool,
+    raised: Vec<Incident>,
+    events: Vec<HostEvent>,
+    next_checkpoint: Instant,
+    next_slow: Instant,
+}
+
+impl Engine {
+    /// Makes the thread and waits until the senses are attached.
+    pub(super) fn spawn(setup: Setup) -> Result<Handle, PipelineError> {
+        let (start, started) = oneshot::channel();
+        let (stop, stopping) = watch::channel(false);
+        let (ending, ended) = watch::channel(false);
+        let (status, statuses) = watch::channel(Arc::new(Status::starting(setup.clock.now())));
+        let (attached, outcome) = std::sync::mpsc::sync_channel(1);
+        let thread = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Err(source) => drop(attached.send(Err(PipelineError::System { what: "make a runtime", source }))),
+                Ok(runtime) => runtime.block_on(async {
+                    match Self::attach(setup, status) {
+                        Err(error) => drop(attached.send(Err(error))),
+                        Ok(engine) => {
+                            drop(attached.send(Ok(())));
+                            engine.run(started, stopping).await;
+                        }
+                    }
+                }),
+            }
+            ending.send_replace(true);
+        };
+        let builder = thread::Builder::new().name("engine".to_owned());
+        builder.spawn(thread).map_err(|source| PipelineError::System { what: "make the engine's thread", source })?;
+        let gone = || PipelineError::System {
+            what: "attach the senses",
+            source: io::Error::other("the engine's thread ended"),
+        };
+        outcome.recv().unwrap_or_else(|_| Err(gone()))?;
+        Ok(Handle { start, running: Running { stop, ended, status: statuses } })
+    }
+
+    fn attach(setup: Setup, status: watch::Sender<Arc<Status>>) -> Result<Self, PipelineError> {
+        let recorder = setup.record.as_deref().map(Recorder::create).transpose()?;
+        // Attached before /proc is read: a process that starts in between is seen twice, never not at all.
+        let sensor = Sensor::load(&setup.config.kernel)?;
+        if setup.give_up_privileges
+            && let Err(error) = privileges::keep_needed()
+        {
+            tracing::warn!(%error, "the engine runs on with all privileges");
+        }
+        let checkpoint = setup.store.load(Blob::Checkpoint, OWN);
+        let baseline = setup.store.load(Blob::Baseline, OWN);
+        let detector = Detector::restore(&setup.config, baseline.as_deref(), checkpoint.as_deref())?;
+        let resolver = Resolver::new(&setup.config.procfs);
+        let now = Instant::now();
+        Ok(Self {
+            setup,
+            sensor,
+            detector,
+            resolver,
+            recorder,
+            status,
+            judged: Vec::new(),
+            unsaved: false,
+            raised: Vec::new(),
+            events: Vec::new(),
+            next_checkpoint: now + CHECKPOINT_INTERVAL,
+            next_slow: now + SLOW_INTERVAL,
+        })
+    }
+
+    async fn run(mut self, started: oneshot::Receiver<Start>, mut stopping: watch::Receiver<bool>) {
+        let Ok(mut start) = started.await else { return };
+        for fact in self.resolver.snapshot(self.setup.clock.now()) {
+            self.host(&fact);
+        }
+        tracing::info!("watching");
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => break,
+                () = self.sensor.ready() => { self.drain(); }
+                _ = tick.tick() => self.tick(&start.parts),
+                Some(batch) = start.batches.recv() => self.batch(batch),
+            }
+            self.hand_over(&start.raised).await;
+        }
+        self.finish(&mut start).await;
+    }
+
+    /// Reads the rings once; returns how many records came.
+    fn drain(&mut self) -> usize {
+        let clock = BootClock { offset_ns: self.setup.clock.boot_offset_nanos() };
+        let mut events = std::mem::take(&mut self.events);
+        let count = self.sensor.drain(clock, &mut events);
+        for event in events.drain(..) {
+            for fact in self.resolver.facts_for(&event) {
+                self.host(&fact);
+            }
+            self.host(&event);
+        }
+        self.events = events;
+        count
+    }
+
+    fn host(&mut self, event: &HostEvent) {
+        self.record(|recorder| recorder.host(event));
+        self.unsaved |= self.detector.host(event, &mut self.raised);
+    }
+
+    fn batch(&mut self, batch: Batch) {
+        for line in &batch.lines {
+            self.record(|recorder| recorder.edge(line));
+            self.detector.edge(&batch.source, line, &mut self.raised);
+        }
+        self.judged.push(batch);
+        self.unsaved = true;
+    }
+
+    /// Writes to the recording, if there is one; a recording that fails is given up, the agent is not.
+    fn record(&mut self, write: impl FnOnce(&mut Recorder) -> io::Result<()>) {
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = write(recorder)
+        {
+            tracing::error!(%error, "the recording ends here");
+            self.recorder = None;
+        }
+    }
+
+    fn tick(&mut self, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
+        let now = self.setup.clock.now();
+        for loss in self.sensor.losses() {
+            self.host(&HostEvent { at: now, kind: HostEventKind::Loss(loss) });
+        }
+        self.detector.advance(now, &mut self.raised);
+        self.record(Recorder::flush);
+        self.publish(now, parts);
+        let instant = Instant::now();
+        if instant >= self.next_slow {
+            self.next_slow = instant + SLOW_INTERVAL;
+            self.save_baseline();
+            for fact in self.resolver.refresh(now) {
+                self.host(&fact);
+            }
+        }
+    }
+
+    /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.
+    async fn hand_over(&mut self, to: &mpsc::Sender<Raised>) {
+        let due = self.unsaved && Instant::now() >= self.next_checkpoint;
+        if self.raised.is_empty() && !due {
+            return;
+        }
+        let mut raised = Raised { incidents: std::mem::take(&mut self.raised), batches: Vec::new() };
+        if due {
+            self.save_checkpoint();
+            raised.batches = std::mem::take(&mut self.judged);
+        }
+        if to.send(raised).await.is_err() {
+            tracing::error!("delivery is gone; incidents are no longer stored");
+        }
+    }
+
+    fn save_checkpoint(&mut self) {
+        let begun = Instant::now();
+        self.setup.store.save(Blob::Checkpoint, OWN, &self.detector.checkpoint());
+        self.unsaved = false;
+        self.next_checkpoint = Instant::now() + CHECKPOINT_INTERVAL.max(begun.elapsed() * CHECKPOINT_SHARE);
+    }
+
+    async fn finish(mut self, start: &mut Start) {
+        for _ in 0..FINAL_DRAINS {
+            if self.drain() == 0 {
+                break;
+            }
+        }
+        while let Ok(batch) = start.batches.try_recv() {
+            self.batch(batch);
+        }
+        self.tick(&start.parts);
+        self.save_baseline();
+        self.next_checkpoint = Instant::now();
+        self.hand_over(&start.raised).await;
+    }
+
+    fn save_baseline(&self) {
+        match self.detector.baseline().to_bytes() {
+            Ok(bytes) => self.setup.store.save(Blob::Baseline, OWN, &bytes),
+            Err(error) => tracing::error!(%error, "what is normal here cannot be saved"),
+        }
+    }
+
+    fn publish(&self, now: Timestamp, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
+        let mut status = Status::starting(self.status.borrow().started);
+        status.taken = now;
+        status.senses = self.sensor.verdicts().iter().map(Into::into).collect();
+        status.count("kernel", &self.sensor.counters());
+        status.count("procfs", &self.resolver.counters());
+        self.detector.describe(now, &mut status);
+        parts(&mut status);
+        self.status.send_replace(Arc::new(status));
+    }
+}
