@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge::formats::{Format, MAX_LINE_BYTES};
 use crate::edge::judge::{Judge, Scratch, Step};
-use crate::request::{AccessRecord, AttackClass, Indicator, Target, Verdict};
+use crate::request::{AccessRecord, AttackClass, Indicator, LogEscape, Target, Verdict};
 use crate::timestamp::Timestamp;
 
 /// Bad use (`sysexits.h` `EX_USAGE`).
