@@ -1,4 +1,5 @@
-//! The one place that reserves and submits. Counts what went out and what was lost, by kind; decides when user space is woken.
+//! The one place that reserves and submits. Counts what went out and what was lost, by kind; decides when user space is
+//! woken.
 
 use aya_ebpf::helpers::generated;
 use aya_ebpf::maps::RingBuf;
@@ -92,8 +93,8 @@ pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T
     })
 }
 
-/// Hands over the record of fixed size that `fill` writes where it will be read, unless it thinks better of it. Bytes that it leaves
-/// unwritten hold what the ring held there before.
+/// Hands over the record of fixed size that `fill` writes where it will be read, unless it thinks better of it. Bytes
+/// that it leaves unwritten hold what the ring held there before.
 #[inline(always)]
 pub fn in_place<T: 'static>(lane: Lane, kind: u16, fill: impl FnOnce(Header, *mut T) -> bool) -> bool {
     let Some(mut entry) = lane.ring().reserve::<T>(0) else {

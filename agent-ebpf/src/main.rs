@@ -1,7 +1,8 @@
 //! The kernel half: BPF programs that see programs start and peers being reached for, and hand records over.
 //!
 //! Comes in: tracepoints and cgroup socket-address hooks. Goes out: the records of `breachline-abi`, through two rings.
-//! Never: decides what is an attack, changes or refuses anything (every cgroup program returns "proceed" on every path).
+//! Never: decides what is an attack, changes or refuses anything (every cgroup program returns "proceed" on every
+//! path).
 #![no_std]
 #![no_main]
 

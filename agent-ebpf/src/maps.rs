@@ -56,7 +56,8 @@ pub static METADATA: HashMap<[u32; 4], MetadataPorts> = HashMap::with_max_entrie
 #[map]
 pub static WATCHED_SOCKETS: LruHashMap<u64, WatchedSocket> = LruHashMap::with_max_entries(WATCHED_SOCKET_ENTRIES, 0);
 
-/// Until when (`bpf_jiffies64`) packets are looked at for metadata requests. Almost always in the past: then a packet costs one comparison.
+/// Until when (`bpf_jiffies64`) packets are looked at for metadata requests. Almost always in the past: then a packet
+/// costs one comparison.
 #[map]
 pub static WATCH_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -69,7 +70,8 @@ pub static PRIORITY_PROGRAMS: HashMap<[u8; PROGRAM_NAME_BYTES], u32> =
 #[map]
 pub static LAST_CONNECT: PerCpuArray<LastConnect> = PerCpuArray::with_max_entries(1, 0);
 
-/// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on one CPU.
+/// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on
+/// one CPU.
 #[repr(C)]
 pub struct ExecScratch {
     /// Fixed part.

@@ -5,8 +5,8 @@ use breachline_abi::record::{ActorRecord, ProcessId};
 
 use crate::memory::{Address, Number, Object, Typed, parameter};
 
-/// Runs `body` with the current task: as a typed pointer where cgroup programs may have one (5.11), else as an address. The branch
-/// not taken is removed by the verifier.
+/// Runs `body` with the current task: as a typed pointer where cgroup programs may have one (5.11), else as an address.
+/// The branch not taken is removed by the verifier.
 macro_rules! with_current {
     (|$task:ident| $body:expr) => {
         if $crate::memory::parameter!(current_task_btf) == 1 {

@@ -1,7 +1,8 @@
 //! Ring bytes to typed events. Total: any bytes give an event or an error.
 //!
-//! Comes in: one record and the boot clock's distance to wall-clock time. Goes out: a [`HostEvent`] or a [`DecodeError`]. Text
-//! is decoded lossily (a path or an argument may be any bytes). Never: I/O, looking anything up, trusting a length.
+//! Comes in: one record and the boot clock's distance to wall-clock time. Goes out: a [`HostEvent`] or a
+//! [`DecodeError`]. Text is decoded lossily (a path or an argument may be any bytes). Never: I/O, looking anything up,
+//! trusting a length.
 
 mod exec;
 mod request;

@@ -21,8 +21,8 @@ pub struct WatchedSocket {
     pub padding: [u8; 4],
 }
 
-/// The first bytes of a segment that begins a request. They may hold a secret (a token header): the decoder keeps the method,
-/// the path's class and whether there was a token, nothing else.
+/// The first bytes of a segment that begins a request. They may hold a secret (a token header): the decoder keeps the
+/// method, the path's class and whether there was a token, nothing else.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct RequestRecord {

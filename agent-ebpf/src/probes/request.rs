@@ -1,5 +1,5 @@
-//! Sense: what is asked of a metadata endpoint. Looks at the first bytes of plain requests on connections that the connect sense
-//! reported, and at nothing else. It always lets the packet pass.
+//! Sense: what is asked of a metadata endpoint. Looks at the first bytes of plain requests on connections that the
+//! connect sense reported, and at nothing else. It always lets the packet pass.
 
 use core::hint::black_box;
 
@@ -45,7 +45,8 @@ fn look(context: &SkBuffContext, cookie: u64, socket: *mut WatchedSocket) {
     *requests += 1;
     watch::extend();
     emit::in_place(Lane::Urgent, KIND_REQUEST, |header, record: *mut RequestRecord| {
-        // Hidden from the compiler, which knows that it is in bounds and would leave out the check that shows it to the verifier.
+        // Hidden from the compiler, which knows that it is in bounds and would leave out the check that shows it to the
+        // verifier.
         let text_len = black_box(if length > REQUEST_BYTES_MAX as u32 { REQUEST_BYTES_MAX as u32 } else { length });
         if text_len == 0 || text_len > REQUEST_BYTES_MAX as u32 {
             return false;

@@ -1,5 +1,5 @@
-//! Sense: TCP states. Which sockets listen, what became of the connections that were reported, and a cross-check of the connect
-//! hooks: a SYN without one is reported from here.
+//! Sense: TCP states. Which sockets listen, what became of the connections that were reported, and a cross-check of the
+//! connect hooks: a SYN without one is reported from here.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
@@ -63,7 +63,8 @@ fn local(sock: Typed) -> EndpointKey {
 
 #[inline(always)]
 fn flow(sock: Typed, state: u32) {
-    // Cookies are given out when first asked for, which the connect hook does for the contacts it reports: most sockets have none.
+    // Cookies are given out when first asked for, which the connect hook does for the contacts it reports: most sockets
+    // have none.
     let cookie: u64 = sock.number(parameter!(sock_cookie));
     if cookie == 0 {
         return;

@@ -1,4 +1,5 @@
-//! The first bytes of a plain request to a metadata endpoint: method, what kind of thing was asked for, whether with a token.
+//! The first bytes of a plain request to a metadata endpoint: method, what kind of thing was asked for, whether with a
+//! token.
 //!
 //! Never: keeps a header's value or a path that may hold a secret. Path shapes are the vendors' documentation's.
 
@@ -15,7 +16,8 @@ const TOKEN_HEADERS: [&str; 2] = ["x-aws-ec2-metadata-token:", "x-aliyun-ecs-met
 const ROLE_LISTS: [&str; 3] = ["iam/security-credentials", "ram/security-credentials", "cam/security-credentials"];
 /// GCP's list of service accounts; what is asked of one of them follows its name.
 const SERVICE_ACCOUNTS: &str = "instance/service-accounts";
-/// Parts of paths that hand out credentials whatever follows: ECS tasks, EKS pod identity, EC2's own identity, Azure, Oracle, OpenStack-like.
+/// Parts of paths that hand out credentials whatever follows: ECS tasks, EKS pod identity, EC2's own identity, Azure,
+/// Oracle, OpenStack-like.
 const CREDENTIALS: [&str; 7] = [
     "/v2/credentials/",
     "/v1/credentials",
@@ -94,7 +96,8 @@ fn classify<'t>(method: &str, target: &'t str) -> (MetadataPath, Option<&'t str>
     }
 }
 
-/// `ACCOUNT/token` and `ACCOUNT/identity` are credentials; `recursive=true` on an account shows scopes and names, no token.
+/// `ACCOUNT/token` and `ACCOUNT/identity` are credentials; `recursive=true` on an account shows scopes and names, no
+/// token.
 fn service_account<'t>(rest: &'t str, target: &str) -> (MetadataPath, Option<&'t str>) {
     let mut parts = rest.split('/');
     let account = parts.next().and_then(word);

@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::decode::{BootClock, decode};
 use crate::event::{HostEvent, Loss};
 
-/// Most records of one call to [`Rings::drain`]: bounds the time away from the caller and the batch's memory (about 4 MB).
+/// Most records of one call to [`Rings::drain`]: bounds the time away from the caller and the batch's memory (about 4
+/// MB).
 const BATCH_MAX: usize = 8192;
 /// Shortest wait between two looks: at 500 exec/s a batch of a few records, at rest never reached.
 const INTERVAL_MIN: Duration = Duration::from_millis(5);
@@ -146,7 +147,8 @@ impl Rings {
         }
     }
 
-    /// A counter summed over the processors; 0 when the kernel does not answer, which it does for every slot that exists.
+    /// A counter summed over the processors; 0 when the kernel does not answer, which it does for every slot that
+    /// exists.
     fn count(&self, slot: u32) -> u64 {
         debug_assert!(slot < COUNTERS);
         self.counts.get(&slot, 0).map_or(0, |values| values.iter().sum())

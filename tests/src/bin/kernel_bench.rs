@@ -1,7 +1,7 @@
 //! What the senses cost: time per event in the kernel, slow-down of storms, the reading agent's own CPU and memory.
 //!
-//! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target or the same run without
-//! the sensor. Needs root. Loads are bounded: a few seconds of exec and loopback connect storms.
+//! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target or the
+//! same run without the sensor. Needs root. Loads are bounded: a few seconds of exec and loopback connect storms.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -65,6 +65,7 @@ const MEASURED: [Storm; 3] = [
         run: |_| connects(CONNECTS / SLICES),
         programs: &[
             Measured { figure: "kernel.known_peer", program: "connect4", target_ns: 200.0 },
+            Measured { figure: "kernel.idle_packet", program: "metadata_request", target_ns: 100.0 },
             Measured { figure: "kernel.sock_state", program: "inet_sock_set_state", target_ns: 200.0 },
         ],
     },
@@ -123,8 +124,8 @@ async fn under_watch(
     Ok(thread.join().map_err(|_| anyhow::anyhow!("the storm panicked"))??)
 }
 
-/// Time of each program in a storm that runs it in one way only: the median over slices of the slice's mean, because the kernel counts the
-/// time that a virtual machine's host takes away as the program's.
+/// Time of each program in a storm that runs it in one way only: the median over slices of the slice's mean, because
+/// the kernel counts the time that a virtual machine's host takes away as the program's.
 async fn kernel_times(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
     let mut sensor = Sensor::load(&Config::default())?;
     for storm in &MEASURED {
