@@ -8,8 +8,11 @@
 //!
 //! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client did before.
 
+mod base64;
 mod code;
 mod decode;
+#[cfg(test)]
+mod examples;
 mod expression;
 mod finding;
 mod fingerprint;

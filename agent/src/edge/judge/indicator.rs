@@ -3,9 +3,7 @@
 //! If the request did what it says, one of them reappears there: as a peer, a looked-up name, an argument. Base64 is undone,
 //! because kits carry their command in it; addresses are resolved from whatever spelling they came in.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-
+use super::base64;
 use super::finding::{Findings, Ground};
 use super::host::{self, Reach};
 use super::target::Target;
@@ -15,9 +13,6 @@ use crate::request::{AttackClass, Indicator};
 /// Most indicators of one request, and most bytes of one.
 const MAX_INDICATORS: usize = 12;
 const MAX_BYTES: usize = 512;
-
-/// Shortest base64 that is undone: shorter words decode to something by chance.
-const MIN_BASE64: usize = 16;
 
 /// Collects the indicators of a judged request, in order of appearance, without repeats.
 pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
@@ -105,16 +100,13 @@ fn command_text(text: &[u8]) -> String {
     printable(text).trim_matches([' ', ';', '|', '&', '`', '(', ')', '"', '\'', '\n']).to_owned()
 }
 
-/// Base64 words that decode to text.
+/// Base64 words that decode to text; the last step of a path alone too, where kits put theirs.
 fn base64_blobs(text: &[u8]) -> Vec<Vec<u8>> {
-    text.split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'/' | b'-' | b'_'))
+    text.split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'/' | b'-' | b'_' | b'='))
         .flat_map(|word| word.rsplit(|byte| *byte == b'/').take(1).chain(std::iter::once(word)))
-        .filter(|word| word.len() >= MIN_BASE64 && word.len() <= MAX_BYTES * 2)
         .filter_map(|word| {
-            let decoded = STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).ok()?;
-            let readable = decoded.iter().all(|byte| (0x20..0x7F).contains(byte) || byte.is_ascii_whitespace());
-            let words = decoded.iter().any(|byte| matches!(byte, b' ' | b'/' | b';' | b'|' | b'('));
-            (readable && words).then_some(decoded)
+            let mut blob = Vec::new();
+            base64::decode(word, &mut blob).then_some(blob)
         })
         .take(4)
         .collect()

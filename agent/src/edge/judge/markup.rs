@@ -184,7 +184,11 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
     if name.first().is_none_or(|byte| !byte.is_ascii_alphabetic()) {
         return;
     }
-    let name = name.rsplit(|byte| *byte == b':').next().unwrap_or(name);
+    // A namespace says as much as the name: `svg:x`.
+    let (prefix, name) = match memchr(b':', name) {
+        Some(colon) => (&name[..colon], &name[colon + 1..]),
+        None => (name, name),
+    };
     let tag_end = memchr(b'>', &name_at[..name_at.len().min(MAX_TAG)]).unwrap_or(name_at.len().min(MAX_TAG));
     let inside = &name_at[length.min(tag_end)..tag_end];
     let shaped = after.is_none_or(|byte| {
@@ -197,13 +201,13 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
         return;
     } else if has_handler(inside) {
         (75, "opens an element with an event handler")
-    } else if ACTIVE.contains(&name) {
+    } else if ACTIVE.contains(&name) || ACTIVE.contains(&prefix) {
         let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
         (if certain { 65 } else { 50 }, "opens an element that browsers act on")
     } else if loads && inside_has_more_than_link(inside) {
         (55, "opens an element that loads or styles something")
     } else if loads {
-        (35, "opens an element with a link")
+        (50, "opens an element with a link")
     } else if PASSIVE.contains(&name) && skipped > 0 {
         return;
     } else if PASSIVE.contains(&name) {
@@ -285,7 +289,7 @@ fn judge_handler(part: &Part<'_>, found: &mut Findings) {
         let known = EVENTS.iter().any(|event| name[2..].starts_with(event));
         let weight = match (closes, known) {
             (true, true) => 65,
-            (true, false) => 45,
+            (true, false) => 50,
             (false, true) => 40,
             (false, false) => 10,
         };

@@ -56,6 +56,8 @@ impl Sql {
         statement.judge_break(found);
         if quote.is_none() {
             statement.judge_tail(found);
+            statement.judge_closing(found);
+            statement.judge_whole(found);
         }
     }
 }
@@ -115,6 +117,9 @@ impl Statement<'_> {
             Kind::Key(Key::Statement) => self.judge_statement(at, found),
             Kind::Function(_) => self.judge_call(at, found),
             Kind::Key(Key::Where) => self.judge_filter(at, found),
+            Kind::Key(Key::Values) if self.kind(at + 1) == Some(Kind::Open) => {
+                self.report(at, at + 1, 50, "adds rows to a table", found);
+            }
             Kind::Key(Key::Case) => self.judge_case(at, found),
             _ => {}
         }
@@ -128,7 +133,8 @@ impl Statement<'_> {
         let Some((left, after)) = self.operand(at + 1) else { return };
         if self.kind(after) == Some(Kind::Compare) {
             let weight = match (left, self.operand(after + 1).map(|(right, _)| right)) {
-                (Operand::Name, Some(Operand::Name)) if at == 0 => 50,
+                (Operand::Name, Some(Operand::Name)) if at == 0 || self.same(at + 1, after + 1) => 55,
+                (Operand::Name, Some(Operand::Name)) if self.broken && self.ends_with_comment() => 55,
                 (Operand::Name, None) => 15,
                 (Operand::Name, Some(Operand::Name)) => 10,
                 (Operand::Name, Some(Operand::Constant)) if self.goes_on_from_value(at, after) => 50,
@@ -151,11 +157,25 @@ impl Statement<'_> {
                 (_, Operand::Computed) if at == 0 => 50,
                 (_, Operand::Computed) => 40,
                 (_, Operand::Constant) if at == 0 => 50,
+                (_, Operand::Constant)
+                    if self.kind(at + 1) == Some(Kind::Constant) && self.kind(at - 1) == Some(Kind::Number) =>
+                {
+                    50
+                }
                 (_, Operand::Constant) if self.is_operand_end(at - 1) && self.has_syntax(at, after) => 50,
                 _ => 15,
             };
             self.report(at, after, weight, "adds a condition that is a constant", found);
+        } else if self.broken && at == 1 && self.kind(after) == Some(Kind::Arithmetic) && self.kind(after + 1).is_none()
+        {
+            self.report(at, after, 50, "adds a condition and breaks off", found);
         }
+    }
+
+    /// Whether two tokens are the same word.
+    fn same(&self, one: usize, other: usize) -> bool {
+        let text = |at: usize| self.tokens.get(at).map(|token| &self.part.lower[token.start..token.end]);
+        text(one).is_some() && text(one) == text(other)
     }
 
     /// `7 or name like '%'`: a value, then a condition on a string.
@@ -215,7 +235,7 @@ impl Statement<'_> {
                 }
                 Kind::Key(Key::Select | Key::Case) => return Some((Operand::Computed, at + 1)),
                 Kind::Function(_) => return Some(self.call_operand(at)),
-                Kind::Word => {
+                Kind::Word | Kind::Key(Key::Table) => {
                     return (self.kind(at + 1) != Some(Kind::Open)).then(|| (Operand::Name, self.skip_closing(at + 1)));
                 }
                 _ => return None,
@@ -287,7 +307,9 @@ impl Statement<'_> {
                     .is_some_and(|before| matches!(self.kind(before), Some(Kind::Number | Kind::Comment { .. }))))
         {
             let commented = self.tokens.iter().any(|token| matches!(token.kind, Kind::Comment { .. }));
-            self.report(at, next, if commented { 50 } else { 40 }, "begins to append another query", found);
+            let after_number = at <= 2 && self.kind(0) == Some(Kind::Number) || self.kind(1) == Some(Kind::Number);
+            let weight = if commented || after_number { 50 } else { 40 };
+            self.report(at, next, weight, "begins to append another query", found);
         }
     }
 
@@ -363,10 +385,20 @@ impl Statement<'_> {
             (Some(Key::Statement), Some(Kind::Word | Kind::Function(_))) if self.broken => 55,
             (Some(Key::Statement), Some(Kind::Word)) if at == 1 && self.kind(0) == Some(Kind::Number) => 50,
             (Some(Key::Set), Some(Kind::Variable)) => 65,
+            _ if self.branches(at + 1) => 60,
             _ if matches!(self.kind(at + 1), Some(Kind::Comment { open: true })) && self.broken => 50,
             _ => return,
         };
         self.report(at, at + 2, weight, "stacks a second statement", found);
+    }
+
+    /// `if 1=1`, `while 1=1`: T-SQL that decides on a constant.
+    fn branches(&self, at: usize) -> bool {
+        let word = self.tokens.get(at).map(|token| &self.part.lower[token.start..token.end]);
+        matches!(word, Some(b"if" | b"while"))
+            && self
+                .operand(at + 1)
+                .is_some_and(|(operand, after)| operand == Operand::Constant && self.kind(after) == Some(Kind::Compare))
     }
 
     /// `having 1=1`, `order by 9--`, `group by x having`, `procedure analyse(`, `into outfile`.
@@ -402,6 +434,9 @@ impl Statement<'_> {
             (b"exec" | b"execute" | b"declare", ..) if telling => 65,
             (b"exec" | b"execute" | b"call", _, Some(Kind::Word)) if self.names_procedure(at + 1) => 60,
             (b"exec", _, Some(Kind::Open)) => 55,
+            (b"drop" | b"delete" | b"truncate" | b"update" | b"insert", ..) if at == 0 && self.ends_with_comment() => {
+                55
+            }
             (b"insert" | b"merge", Some(Key::Into), _) if self.has_values(at) => 60,
             (b"update", _, Some(Kind::Word))
                 if self.key(at + 2) == Some(Key::Set) && self.kind(at + 4) == Some(Kind::Compare) =>
@@ -445,6 +480,9 @@ impl Statement<'_> {
         }
         match strength {
             Strength::Telling => self.report(at, at + 2, 50, "calls a function that injections use", found),
+            Strength::Common if self.in_expression(at) && matches!(self.kind(at + 2), Some(Kind::Function(_))) => {
+                self.report(at, at + 3, 50, "computes with nested functions of SQL", found);
+            }
             Strength::Common if self.in_expression(at) => {
                 self.report(at, at + 2, 35, "computes with a function of SQL", found);
             }
@@ -486,6 +524,9 @@ impl Statement<'_> {
                 50
             }
             // The quote that the application adds closes the last string: the statement is whole again.
+            _ if operator && self.compares_later(next) => 50,
+            (Some(Kind::Semicolon), None) if self.tokens.len() == 2 => 50,
+            (Some(Kind::Logic), None) if self.tokens[0].end <= 2 => 50,
             _ if operator && self.reopens(next) => 50,
             _ if operator && self.ends_with_comment() && self.count_words() <= 1 => 50,
             (Some(Kind::Logic), Some(_)) if closes => 40,
@@ -534,8 +575,17 @@ impl Statement<'_> {
         let value = empty || !inside.is_empty() && !inside.iter().any(u8::is_ascii_whitespace);
         let operators = &self.tokens[operator + 1..];
         let expression = !matches!(self.kind(operator + 1), Some(Kind::Word))
-            || operators.iter().any(|token| matches!(token.kind, Kind::Compare | Kind::Logic));
+            || operators.iter().any(|token| matches!(token.kind, Kind::Compare | Kind::Logic))
+            || inside.iter().all(u8::is_ascii_digit) && operators.iter().any(|token| token.kind == Kind::Arithmetic);
         value && expression && self.tokens.len() > operator + 1
+    }
+
+    /// `' | 1 != (1) …`: after the break, an expression compares with something written out.
+    fn compares_later(&self, operator: usize) -> bool {
+        let written =
+            |at: usize| matches!(self.kind(at), Some(Kind::Number | Kind::Text { .. } | Kind::Open | Kind::Constant));
+        (operator + 1..self.tokens.len().min(operator + 12))
+            .any(|at| self.kind(at) == Some(Kind::Compare) && written(at + 1))
     }
 
     fn count_words(&self) -> usize {
@@ -545,6 +595,35 @@ impl Statement<'_> {
     fn ends_with_comment(&self) -> bool {
         self.tokens.last().is_some_and(|last| last.kind == Kind::Comment { open: true })
             && self.cuts_off(self.tokens.len() - 1)
+    }
+
+    /// `) from users where …`, `) like (`: a parenthesis closed that the application opened, then SQL.
+    fn judge_closing(&self, found: &mut Findings) {
+        let mut depth = 0_i32;
+        for at in 0..self.tokens.len() {
+            match self.tokens[at].kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth -= 1,
+                _ => {}
+            }
+            if depth < 0 {
+                let weight = match (self.kind(at + 1), self.kind(at + 2)) {
+                    (Some(Kind::Key(Key::From)), Some(Kind::Word)) if self.any_key(at, Key::Where) => 55,
+                    (Some(Kind::Compare), Some(Kind::Open | Kind::Text { .. } | Kind::Number)) => 50,
+                    (Some(Kind::Key(Key::Where | Key::Having)), Some(_)) => 40,
+                    _ => return,
+                };
+                return self.report(at, at + 2, weight, "closes a parenthesis and goes on with SQL", found);
+            }
+        }
+    }
+
+    /// `1=1`, `11!=1`: nothing but a comparison of constants.
+    fn judge_whole(&self, found: &mut Findings) {
+        let constant = |at: usize| matches!(self.kind(at), Some(Kind::Number | Kind::Text { closed: true }));
+        if self.tokens.len() == 3 && constant(0) && self.kind(1) == Some(Kind::Compare) && constant(2) {
+            self.report(0, 2, 50, "is a comparison of constants", found);
+        }
     }
 
     /// A comment that cuts the rest of the statement off, after something that computes.
@@ -560,8 +639,8 @@ impl Statement<'_> {
         let computes = self.tokens[..last].iter().any(|token| {
             matches!(token.kind, Kind::Function(_) | Kind::Compare | Kind::Logic | Kind::Key(Key::Union | Key::Select))
                 || self.part.lower[token.start..token.end] == *b"binary"
-                || (token.kind == Kind::Arithmetic && text.starts_with(b"/*"))
-        });
+                || (token.kind == Kind::Arithmetic && (text.starts_with(b"/*") || self.part.lower[token.start] == b'*'))
+        }) || self.tokens[0].kind == Kind::Open && self.count_words() == 0;
         if empty && ends_operand && computes {
             self.report(last.saturating_sub(2), last, 50, "cuts off the rest of a statement", found);
         }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::base64;
 use super::decode::{Decoder, Tricks};
 use super::marks::{Marks, marks_of};
 use crate::edge::formats::unescape;
@@ -66,6 +67,7 @@ struct Cut {
 #[derive(Debug, Default)]
 pub(super) struct Target {
     raw: Vec<u8>,
+    inside: Vec<u8>,
     decoder: Decoder,
     text: Vec<u8>,
     lower: Vec<u8>,
@@ -104,7 +106,7 @@ impl Target {
         let mut empty_before = false;
         while let Some(from) = rest {
             // `&` inside `&#x6a;` begins an entity, no parameter.
-            let end = if self.cuts.len() + 4 > MAX_PARTS { from.len() } else { parameter_end(from) };
+            let end = if self.cuts.len() + 6 > MAX_PARTS { from.len() } else { parameter_end(from) };
             // A link copied from HTML source separates with `&amp;`.
             let parameter = &from[..end];
             let parameter = parameter.strip_prefix(b"amp;").unwrap_or(parameter);
@@ -116,11 +118,22 @@ impl Target {
                 }
                 Some(equals) => {
                     let name = self.push(Place::Name, &parameter[..equals], 0..0, false);
-                    self.push(Place::Value, &parameter[equals + 1..], name, false);
+                    let value = self.push(Place::Value, &parameter[equals + 1..], name.clone(), false);
+                    self.push_base64(value, name);
                 }
             }
             empty_before = parameter.is_empty();
         }
+    }
+
+    /// A value that is base64 of readable text is read as that text too.
+    fn push_base64(&mut self, value: Range<usize>, name: Range<usize>) {
+        let mut inside = std::mem::take(&mut self.inside);
+        inside.clear();
+        if base64::decode(&self.text[value], &mut inside) {
+            self.push(Place::Value, &inside, name, false);
+        }
+        self.inside = inside;
     }
 
     fn push(&mut self, place: Place, raw: &[u8], name: Range<usize>, after_double_ampersand: bool) -> Range<usize> {

@@ -157,7 +157,10 @@ fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
         || text[start] == b'.'
         || !part_of_name(text[start - 1])
         || matches!(text[start - 1], b'2' | b'f' | b'c');
-    let ends = matches!(text[end - 1], b'/' | b'\\') || text.get(end).is_none_or(|byte| !part_of_name(*byte));
+    // `passwd-` is a backup of it, `passwd-format.html` a page about it.
+    let longer = text.get(end) == Some(&b'-') && text.get(end + 1).is_some_and(u8::is_ascii_alphanumeric);
+    let ends =
+        matches!(text[end - 1], b'/' | b'\\') || text.get(end).is_none_or(|byte| !part_of_name(*byte)) && !longer;
     starts && ends
 }
 

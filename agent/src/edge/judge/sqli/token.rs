@@ -151,7 +151,7 @@ fn next(text: &[u8], at: usize, before: Option<Kind>) -> (Kind, usize) {
             (Kind::Word, end)
         }
         _ if is_word(byte) => {
-            let end = word_end(text, at);
+            let end = at + whole_word(&text[at..word_end(text, at)]);
             (word(&text[at..end]), end)
         }
         _ => (Kind::Other, at + 1),
@@ -242,6 +242,17 @@ fn word_end(text: &[u8], at: usize) -> usize {
         (is_word(byte) && !stray) || byte == b'.'
     };
     (from..text.len()).find(|at| !part_of_word(*at)).unwrap_or(text.len())
+}
+
+/// Length of the token at the front of `word`: a dot or a digit glued to a keyword begins another (`select.1`, `or1=1`).
+fn whole_word(word: &[u8]) -> usize {
+    let letters = word.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let glued = match word.get(letters) {
+        Some(b'.') => keyword(&word[..letters]).is_some(),
+        Some(byte) if byte.is_ascii_digit() => matches!(&word[..letters], b"or" | b"and" | b"xor"),
+        _ => false,
+    };
+    if glued { letters } else { word.len() }
 }
 
 fn word(word: &[u8]) -> Kind {
@@ -341,6 +352,7 @@ const TELLING_FUNCTIONS: &[&[u8]] = &[
     b"aes_decrypt",
     b"aes_encrypt",
     b"lo_import",
+    b"lo_get",
     b"lo_export",
     b"pg_read_file",
     b"pg_ls_dir",

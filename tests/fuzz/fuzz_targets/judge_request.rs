@@ -1,0 +1,29 @@
+//! Any target and user agent: judged without a panic, in time linear in their length, with bounded output.
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use breachline::edge::judge::{Judge, Scratch};
+use breachline::request::AccessRecord;
+use breachline::timestamp::Timestamp;
+use libfuzzer_sys::fuzz_target;
+
+/// Far above what a request of that length takes: what exceeds it grows faster than its input.
+const TIME_MAX: Duration = Duration::from_millis(250);
+
+std::thread_local! {
+    static JUDGE: Judge = Judge::new().expect("builds");
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let split = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    let (target, agent) = bytes.split_at(split);
+    let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+    let record = AccessRecord { method: b"GET", path_and_query: target, user_agent: agent, ..blank };
+    let start = Instant::now();
+    let verdict = JUDGE.with(|judge| judge.judge(&record, &mut Scratch::default()));
+    assert!(start.elapsed() < TIME_MAX, "{} bytes took {:?}", bytes.len(), start.elapsed());
+    if let Some(verdict) = verdict {
+        assert!(verdict.score <= 100 && verdict.matched.len() <= 2048 && verdict.indicators.len() <= 12);
+    }
+});

@@ -1,0 +1,148 @@
+//! Speed of the edge road on one core, beside the `regex` crate with the usual ALB expression on the same lines in the same run.
+//!
+//! `edge_speed [FILE]` reads ALB lines (gzip or not; default: the day's log under `$BREACHLINE_SHARED/data`), prints one JSON object per figure:
+//! `{name, value, unit, peer, peer_value, ratio}`. Each figure is the best of several passes: noise only ever slows a pass down.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::hint::black_box;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use breachline::edge::formats::Format;
+use breachline::edge::judge::{Judge, Scratch};
+use regex::bytes::Regex;
+use serde_json::json;
+
+/// Passes over the lines; the fastest counts.
+const PASSES: usize = 5;
+
+/// Bytes that the expression is tried on: it is so slow that the whole file would take minutes.
+const PEER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The expression that AWS publishes for Athena, in bytes and with the fields that came later left to its tail.
+const ALB_EXPRESSION: &str = r#"([^ ]*) ([^ ]*) ([^ ]*) ([^ ]*):([0-9]*) ([^ ]*)[:-]([0-9]*) ([-.0-9]*) ([-.0-9]*) ([-.0-9]*) (|[-0-9]*) (-|[-0-9]*) ([-0-9]*) ([-0-9]*) "([^ ]*) (.*) (- |[^ ]*)" "([^"]*)" ([A-Z0-9-_]+) ([A-Za-z0-9.-]*) ([^ ]*) "([^"]*)" "([^"]*)" "([^"]*)" ([-.0-9]*) ([^ ]*) "([^"]*)" "([^"]*)" "([^ ]*)" "([^\s]+?)" "([^\s]+)" "([^ ]*)" "([^ ]*)""#;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> anyhow::Result<()> {
+    let Some(file) = std::env::args().nth(1).map(PathBuf::from).or_else(default_file) else {
+        eprintln!("no lines: give a file, or set BREACHLINE_SHARED to the folder that holds data/day.alb.log.gz");
+        return Ok(());
+    };
+    let bytes = read(&file)?;
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let judge = Judge::new()?;
+    let mut scratch = Scratch::default();
+
+    let expression = Regex::new(ALB_EXPRESSION)?;
+    let peer_lines = lines.iter().scan(0, |sum, line| {
+        *sum += line.len();
+        (*sum < PEER_BYTES).then_some(*line)
+    });
+    let peer_lines: Vec<&[u8]> = peer_lines.collect();
+    let mut locations = expression.capture_locations();
+    let regex = fastest(&peer_lines, |line| expression.captures_read(&mut locations, line).is_some());
+
+    let parse = fastest(&lines, |line| Format::Alb.parse(line).is_ok());
+    let both = fastest(&lines, |line| Format::Alb.parse(line).is_ok_and(|record| judge.judge(&record, &mut scratch).is_some()));
+    report("ALB parse", parse, regex);
+    report("ALB parse and judge", both, regex);
+    measure_ordinary(&lines, &judge, &mut scratch);
+    measure_worst(&lines, &judge, &mut scratch);
+    Ok(())
+}
+
+fn default_file() -> Option<PathBuf> {
+    let shared = std::env::var_os("BREACHLINE_SHARED").map_or_else(|| PathBuf::from("../../../shared"), PathBuf::from);
+    Some(shared.join("data/day.alb.log.gz")).filter(|path| path.exists())
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)).with_context(|| format!("cannot read {}", file.display()))?;
+    if bytes.starts_with(&[0x1F, 0x8B]) {
+        let packed = std::mem::take(&mut bytes);
+        flate2::read::MultiGzDecoder::new(BufReader::new(&packed[..])).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Bytes per second of the fastest pass of `work` over `lines`.
+fn fastest(lines: &[&[u8]], mut work: impl FnMut(&[u8]) -> bool) -> f64 {
+    let total: usize = lines.iter().map(|line| line.len() + 1).sum();
+    (0..PASSES)
+        .map(|_| {
+            let start = Instant::now();
+            let hits = lines.iter().filter(|line| work(line)).count();
+            black_box(hits);
+            total as f64 / start.elapsed().as_secs_f64()
+        })
+        .fold(0.0, f64::max)
+}
+
+fn report(name: &str, ours: f64, peer: f64) {
+    let megabytes = |rate: f64| (rate / 1e4).round() / 100.0;
+    println!(
+        "{}",
+        json!({"name": name, "value": megabytes(ours), "unit": "MB/s", "peer": "regex with the usual ALB expression",
+               "peer_value": megabytes(peer), "ratio": (ours / peer * 10.0).round() / 10.0})
+    );
+}
+
+/// Time and allocations of requests that get no verdict.
+fn measure_ordinary(lines: &[&[u8]], judge: &Judge, scratch: &mut Scratch) {
+    let records: Vec<_> = lines.iter().filter_map(|line| Format::Alb.parse(line).ok()).collect();
+    let ordinary: Vec<_> = records.iter().filter(|record| judge.judge(record, scratch).is_none()).collect();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let start = Instant::now();
+    for record in &ordinary {
+        black_box(judge.judge(record, scratch));
+    }
+    let (elapsed, allocations) = (start.elapsed(), ALLOCATIONS.load(Ordering::Relaxed) - before);
+    let count = ordinary.len().max(1) as f64;
+    println!("{}", json!({"name": "judge, ordinary request", "value": (elapsed.as_nanos() as f64 / count).round(), "unit": "ns"}));
+    println!("{}", json!({"name": "allocations per ordinary request", "value": allocations as f64 / count, "unit": ""}));
+}
+
+/// The slowest line per byte beside the median one.
+fn measure_worst(lines: &[&[u8]], judge: &Judge, scratch: &mut Scratch) {
+    let mut costs: Vec<f64> = lines
+        .iter()
+        .filter_map(|line| Format::Alb.parse(line).ok().map(|record| (line.len(), record)))
+        .map(|(length, record)| {
+            let time = (0..3).map(|_| {
+                let start = Instant::now();
+                black_box(judge.judge(&record, scratch));
+                start.elapsed().as_nanos() as f64
+            });
+            time.fold(f64::INFINITY, f64::min) / length as f64
+        })
+        .collect();
+    costs.sort_by(f64::total_cmp);
+    let at = |share: f64| costs[((costs.len() - 1) as f64 * share) as usize];
+    println!("{}", json!({"name": "judge, 99th percentile beside the median", "value": (at(0.99) / at(0.5) * 10.0).round() / 10.0, "unit": "x"}));
+    println!("{}", json!({"name": "judge, 99.99th percentile beside the median", "value": (at(0.9999) / at(0.5) * 10.0).round() / 10.0, "unit": "x"}));
+}
