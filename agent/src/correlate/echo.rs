@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::evidence::{HostFinding, Placement};
 use crate::incident::Echo;
 use crate::metadata;
+use crate::request::Indicator;
 
 use super::sought::{Form, Sought, address_of, host_form, host_of, words};
 
@@ -92,8 +93,18 @@ impl Surface {
     }
 
     fn echo(&self, sought: &Sought) -> Option<Echo> {
-        let (seen_in, distinctive) = self.find(&sought.form)?;
-        Some(Echo { indicator: sought.indicator.clone(), seen_in: seen_in.to_owned(), distinctive })
+        if let Some((seen_in, distinctive)) = self.find(&sought.form) {
+            return Some(Echo { indicator: sought.indicator.clone(), seen_in: seen_in.to_owned(), distinctive });
+        }
+        // Another path at the same place: what reappeared is the place, not the URL.
+        let Form::Url { authority: Some(authority), .. } = &sought.form else { return None };
+        let (seen_in, distinctive) = self.find(authority)?;
+        let indicator = match authority.as_ref() {
+            Form::Address { address, .. } => Indicator::Address(*address),
+            Form::Host { host, .. } => Indicator::Host(host.clone()),
+            _ => sought.indicator.clone(),
+        };
+        Some(Echo { indicator, seen_in: seen_in.to_owned(), distinctive })
     }
 
     /// Where `form` reappears, and whether that is distinctive.
@@ -106,10 +117,9 @@ impl Surface {
                 let (_, seen) = self.hosts.iter().find(|(name, _)| below(name))?;
                 Some((seen, *distinctive))
             }
-            Form::Url { url, authority } => {
+            Form::Url { url, .. } => {
                 let within = |word: &String| word == url || (url.len() >= URL_WITHIN_WORD && word.contains(url));
-                let whole = self.words.iter().any(within).then_some((self.shown.as_str(), true));
-                whole.or_else(|| self.find(authority.as_deref()?))
+                self.words.iter().any(within).then_some((self.shown.as_str(), true))
             }
             Form::Command { telling, distinctive } => {
                 let mut rest = self.words.iter();
@@ -131,7 +141,6 @@ impl Surface {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Indicator;
 
     fn surface(command_line: &str) -> Surface {
         let mut surface = Surface::default();

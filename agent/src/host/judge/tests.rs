@@ -63,7 +63,7 @@ fn shells_above_the_service_say_nothing() {
             process: crate::event::ProcessKey { pid, start_ticks: 1 },
             listeners: Vec::new(),
         });
-        let place = Placement { workload: std::sync::Arc::new(crate::workload::Workload::host()), lineage, service };
+        let place = Placement { workload: Arc::new(crate::workload::Workload::host()), lineage, service };
         assert_eq!(below_shell(&place).map(|node| node.process.pid), expected, "{paths:?}");
     };
     check(&["/srv/shop", "/usr/bin/bash", "/sbin/init"], Some(1), None);
