@@ -22,6 +22,7 @@ mod runner;
 mod scenario;
 mod service;
 mod shifted_clock;
+mod turn;
 mod world;
 
 use std::io;
@@ -32,6 +33,7 @@ pub use judgement::{Milestone, Outcome};
 pub use report::{closing, opening, tell};
 pub use runner::play;
 pub use scenario::{SCENARIOS, Scenario, find};
+pub use turn::Turn;
 
 use crate::pipeline::PipelineError;
 
@@ -39,6 +41,8 @@ use crate::pipeline::PipelineError;
 pub const ACTOR_COMMAND: &str = "drill-actor";
 /// The load balancer's access log, in the range's scratch directory.
 const LOG_FILE: &str = "alb.log";
+/// Where the service keeps what is uploaded, in the range's scratch directory.
+const UPLOADS: &str = "uploads";
 
 /// Why a scenario could not be played.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +91,9 @@ pub enum Actor {
         /// Cgroup directory to move to first.
         #[arg(long)]
         cgroup: Option<PathBuf>,
+        /// Where it keeps what is uploaded.
+        #[arg(long)]
+        uploads: PathBuf,
     },
     /// Everything else.
     World(world::WorldArgs),
@@ -99,11 +106,12 @@ pub enum Actor {
 /// What kept it from playing its part.
 pub fn act(actor: &Actor) -> io::Result<()> {
     match actor {
-        Actor::Service { cgroup: Some(cgroup) } => {
+        Actor::Service { cgroup: Some(cgroup), uploads } => {
             let mut service = Command::new(std::env::current_exe()?);
-            Err(service::enter_cgroup_and_exec(cgroup, service.args([ACTOR_COMMAND, "service"])))
+            let service = service.args([ACTOR_COMMAND, "service", "--uploads"]).arg(uploads);
+            Err(service::enter_cgroup_and_exec(cgroup, service))
         }
-        Actor::Service { cgroup: None } => service::run(),
+        Actor::Service { cgroup: None, uploads } => service::run(uploads),
         Actor::World(args) => world::run(args),
     }
 }

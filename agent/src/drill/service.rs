@@ -1,4 +1,4 @@
-//! The victim: a small web shop with two holes, as a process of its own that listens.
+//! The victim: a small web shop with three holes, as a process of its own that listens.
 //!
 //! In: HTTP requests from the load balancer. Out: pages, and whatever a request makes it do:
 //!
@@ -6,16 +6,18 @@
 //! |---|---|---|
 //! | `/ping?host=` | asks a shell to ping a supplier | command injection (CWE-78): the value reaches `sh -c` unquoted |
 //! | `/preview?url=` | shows a supplier's page | request forgery (CWE-918): any URL is fetched |
+//! | `/upload?name=`, `/plugin?name=` | takes a plug-in and runs it | unrestricted upload (CWE-434): anybody's program is run |
 //! | `/checkout` | tells the payment provider | |
 //! | `/`, `/health`, `/products` | pages | |
 //!
 //! It runs as nobody, as a service would; it never listens outside the range's network.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
@@ -42,11 +44,12 @@ pub(super) fn enter_cgroup_and_exec(cgroup: &Path, program: &mut Command) -> io:
 /// # Errors
 ///
 /// When it cannot listen, cannot give up root, or its drill has gone mid-word.
-pub(super) fn run() -> io::Result<()> {
+pub(super) fn run(uploads: &Path) -> io::Result<()> {
     // Every address, as most services do: the sensor has to find out which one the load balancer means.
     let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], SERVICE.port())))?;
     become_nobody()?;
-    http::answer(listener, respond);
+    let uploads = uploads.to_owned();
+    http::answer(listener, move |request| respond(request, &uploads));
     obey(|order| match order {
         Order::RefreshCredential => refresh_credential().map(|_| Answer::Done),
         Order::NightlyReport => shell("date +report-of-%F > /dev/null").map(|_| Answer::Done),
@@ -61,7 +64,7 @@ fn become_nobody() -> io::Result<()> {
     Ok(())
 }
 
-fn respond(request: &Message) -> Message {
+fn respond(request: &Message, uploads: &Path) -> Message {
     let target = request.word(1);
     let page = match target.split('?').next().unwrap_or("") {
         "/" => Ok(b"<h1>Shop</h1>".to_vec()),
@@ -69,6 +72,8 @@ fn respond(request: &Message) -> Message {
         "/products" => Ok(b"[{\"id\":1,\"name\":\"kettle\"}]".to_vec()),
         "/checkout" => get(PAYMENTS, "/v1/charge"),
         "/ping" => ping(&http::query(target, "host").unwrap_or_default()),
+        "/upload" => upload(uploads, target, &request.body),
+        "/plugin" => plugin(uploads, target),
         "/preview" => preview(&http::query(target, "url").unwrap_or_default()),
         _ => return Message::response(404, "not found"),
     };
@@ -93,6 +98,28 @@ fn preview(url: &str) -> io::Result<Vec<u8>> {
 
 fn get(peer: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     Ok(http::exchange(peer, &Message::request("GET", path, &peer.to_string()))?.body)
+}
+
+/// The third hole: whoever uploads a program ...
+fn upload(uploads: &Path, target: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    let file = in_uploads(uploads, target)?;
+    fs::write(&file, body)?;
+    fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+    Ok(b"installed".to_vec())
+}
+
+/// ... may have it run, with an option and a value, and without any shell in between.
+fn plugin(uploads: &Path, target: &str) -> io::Result<Vec<u8>> {
+    let argument = |key| http::query(target, key).unwrap_or_default();
+    let mut plugin = Command::new(in_uploads(uploads, target)?);
+    plugin.args([argument("option"), argument("value")]).current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
+    Ok(plugin.output()?.stdout)
+}
+
+fn in_uploads(uploads: &Path, target: &str) -> io::Result<PathBuf> {
+    let name = http::query(target, "name").unwrap_or_default();
+    let file = Path::new(&name).file_name().ok_or_else(|| io::Error::other("a plug-in needs a name"))?;
+    Ok(uploads.join(file))
 }
 
 /// What the AWS SDKs do at start and before credentials expire: token, role name, credentials.

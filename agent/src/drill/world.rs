@@ -5,10 +5,10 @@
 //! nothing behind: service killed, cgroup and scratch directory removed. It made both, so that nothing can be left by a
 //! drill that dies between making and handing over.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use super::LOG_FILE;
 use super::balancer::{self, HOST, Log};
 use super::control::{Answer, Order, Shot, obey};
 use super::http::{Message, SILENCE_MAX};
@@ -25,6 +24,7 @@ use super::metadata_server;
 use super::network::{BALANCER, COLLECTOR, HANDLER, METADATA, METADATA_V6, PAYMENTS};
 use super::outside::{self, Loot};
 use super::shifted_clock::ShiftedClock;
+use super::{LOG_FILE, UPLOADS};
 
 /// Of a response's body, what an answer repeats; a stolen credential has 300 bytes.
 const BODY_BYTES_KEPT: usize = 4096;
@@ -55,7 +55,11 @@ pub(super) fn run(args: &WorldArgs) -> io::Result<()> {
 }
 
 fn furnish(args: &WorldArgs) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(&args.scratch)?;
+    // The service, who is nobody, may pass through to its uploads, and into nothing else.
+    DirBuilder::new().mode(0o711).create(&args.scratch)?;
+    let uploads = args.scratch.join(UPLOADS);
+    fs::create_dir(&uploads)?;
+    fs::set_permissions(&uploads, Permissions::from_mode(0o777))?;
     fs::create_dir_all(&args.cgroup)
 }
 
@@ -97,7 +101,10 @@ impl World {
 
     fn send(&self, shot: &Shot) -> io::Result<Answer> {
         let stream = connect(shot.from, BALANCER)?;
-        let request = Message::request(&shot.method, &shot.target, HOST).with("User-Agent", &shot.user_agent);
+        let mut request = Message::request(&shot.method, &shot.target, HOST).with("User-Agent", &shot.user_agent);
+        if let Some(file) = &shot.upload {
+            request.body = fs::read(file)?;
+        }
         let sent = self.clock.now();
         request.write(&stream)?;
         let response = Message::read(&stream)?;

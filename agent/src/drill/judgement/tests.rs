@@ -58,6 +58,7 @@ fn critical(ms: i64, id: &str, revision: u32, url: Option<&str>) -> Sighting {
     };
     let incident = Incident {
         id: id.into(),
+        title: id.into(),
         revision,
         severity: Severity::Critical,
         stages: vec![Stage::Edge, Stage::Host, Stage::Egress],
@@ -103,7 +104,7 @@ fn the_request_must_be_the_right_one() {
 #[test]
 fn one_attack_makes_one_incident() {
     let two = [critical(20, "a", 1, RIGHT_URL), critical(30, "b", 1, RIGHT_URL)];
-    check(&CRITICAL, &attack(), &two, &["more than one incident was raised for one attack"]);
+    check(&CRITICAL, &attack(), &two, &["one attack made a second incident: a"]);
 
     let mut merged = two.to_vec();
     let mut gone = critical(40, "a", 2, RIGHT_URL);
