@@ -64,7 +64,7 @@ const PROGRAMS: [Program; 5] = [
     Program { area: Area::Kernel, folder: "tests", bin: "kernel_bench", root: true },
     Program { area: Area::Kernel, folder: "tests", bin: "agent_bench", root: true },
     Program { area: Area::Edge, folder: "tests", bin: "judge_quality", root: false },
-    Program { area: Area::Edge, folder: "tests/peers", bin: "edge_bench", root: false },
+    Program { area: Area::Edge, folder: "tests/peers", bin: "edge_speed", root: false },
     Program { area: Area::Correlate, folder: "tests", bin: "correlate_bench", root: false },
 ];
 
