@@ -193,7 +193,7 @@ mod tests {
             target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
             let mut found = Findings::default();
             target.parts().for_each(|part| judge(&part, &mut found));
-            assert_eq!(!found.is_empty(), expected, "{raw}");
+            assert_eq!(found.iter().next().is_some(), expected, "{raw}");
         };
         check("/?x=$f('id')", true);
         check("/?x=array_map('system',['id'])", true);

@@ -58,17 +58,8 @@ impl Findings {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.list.iter()
-    }
-
-    /// Whether anything of `class` was found.
-    pub(super) fn has(&self, class: AttackClass) -> bool {
-        self.list.iter().any(|finding| finding.ground == Ground::Class(class))
     }
 
     /// The class with the most points, and the score: that class' points and those of its dress, at most 100. Dress alone is no class.

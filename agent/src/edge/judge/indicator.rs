@@ -18,11 +18,11 @@ const MAX_BYTES: usize = 512;
 pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
     let mut list = Indicators(Vec::new());
     for part in target.parts() {
-        list.from_text(part.text, part.lower);
+        list.read_text(part.text, part.lower);
         for blob in base64_blobs(part.text) {
             let lower = blob.to_ascii_lowercase();
             list.add(Indicator::Command(printable(&blob)));
-            list.from_text(&blob, &lower);
+            list.read_text(&blob, &lower);
         }
     }
     for finding in found.iter() {
@@ -49,7 +49,7 @@ impl Indicators {
     }
 
     /// URLs and their hosts; hosts behind commands that fetch.
-    fn from_text(&mut self, text: &[u8], lower: &[u8]) {
+    fn read_text(&mut self, text: &[u8], lower: &[u8]) {
         for url in urls(lower) {
             let span = &text[url.span.clone()];
             if span.iter().any(u8::is_ascii_alphanumeric) {

@@ -236,7 +236,7 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
             if known.iter().any(|directive| name.trim_ascii_start().starts_with(directive)) {
                 found.add(Ssi, 80, span, "contains a server-side include");
             }
-        } else if memmem::find(&part.lower[..], b"-->").is_none() && part.place != Place::Path {
+        } else if memmem::find(part.lower, b"-->").is_none() && part.place != Place::Path {
             found.add(Xss, 20, span, "opens a comment that never ends");
         }
     } else if declaration.starts_with(b"entity") {

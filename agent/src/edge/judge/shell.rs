@@ -5,6 +5,8 @@
 //! only with a command behind it, and a command whose name is also an English word only with arguments that a sentence does
 //! not have. cmd.exe's own grammar (`for /f`, `if exist`, `%var%`) is read beside it.
 
+mod cmd_exe;
+mod expansion;
 mod word;
 
 use word::{Command, command};
@@ -41,8 +43,8 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         let Some((at, door)) = positions.next() else { break };
         judge_command(part, at, door, found);
     }
-    judge_expansion(part, found);
-    judge_cmd_exe(part, found);
+    expansion::judge(part, found);
+    cmd_exe::judge(part, found);
 }
 
 /// Walks the positions at which a shell would look for a command.
@@ -445,114 +447,6 @@ fn is_technical(word: &[u8]) -> bool {
                 || dot_inside()
         }
         None => false,
-    }
-}
-
-/// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
-fn judge_expansion(part: &Part<'_>, found: &mut Findings) {
-    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE).and(Marks::QUOTE)) {
-        return;
-    }
-    let text = part.lower;
-    let mut report = |needle: &[u8], weight: u8, reason: &'static str| {
-        if let Some(at) = memchr::memmem::find(text, needle) {
-            found.add(Cmdi, weight, part.offset + at..part.offset + at + needle.len(), reason);
-        }
-    };
-    report(b"${ifs", 60, "writes spaces as the shell's separator variable");
-    report(b"$ifs", 55, "writes spaces as the shell's separator variable");
-    report(b"$((", 50, "has the shell do arithmetic");
-    report(b"$(<", 60, "has the shell read a file");
-    report(b"${#", 30, "measures a shell variable");
-    report(b"<(", 20, "has the form of a process substitution");
-    report(b">(", 20, "has the form of a process substitution");
-    report(b"$shell", 50, "names the shell by its variable");
-    report(b"${shell}", 60, "names the shell by its variable");
-    report(b"${path", 50, "cuts characters out of a shell variable");
-    report(b"${home", 50, "cuts characters out of a shell variable");
-    judge_bracket_glob(part, found);
-    judge_split_word(part, found);
-}
-
-/// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.
-fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
-    const NOTHING: [&[u8]; 9] = [b"``", b"$()", b"<()", b"$@", b"$*", b"$?", b"$$", b"$_", b"$!"];
-    let text = part.lower;
-    let inside_word = |at: usize, length: usize| {
-        at > 0 && text[at - 1].is_ascii_lowercase() && text.get(at + length).is_some_and(u8::is_ascii_lowercase)
-    };
-    let splits: usize = NOTHING
-        .iter()
-        .map(|nothing| {
-            memchr::memmem::find_iter(text, nothing).take(8).filter(|at| inside_word(*at, nothing.len())).count()
-        })
-        .sum();
-    let certain = [&b"``"[..], b"$()", b"<()", b"$@"]
-        .iter()
-        .any(|nothing| memchr::memmem::find_iter(text, nothing).take(8).any(|at| inside_word(at, nothing.len())));
-    if splits >= 2 || certain {
-        found.add(Cmdi, 55, part.offset..part.offset + text.len(), "splits words with expansions to nothing");
-    }
-}
-
-/// `/[e]tc/passwd`, `/usr/[a-z]in/bash`: one-letter character classes inside a path.
-fn judge_bracket_glob(part: &Part<'_>, found: &mut Findings) {
-    if part.place == Place::Path || !part.marks.any(Marks::SLASH) {
-        return;
-    }
-    let text = part.lower;
-    for open in memchr::memchr_iter(b'[', text).take(16) {
-        let Some(close) = memchr::memchr(b']', &text[open..(open + 12).min(text.len())]) else { continue };
-        let inside = &text[open + 1..open + close];
-        let letter_after = text.get(open + close + 1).is_some_and(u8::is_ascii_lowercase);
-        let path_before = open > 0
-            && (text[open - 1] == b'/'
-                || text[..open]
-                    .rsplit(|byte| *byte == b'/')
-                    .next()
-                    .is_some_and(|word| word.len() < 5 && word.len() < open));
-        if letter_after && path_before && !inside.is_empty() && inside[0].is_ascii_lowercase() {
-            found.add(
-                Cmdi,
-                55,
-                part.offset + open..part.offset + open + close + 1,
-                "writes a path with character classes",
-            );
-        }
-    }
-}
-
-/// cmd.exe: `for /f … do`, `if exist x cmd`, `%COMSPEC%`.
-fn judge_cmd_exe(part: &Part<'_>, found: &mut Findings) {
-    if !matches!(part.place, Place::Value | Place::Name) {
-        return;
-    }
-    let mut words = part
-        .lower
-        .split(|byte| matches!(byte, b' ' | b'\t' | b'&' | b'|' | b'@' | b'\n' | b';'))
-        .filter(|word| !word.is_empty());
-    let mut state = (0_usize, None::<&[u8]>);
-    // 24: the head of a batch statement; what follows is its body.
-    for _ in 0..24 {
-        let Some(word) = words.next() else { break };
-        let weight = match (state.1, word) {
-            (Some(b"for"), word) if word.starts_with(b"%") || matches!(word, b"/f" | b"/d" | b"/r" | b"/l") => 60,
-            (Some(b"if"), b"/i" | b"exist" | b"defined" | b"errorlevel" | b"cmdextversion") => 55,
-            (Some(b"not"), b"exist" | b"defined" | b"errorlevel" | b"/i" | b"cmdextversion") if state.0 > 0 => 55,
-            (Some(_), b"equ" | b"neq" | b"lss" | b"leq" | b"gtr" | b"geq") if state.0 > 0 => 55,
-            (_, word) if state.0 > 0 && memchr::memmem::find(word, b"==").is_some() => 50,
-            _ => 0,
-        };
-        if weight > 0 {
-            found.add(
-                Cmdi,
-                weight,
-                part.offset..part.offset + part.lower.len(),
-                "is a statement of the Windows command shell",
-            );
-            return;
-        }
-        state = (state.0 + usize::from(word == b"if"), Some(word));
     }
 }
 

@@ -3,7 +3,12 @@
 //! Every table of this module and of [`super::fingerprint`] goes into one automaton (Aho-Corasick: linear in the text, whatever the
 //! number of words). A hit counts where its word may stand and if its neighbours allow it; some words only wake a grammar.
 
-mod table;
+mod browser;
+mod database;
+mod probe;
+mod reach;
+mod runtime;
+mod wake;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, BuildError, MatchKind};
 
@@ -84,6 +89,22 @@ pub(super) struct Group {
     pub(super) words: &'static [&'static str],
 }
 
+/// A group of evidence.
+const fn evidence(
+    class: AttackClass,
+    weight: u8,
+    reason: &'static str,
+    places: Places,
+    edge: Edge,
+    words: &'static [&'static str],
+) -> Group {
+    Group { meaning: Meaning::Evidence(class, weight, reason), places, edge, words }
+}
+
+/// All tables.
+const TABLES: &[&[Group]] =
+    &[wake::GROUPS, database::GROUPS, runtime::GROUPS, browser::GROUPS, reach::GROUPS, probe::GROUPS];
+
 /// What the words of one part woke.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Woken {
@@ -101,39 +122,45 @@ enum Entry {
     Fingerprint(&'static Fingerprint),
 }
 
-/// The automaton over all words.
+/// The automata over all words.
 #[derive(Debug)]
 pub(super) struct Lexicon {
-    automaton: AhoCorasick,
+    words: AhoCorasick,
     entries: Vec<Entry>,
+    /// The words that can mean something in a target without any syntax: all but SQL's own, which stand in every other URL.
+    plain: AhoCorasick,
 }
 
 impl Lexicon {
-    /// Builds the automaton.
+    /// Builds the automata.
     ///
     /// # Errors
     ///
-    /// Only if the tables outgrow what the automaton can number, which a test excludes.
+    /// Only if the tables outgrow what an automaton can number, which a test excludes.
     pub(super) fn new() -> Result<Self, BuildError> {
-        let groups =
-            table::GROUPS.iter().flat_map(|group| group.words.iter().map(move |word| (*word, Entry::Group(group))));
+        let groups = TABLES.iter().copied().flatten();
+        let groups = groups.flat_map(|group| group.words.iter().map(move |word| (*word, Entry::Group(group))));
         let fingerprints = fingerprint::TABLE.iter().map(|entry| (entry.path, Entry::Fingerprint(entry)));
         let (words, entries): (Vec<_>, Vec<_>) = groups.chain(fingerprints).unzip();
-        let automaton =
-            AhoCorasickBuilder::new().match_kind(MatchKind::Standard).kind(Some(AhoCorasickKind::DFA)).build(words)?;
-        Ok(Self { automaton, entries })
+        let needs_syntax = |entry: &Entry| matches!(entry, Entry::Group(Group { meaning: Meaning::Sql, .. }));
+        let plain: Vec<&str> =
+            words.iter().zip(&entries).filter(|(_, entry)| !needs_syntax(entry)).map(|(word, _)| *word).collect();
+        let build = |words: &[&str]| {
+            AhoCorasickBuilder::new().match_kind(MatchKind::Standard).kind(Some(AhoCorasickKind::DFA)).build(words)
+        };
+        Ok(Self { plain: build(&plain)?, words: build(&words)?, entries })
     }
 
-    /// Whether `text` (lower case) holds any word at all.
+    /// Whether `text` (lower case, without syntax) holds any word that means something there.
     pub(super) fn touches(&self, text: &[u8]) -> bool {
-        self.automaton.is_match(text)
+        self.plain.is_match(text)
     }
 
     /// Adds what the words of the request say to `found`, what they wake to `woken` (one per part).
     pub(super) fn judge(&self, target: &Target, method: &[u8], woken: &mut Vec<Woken>, found: &mut Findings) {
         woken.clear();
         woken.resize(target.len(), Woken::default());
-        for hit in self.automaton.find_overlapping_iter(target.lower()).take(MAX_HITS) {
+        for hit in self.words.find_overlapping_iter(target.lower()).take(MAX_HITS) {
             let index = target.part_at(hit.start());
             let part = target.part(index);
             let start = hit.start() - part.offset;
@@ -225,7 +252,7 @@ mod tests {
 
     #[test]
     fn every_word_is_lower_case_and_fits_the_automaton() {
-        for group in table::GROUPS {
+        for group in TABLES.iter().copied().flatten() {
             for word in group.words {
                 assert!(!word.is_empty() && *word == word.to_ascii_lowercase(), "{word}");
             }

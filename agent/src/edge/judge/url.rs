@@ -76,7 +76,7 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
                 | b'\r'
         )
     };
-    let length = rest.iter().take(MAX_HOST * 2).position(|byte| stop(byte)).unwrap_or(rest.len().min(MAX_HOST * 2));
+    let length = rest.iter().take(MAX_HOST * 2).position(stop).unwrap_or(rest.len().min(MAX_HOST * 2));
     let (user, host) = match memchr::memrchr(b'@', &rest[..length]) {
         Some(at) => (true, &rest[at + 1..length]),
         None => (false, &rest[..length]),
@@ -87,7 +87,7 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
         _ => memchr::memchr(b':', host).unwrap_or(host.len()),
     };
     let space = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\n');
-    let end = authority + rest.iter().position(|byte| space(byte)).unwrap_or(rest.len());
+    let end = authority + rest.iter().position(space).unwrap_or(rest.len());
     Url { span: scheme.start..end, scheme, host: host_start..host_start + host_length.min(MAX_HOST), userinfo: user }
 }
 

@@ -194,9 +194,8 @@ fn string_end(text: &[u8], from: usize, quote: u8) -> (usize, bool) {
     let mut at = from;
     while let Some(found) = memchr::memchr2(quote, b'\\', text.get(at..).unwrap_or_default()) {
         let here = at + found;
-        if text[here] == b'\\' {
-            at = here + 2;
-        } else if text.get(here + 1) == Some(&quote) && here > from {
+        let doubled = text.get(here + 1) == Some(&quote) && here > from;
+        if text[here] == b'\\' || doubled {
             at = here + 2;
         } else {
             return (here + 1, true);

@@ -1,0 +1,39 @@
+//! Statements of the Windows command shell.
+
+use crate::edge::judge::finding::Findings;
+use crate::edge::judge::target::{Part, Place};
+use crate::request::AttackClass::Cmdi;
+
+/// cmd.exe: `for /f … do`, `if exist x cmd`, `%COMSPEC%`.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if !matches!(part.place, Place::Value | Place::Name) {
+        return;
+    }
+    let mut words = part
+        .lower
+        .split(|byte| matches!(byte, b' ' | b'\t' | b'&' | b'|' | b'@' | b'\n' | b';'))
+        .filter(|word| !word.is_empty());
+    let mut state = (0_usize, None::<&[u8]>);
+    // 24: the head of a batch statement; what follows is its body.
+    for _ in 0..24 {
+        let Some(word) = words.next() else { break };
+        let weight = match (state.1, word) {
+            (Some(b"for"), word) if word.starts_with(b"%") || matches!(word, b"/f" | b"/d" | b"/r" | b"/l") => 60,
+            (Some(b"if"), b"/i" | b"exist" | b"defined" | b"errorlevel" | b"cmdextversion") => 55,
+            (Some(b"not"), b"exist" | b"defined" | b"errorlevel" | b"/i" | b"cmdextversion") if state.0 > 0 => 55,
+            (Some(_), b"equ" | b"neq" | b"lss" | b"leq" | b"gtr" | b"geq") if state.0 > 0 => 55,
+            (_, word) if state.0 > 0 && memchr::memmem::find(word, b"==").is_some() => 50,
+            _ => 0,
+        };
+        if weight > 0 {
+            found.add(
+                Cmdi,
+                weight,
+                part.offset..part.offset + part.lower.len(),
+                "is a statement of the Windows command shell",
+            );
+            return;
+        }
+        state = (state.0 + usize::from(word == b"if"), Some(word));
+    }
+}

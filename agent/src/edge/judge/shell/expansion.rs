@@ -1,0 +1,80 @@
+//! Shell expansions that have no place in a value, whatever the command.
+
+use crate::edge::judge::finding::Findings;
+use crate::edge::judge::marks::Marks;
+use crate::edge::judge::target::{Part, Place};
+use crate::request::AttackClass::Cmdi;
+
+/// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
+pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE).and(Marks::QUOTE)) {
+        return;
+    }
+    let text = part.lower;
+    let mut report = |needle: &[u8], weight: u8, reason: &'static str| {
+        if let Some(at) = memchr::memmem::find(text, needle) {
+            found.add(Cmdi, weight, part.offset + at..part.offset + at + needle.len(), reason);
+        }
+    };
+    report(b"${ifs", 60, "writes spaces as the shell's separator variable");
+    report(b"$ifs", 55, "writes spaces as the shell's separator variable");
+    report(b"$((", 50, "has the shell do arithmetic");
+    report(b"$(<", 60, "has the shell read a file");
+    report(b"${#", 30, "measures a shell variable");
+    report(b"<(", 20, "has the form of a process substitution");
+    report(b">(", 20, "has the form of a process substitution");
+    report(b"$shell", 50, "names the shell by its variable");
+    report(b"${shell}", 60, "names the shell by its variable");
+    report(b"${path", 50, "cuts characters out of a shell variable");
+    report(b"${home", 50, "cuts characters out of a shell variable");
+    judge_bracket_glob(part, found);
+    judge_split_word(part, found);
+}
+
+/// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.
+fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
+    const NOTHING: [&[u8]; 9] = [b"``", b"$()", b"<()", b"$@", b"$*", b"$?", b"$$", b"$_", b"$!"];
+    let text = part.lower;
+    let inside_word = |at: usize, length: usize| {
+        at > 0 && text[at - 1].is_ascii_lowercase() && text.get(at + length).is_some_and(u8::is_ascii_lowercase)
+    };
+    let splits: usize = NOTHING
+        .iter()
+        .map(|nothing| {
+            memchr::memmem::find_iter(text, nothing).take(8).filter(|at| inside_word(*at, nothing.len())).count()
+        })
+        .sum();
+    let certain = [&b"``"[..], b"$()", b"<()", b"$@"]
+        .iter()
+        .any(|nothing| memchr::memmem::find_iter(text, nothing).take(8).any(|at| inside_word(at, nothing.len())));
+    if splits >= 2 || certain {
+        found.add(Cmdi, 55, part.offset..part.offset + text.len(), "splits words with expansions to nothing");
+    }
+}
+
+/// `/[e]tc/passwd`, `/usr/[a-z]in/bash`: one-letter character classes inside a path.
+fn judge_bracket_glob(part: &Part<'_>, found: &mut Findings) {
+    if part.place == Place::Path || !part.marks.any(Marks::SLASH) {
+        return;
+    }
+    let text = part.lower;
+    for open in memchr::memchr_iter(b'[', text).take(16) {
+        let Some(close) = memchr::memchr(b']', &text[open..(open + 12).min(text.len())]) else { continue };
+        let inside = &text[open + 1..open + close];
+        let letter_after = text.get(open + close + 1).is_some_and(u8::is_ascii_lowercase);
+        let path_before = open > 0
+            && (text[open - 1] == b'/'
+                || text[..open]
+                    .rsplit(|byte| *byte == b'/')
+                    .next()
+                    .is_some_and(|word| word.len() < 5 && word.len() < open));
+        if letter_after && path_before && !inside.is_empty() && inside[0].is_ascii_lowercase() {
+            found.add(
+                Cmdi,
+                55,
+                part.offset + open..part.offset + open + close + 1,
+                "writes a path with character classes",
+            );
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Hosts and paths that a server should not be made to reach, and requests that reach past its routes.
+
+use super::Edge::{Begin, None, Word};
+use super::{Group, Places, evidence};
+use crate::request::AttackClass::{Crlf, Ssrf, Traversal};
+
+/// The groups. One group a meaning; words are packed to be read as lists.
+#[rustfmt::skip]
+pub(super) const GROUPS: &[Group] = &[
+    evidence(Ssrf, 60, "asks for what a cloud metadata service serves", Places::QUERY, None, &[
+        "latest/meta-data", "latest/user-data", "latest/api/token", "latest/dynamic/instance",
+        "iam/security-credentials", "computemetadata/v1", "metadata/identity/oauth2", "metadata/instance?",
+        "opc/v1/instance", "opc/v2/instance", "metadata/v1.json", "metadata/v1/", "openstack/latest",
+        "v2/credentials", "latest/meta_data", "2009-04-04/meta-data", "hetzner/v1/metadata",
+    ]),
+    evidence(Crlf, 55, "tunnels to a socket through a proxy module", Places::TARGET, Begin, &[
+        "unix:",
+    ]),
+    evidence(Crlf, 60, "splits a FastCGI path to set a directive", Places::PATH, None, &[
+        "php_value\n", "php_admin_value", "php\ninfo",
+    ]),
+    evidence(Ssrf, 50, "asks for a cluster's own interfaces", Places::QUERY, None, &[
+        "kubernetes.default.svc", "/var/run/docker.sock", "var/run/secrets/kubernetes.io",
+    ]),
+    evidence(Traversal, 60, "reads past a route by a path parameter", Places::PATH, None, &[
+        "/..;/", "/.;/", ";/..", "..;.js",
+    ]),
+    evidence(Ssrf, 60, "points the server at a service that records callbacks", Places::TARGET, Word, &[
+        "oast.pro", "oast.live", "oast.site", "oast.online", "oast.fun", "oast.me", "interact.sh", "interactsh.com",
+        "burpcollaborator.net", "oastify.com", "dnslog.cn", "ceye.io", "bxss.me", "xss.ht", "webhook.site",
+        "requestbin.net", "canarytokens.com", "r87.me", "eyes.sh",
+    ]),
+    evidence(Ssrf, 50, "is written so that parsers disagree about its host", Places::QUERY, None, &[
+        " &@", "# @", "\\\\@",
+    ]),
+];

@@ -1,0 +1,110 @@
+//! Words of languages and their runtimes: Java, PHP, JavaScript, Python, Ruby, Perl, template engines, serialized objects, shells.
+
+use super::Edge::{Assign, Begin, Call, None, Start, Word};
+use super::{Group, Places, evidence};
+use crate::request::AttackClass::{CodeInjection, Deserialization, JavaInjection, Shellshock, Ssti};
+
+/// The groups. One group a meaning; words are packed to be read as lists.
+#[rustfmt::skip]
+pub(super) const GROUPS: &[Group] = &[
+    evidence(JavaInjection, 70, "reaches for the Java runtime", Places::ANY, None, &[
+        "java.lang.", "java/lang/", "java.io.", "java.util.", "java.net.", "javax.", "java.runtime", "getruntime(",
+        "processbuilder", "scriptenginemanager", "@java.", "org.apache.commons", "ognl.", "com.opensymphony",
+        "_memberaccess", "allowstaticmethodaccess", "denymethodexecution", "#context[", "#application[",
+        "#parameters.", "xwork.", "org.apache.struts", "servletactioncontext", "classloader.", "class.module",
+        "class.classloader", "getclass()", "forname(", "newinstance(", "invokertransformer", "instantiatetransformer",
+        "clonetransformer", "instantiatefactory", "prototypeclonefactory", "prototypeserializationfactory",
+        "whileclosure", "forclosure", "chainedtransformer", "closuretransformer", "com.sun.", "sun.misc",
+        "jdbcrowset", "templatesimpl", "badattributevalue", "urlclassloader", "springframework.",
+        "freemarker.template",
+    ]),
+    evidence(JavaInjection, 60, "builds a class in a scripting language of the JVM", Places::QUERY, None, &[
+        "@grab(", "@grabresolver", "@grabconfig", "@asttest", "groovy.", "\".execute()", "'.execute()",
+        "public class ", "new groovy",
+    ]),
+    evidence(JavaInjection, 90, "has a logger look up a name in a directory of the attacker's", Places::ANY, None, &[
+        "jndi:ldap", "jndi:rmi", "jndi:dns", "jndi:iiop", "jndi:http", "jndi:corba", "jndi:nis",
+    ]),
+    evidence(CodeInjection, 75, "contains PHP code", Places::ANY, None, &[
+        "<?php", "<?=", "<? ", "<?\n", "<?\t", "<?\r", "[php]", "[/php]", "{php}", "{/php}", "<?xml:", "<?xml :",
+        "<? php", "<?xml  ",
+    ]),
+    evidence(CodeInjection, 65, "sets a directive of PHP", Places::TARGET, Assign, &[
+        "auto_prepend_file", "auto_append_file", "allow_url_include", "allow_url_fopen", "disable_functions",
+        "open_basedir", "safe_mode", "extension_dir", "suhosin.simulation", "cgi.force_redirect",
+        "cgi.redirect_status_env", "memory_limit", "error_log", "display_errors", "mail.add_x_header",
+        "magic_quotes_gpc", "register_globals", "session.save_path", "session.auto_start",
+        "unserialize_callback_func", "include_path", "max_execution_time", "post_max_size", "upload_max_filesize",
+        "output_buffering", "output_handler", "assert.callback", "enable_dl", "user_ini.filename", "upload_tmp_dir",
+        "expose_php", "html_errors", "log_errors", "soap.wsdl_cache_dir", "zend.multibyte", "browscap", "doc_root",
+        "user_dir", "short_open_tag", "track_errors", "arg_separator.output", "date.timezone", "default_charset",
+        "file_uploads", "implicit_flush", "precision", "variables_order", "sys_temp_dir", "session.upload_progress",
+        "opcache.file_cache", "preload",
+    ]),
+    evidence(CodeInjection, 60, "calls a function of PHP that runs code or commands", Places::ANY, Call, &[
+        "system", "shell_exec", "passthru", "popen", "proc_open", "pcntl_exec", "eval", "assert", "create_function",
+        "call_user_func", "call_user_func_array", "base64_decode", "gzinflate", "gzuncompress", "str_rot13",
+        "phpinfo", "file_get_contents", "file_put_contents", "fopen", "fwrite", "fputs", "fputcsv", "fsockopen",
+        "pfsockopen", "readfile", "highlight_file", "show_source", "preg_replace", "array_map", "array_filter",
+        "usort", "unserialize", "print_r", "var_dump", "die", "get_defined_vars", "move_uploaded_file", "chr",
+        "hex2bin", "bin2hex", "exec", "ini_set", "ini_get", "php_uname", "phpversion", "getenv", "putenv",
+        "posix_getpwuid", "scandir", "opendir", "simplexml_load_file", "parse_ini_file", "func_get_args",
+        "register_shutdown_function", "register_tick_function", "ob_start", "forward_static_call",
+        "reflectionfunction", "extract", "parse_str", "mb_ereg_replace", "curl_exec", "curl_init", "gzopen",
+        "readgzfile", "gzfile", "escapeshellcmd", "escapeshellarg", "zend_version", "pg_query", "mysqli_query",
+        "sqlite_query", "md5_file", "sha1_file", "hash_file", "tempnam", "tmpfile", "symlink", "is_callable",
+        "function_exists", "get_current_user", "unpack", "token_get_all", "substr", "ftp_connect", "ftp_get",
+        "imap_open", "mail", "error_log", "debug_backtrace", "convert_uuencode", "array_walk", "iterator_apply",
+    ]),
+    evidence(CodeInjection, 55, "reads a superglobal of PHP", Places::ANY, None, &[
+        "$_get", "$_post", "$_request", "$_server", "$_cookie", "$_files", "$_env", "$_session", "$globals",
+        "$http_raw_post_data", "$__[_]", "$argv[",
+    ]),
+    evidence(CodeInjection, 60, "opens a stream wrapper of PHP", Places::ANY, None, &[
+        "php://", "phar://", "expect://", "zip://", "compress.zlib://", "compress.bzip2://", "data://", "glob://",
+        "ogg://", "zlib://", "rar://", "data:text/plain", "data:application/x-php", "data:;base64",
+    ]),
+    evidence(CodeInjection, 60, "runs PEAR's command-line tool", Places::TARGET, None, &[
+        "pearcmd", "config-create",
+    ]),
+    evidence(CodeInjection, 60, "reaches for the runtime of a scripting language", Places::ANY, None, &[
+        "child_process", "process.mainmodule", "process.binding", "process.env", "process[", "global.process",
+        "globalthis.", "require(", "__proto__", "constructor.prototype", "constructor[prototype]",
+        "constructor.constructor", "[prototype]", "this.constructor", "new function(", "execsync(", "spawnsync(",
+        "_$$nd_func$$_", "fs.readfile", "fs.writefile", "console[", "console.info", "module.exports", "console.log(",
+        "console.error(", "console.debug(", "console.warn(", "console.trace(", "console.table(",
+        "string.fromcharcode", "import(", "reflect.get", "__import__", "os.system", "os.popen", "subprocess.",
+        "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "importlib", "pty.spawn",
+        "socket.socket", "eval(compile", "exec(compile", "timeit(", "kernel.system", "kernel.exec", "kernel.open",
+        "kernel.fork", "kernel.spawn", "process.spawn", "process.fork", "process.kill", "io.popen", "io.read",
+        "open3.", "%x(", "instance_eval", "class_eval", "file.read(", "yaml.load", "marshal.load", "activerecord::",
+        "erb.new", "psych.", "os.execute", "dofile(", "loadstring(", "package.loadlib", "@{[", "qx{", "qx(",
+        "system qq", "use socket;", "exec qq", "core::", "io::socket", "perl -e",
+    ]),
+    evidence(CodeInjection, 50, "loops without end", Places::QUERY, Start, &[
+        "while(", "for(;;", "while( ",
+    ]),
+    evidence(Deserialization, 70, "carries a serialized object of Java", Places::TARGET, None, &[
+        "ro0ab", "aced0005", "h4siaaaaaaaa",
+    ]),
+    evidence(Deserialization, 55, "carries a serialized object of .NET", Places::TARGET, None, &[
+        "aaeaaad/////", "/wey", "objectdataprovider", "losformatter", "typeconfusedelegate",
+    ]),
+    evidence(Deserialization, 55, "carries a serialized object of Python or Ruby", Places::QUERY, Begin, &[
+        "gasv", "gaml", "gajv", "cos\nsystem", "cposix",
+    ]),
+    evidence(Shellshock, 90, "defines a function as bash imports it from the environment", Places::ANY, None, &[
+        "() {", "(){", "() _{", "() :{",
+    ]),
+    evidence(Ssti, 65, "calls into a template engine", Places::TARGET, None, &[
+        "{{groovy}}", "{{python}}", "{{async", "{{velocity", "#set($", "#set ($", "#include(", "#parse(", "#foreach(",
+        "#evaluate(", "freemarker.template.utility", "?new()", "{{constructor", "{{$on", "{{request", "{{config",
+        "{{self", "{{''", "{{\"\"", "{{[]", "{{()", "render(", "<#assign", "<%=", "ng-app", "[[${",
+    ]),
+    evidence(JavaInjection, 60, "sets a property of the class loader", Places::TARGET, Word, &[
+        "class.module.classloader.resources", "class.classloader.resources",
+    ]),
+    evidence(CodeInjection, 55, "asks for PHP's own description", Places::QUERY, Word, &[
+        "phpinfo", "phpinfo1",
+    ]),
+];

@@ -1,0 +1,213 @@
+//! Queries, statements and clauses that do not belong in a value, and calls of SQL's own functions.
+
+use super::Statement;
+use super::condition::Operand;
+use super::token::{Key, Kind, Strength};
+use crate::edge::judge::finding::Findings;
+
+impl Statement<'_> {
+    /// `union [all] select`.
+    pub(super) fn judge_union(&self, at: usize, found: &mut Findings) {
+        let mut next = at + 1;
+        while matches!(self.kind(next), Some(Kind::Key(Key::Quantifier) | Kind::Open)) && next < at + 12 {
+            next += 1;
+        }
+        if self.key(next) == Some(Key::Select) {
+            self.report(at, next + 1, 75, "appends the rows of another query", found);
+        } else if self.key(next) == Some(Key::Values) {
+            self.report(at, next, 50, "appends the rows of another query", found);
+        } else if matches!(self.kind(next), None | Some(Kind::Comment { open: true }))
+            && (next > at + 1
+                || at
+                    .checked_sub(1)
+                    .is_some_and(|before| matches!(self.kind(before), Some(Kind::Number | Kind::Comment { .. }))))
+        {
+            let commented = self.tokens.iter().any(|token| matches!(token.kind, Kind::Comment { .. }));
+            let after_number = at <= 2 && self.kind(0) == Some(Kind::Number) || self.kind(1) == Some(Kind::Number);
+            let weight = if commented || after_number { 50 } else { 40 };
+            self.report(at, next, weight, "begins to append another query", found);
+        }
+    }
+
+    /// `select 1,2`, `(select …`, `select x from t`.
+    pub(super) fn judge_select(&self, at: usize, found: &mut Findings) {
+        let mut next = at + 1;
+        while matches!(self.kind(next), Some(Kind::Key(Key::Quantifier | Key::Limit) | Kind::Open | Kind::Arithmetic))
+            && next < at + 12
+        {
+            next += 1;
+        }
+        let subquery = at > 0 && self.kind(at - 1) == Some(Kind::Open);
+        let from = (next..(next + 64).min(self.tokens.len())).find(|at| self.key(*at) == Some(Key::From));
+        let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.kind(at + 1) == Some(Kind::Arithmetic);
+        let listed = matches!(
+            self.kind(next),
+            Some(
+                Kind::Number
+                    | Kind::Constant
+                    | Kind::Variable
+                    | Kind::Text { .. }
+                    | Kind::Function(_)
+                    | Kind::Key(Key::Case)
+            )
+        );
+        let table =
+            from.filter(|from| matches!(self.kind(from + 1), Some(Kind::Word | Kind::Open | Kind::Function(_))));
+        let weight = match (listed || list, table.is_some(), subquery) {
+            (true, true, _) => 70,
+            (true, false, true) => 60,
+            (_, true, true) => 65,
+            (true, false, false) if self.kind(at + 1) != Some(Kind::Word) => 50,
+            (false, true, false) if self.is_bare_query(at, from) => 50,
+            _ => 15,
+        };
+        self.report(at, table.map_or(next, |from| from + 1), weight, "contains a query", found);
+    }
+
+    /// `select column from table` and no word between that a sentence would have.
+    pub(super) fn is_bare_query(&self, at: usize, from: Option<usize>) -> bool {
+        let Some(from) = from else { return false };
+        let columns = from - at - 1;
+        let names_only = columns == 1 || self.tokens[at + 1..from].iter().any(|token| token.kind == Kind::Comma);
+        let goes_on = matches!(
+            self.kind(from + 2),
+            Some(
+                Kind::Key(Key::Where | Key::Limit | Key::Order | Key::Union)
+                    | Kind::Semicolon
+                    | Kind::Comment { .. }
+                    | Kind::Comma
+            )
+        );
+        let dotted = self.part.lower[self.tokens[from + 1].start..self.tokens[from + 1].end].contains(&b'.');
+        let condition = self.tokens[from..]
+            .iter()
+            .any(|token| matches!(token.kind, Kind::Compare | Kind::Comment { .. } | Kind::Semicolon));
+        names_only && (dotted || (goes_on && condition))
+    }
+
+    /// `; drop table x`, `'; exec xp_…`.
+    pub(super) fn judge_stacked(&self, at: usize, found: &mut Findings) {
+        let weight = match (self.key(at + 1), self.kind(at + 2)) {
+            (Some(Key::Select), Some(_)) => 45,
+            (
+                Some(Key::Statement),
+                Some(
+                    Kind::Key(Key::Table | Key::Into | Key::From | Key::Procedure | Key::Set | Key::Statement)
+                    | Kind::Function(Strength::Telling)
+                    | Kind::Variable,
+                ),
+            ) => 70,
+            (Some(Key::Statement), None | Some(Kind::Comment { .. } | Kind::Semicolon)) if self.broken => 55,
+            (Some(Key::Statement), Some(Kind::Word | Kind::Function(_))) if self.broken => 55,
+            (Some(Key::Statement), Some(Kind::Word)) if at == 1 && self.kind(0) == Some(Kind::Number) => 50,
+            (Some(Key::Set), Some(Kind::Variable)) => 65,
+            _ if self.branches(at + 1) => 60,
+            _ if matches!(self.kind(at + 1), Some(Kind::Comment { open: true })) && self.broken => 50,
+            _ => return,
+        };
+        self.report(at, at + 2, weight, "stacks a second statement", found);
+    }
+
+    /// `if 1=1`, `while 1=1`: T-SQL that decides on a constant.
+    pub(super) fn branches(&self, at: usize) -> bool {
+        let word = self.tokens.get(at).map(|token| &self.part.lower[token.start..token.end]);
+        matches!(word, Some(b"if" | b"while"))
+            && self
+                .operand(at + 1)
+                .is_some_and(|(operand, after)| operand == Operand::Constant && self.kind(after) == Some(Kind::Compare))
+    }
+
+    /// `having 1=1`, `order by 9--`, `group by x having`, `procedure analyse(`, `into outfile`.
+    pub(super) fn judge_clause(&self, at: usize, found: &mut Findings) {
+        let value_before = at > 0 && self.is_operand_end(at - 1) && self.kind(at - 1) != Some(Kind::Word);
+        let ended = |at: usize| matches!(self.kind(at), None | Some(Kind::Comment { .. } | Kind::Comma));
+        let weight = match (self.key(at), self.key(at + 1)) {
+            (Some(Key::Into), Some(Key::File)) => 75,
+            (Some(Key::Procedure), _) if self.kind(at + 2) == Some(Kind::Open) => 65,
+            (Some(Key::Having), _) => match self.operand(at + 1) {
+                Some((_, after)) if self.kind(after) == Some(Kind::Compare) => 55,
+                Some((Operand::Constant, _)) if self.kind(at + 1) == Some(Kind::Open) => 50,
+                Some((Operand::Constant, after)) if ended(after) && value_before => 50,
+                _ => return,
+            },
+            (Some(Key::Order | Key::Group), Some(Key::By)) => match self.kind(at + 2) {
+                Some(Kind::Number) if ended(at + 3) => 55,
+                Some(Kind::Open | Kind::Function(_)) if value_before => 50,
+                Some(Kind::Word) if value_before => 45,
+                _ => return,
+            },
+            _ => return,
+        };
+        self.report(at, at + 2, weight, "adds a clause to the query", found);
+    }
+
+    /// `insert into x values`, `update x set y=`, `drop table x`, `waitfor delay`, `exec sp_…`, `declare @x`.
+    pub(super) fn judge_statement(&self, at: usize, found: &mut Findings) {
+        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        let telling = matches!(self.kind(at + 1), Some(Kind::Function(Strength::Telling) | Kind::Variable));
+        let weight = match (word, self.key(at + 1), self.kind(at + 1)) {
+            (b"waitfor", ..) if self.kind(at + 2).is_some_and(|kind| matches!(kind, Kind::Text { .. })) => 75,
+            (b"exec" | b"execute" | b"declare", ..) if telling => 65,
+            (b"exec" | b"execute" | b"call", _, Some(Kind::Word)) if self.names_procedure(at + 1) => 60,
+            (b"exec", _, Some(Kind::Open)) => 55,
+            (b"drop" | b"delete" | b"truncate" | b"update" | b"insert", ..) if at == 0 && self.ends_with_comment() => {
+                55
+            }
+            (b"insert" | b"merge", Some(Key::Into), _) if self.has_values(at) => 60,
+            (b"update", _, Some(Kind::Word))
+                if self.key(at + 2) == Some(Key::Set) && self.kind(at + 4) == Some(Kind::Compare) =>
+            {
+                60
+            }
+            (b"delete", Some(Key::From), _) if self.any_key(at, Key::Where) => 60,
+            (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _) => 50,
+            (b"load", _, Some(Kind::Word)) if self.any_key(at, Key::Into) || self.has_function(at) => 40,
+            _ => return,
+        };
+        self.report(at, at + 2, weight, "contains a statement that changes data or runs code", found);
+    }
+
+    pub(super) fn names_procedure(&self, at: usize) -> bool {
+        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        let name = word.rsplit(|byte| *byte == b'.').next().unwrap_or(word);
+        name.starts_with(b"xp_")
+            || name.starts_with(b"sp_")
+            || word.starts_with(b"dbms_")
+            || word.starts_with(b"master.")
+    }
+
+    pub(super) fn has_values(&self, at: usize) -> bool {
+        self.any_key(at, Key::Values) || self.any_key(at, Key::Select) || self.any_key(at, Key::Set)
+    }
+
+    pub(super) fn has_function(&self, at: usize) -> bool {
+        self.tokens[at..].iter().any(|token| matches!(token.kind, Kind::Function(_)))
+    }
+
+    /// Calls of SQL's own functions.
+    pub(super) fn judge_call(&self, at: usize, found: &mut Findings) {
+        let Kind::Function(strength) = self.tokens[at].kind else { return };
+        if self.kind(at + 1) != Some(Kind::Open) {
+            return;
+        }
+        match strength {
+            Strength::Telling => self.report(at, at + 2, 50, "calls a function that injections use", found),
+            Strength::Common if self.in_expression(at) && matches!(self.kind(at + 2), Some(Kind::Function(_))) => {
+                self.report(at, at + 3, 50, "computes with nested functions of SQL", found);
+            }
+            Strength::Common if self.in_expression(at) => {
+                self.report(at, at + 2, 35, "computes with a function of SQL", found);
+            }
+            Strength::Common => {}
+        }
+    }
+
+    /// Whether the call at `at` is glued into an expression by an operator or follows a broken string.
+    pub(super) fn in_expression(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1).and_then(|before| self.kind(before)) else { return false };
+        (self.broken && matches!(before, Kind::Arithmetic | Kind::Logic | Kind::Comma | Kind::Open | Kind::Compare))
+            || (matches!(before, Kind::Arithmetic | Kind::Compare | Kind::Logic)
+                && at >= 2
+                && matches!(self.kind(at - 2), Some(Kind::Number | Kind::Text { .. })))
+    }
+}
