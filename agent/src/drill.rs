@@ -3,7 +3,8 @@
 //! In: a row of [`SCENARIOS`]. Out: an [`Outcome`]: caught or not, how fast, and whether that is right. Everything a scenario
 //! touches is real: processes, sockets, a shell that is started because a request said so, kernel events, the pipeline that
 //! `breachline run` runs. What is not is named in the row ([`Scenario::simulated`]), but for two things true of all of them: time is
-//! compressed (a day's requests follow each other at once, learning takes two seconds), and the credential is worthless. It never
+//! compressed (requests follow each other at once; the hours in between, the agent's day of learning among them, are passed by moving
+//! all clocks of the range on), and the credential is worthless. It never
 //! touches the host's own network, and leaves nothing behind.
 //!
 //! An agent already installed on this machine watches the drill too, and will raise its own incidents about `shop.service`.

@@ -62,7 +62,6 @@ async fn play_in_range(scenario: &Scenario) -> Result<Outcome, DrillError> {
     }
     let mut stage = Stage::open(range).await?;
     stage.play(scenario.life).await?;
-    stage.until_read().await;
     stage.pass_time(LEARNED_AFTER).await?;
     let attack = stage.play(scenario.steps).await?;
     let outcome = match scenario.expect {
@@ -89,6 +88,8 @@ struct Stage {
     clock: ShiftedClock,
     /// Requests sent: lines that the agent will have read in the end.
     requests: u64,
+    /// The load balancer keeps its lines back.
+    log_held: bool,
 }
 
 impl Stage {
@@ -99,7 +100,7 @@ impl Stage {
         let clock = ShiftedClock::default();
         tokio::spawn(note_sightings(range.cgroup().to_owned(), clock.clone(), incidents, noted));
         let pipeline = Pipeline::start(&config, Some(sender)).await?;
-        Ok(Self { pipeline, sightings, range, clock, requests: 0 })
+        Ok(Self { pipeline, sightings, range, clock, requests: 0, log_held: false })
     }
 
     async fn close(self) {
@@ -114,12 +115,16 @@ impl Stage {
                 Step::Visit(visit) => _ = self.send(visit).await?,
                 Step::Attack(visit) => attack = Some(self.send(visit).await?),
                 Step::Service(order) => _ = self.range.order(order).await?,
-                Step::HoldLog => _ = self.range.order(&Order::HoldLog).await?,
+                Step::HoldLog => {
+                    self.range.order(&Order::HoldLog).await?;
+                    self.log_held = true;
+                }
                 Step::AwaitProvisional => self.wait_for(judgement::host_half_complete).await,
                 Step::PassTime(span) => self.pass_time(*span).await?,
                 Step::ReleaseLog => {
                     let released = self.clock.now();
                     self.range.order(&Order::ReleaseLog).await?;
+                    self.log_held = false;
                     attack.iter_mut().for_each(|attack: &mut Attack| attack.line_available = released);
                 }
             }
@@ -137,8 +142,11 @@ impl Stage {
         Ok(Attack { plain: visit.plain(), target, sent, line_available: answered, loot: body })
     }
 
-    /// Moves every clock of the range on, and waits until the agent has noticed.
+    /// Moves every clock of the range on once the agent knows all that was before, and waits until it has noticed.
     async fn pass_time(&mut self, span: Duration) -> Result<(), DrillError> {
+        if !self.log_held {
+            self.until_read().await;
+        }
         self.range.order(&Order::PassTime { seconds: span.as_secs() }).await?;
         self.pipeline.pass_time(span);
         self.clock.pass(span);

