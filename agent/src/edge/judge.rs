@@ -8,6 +8,7 @@
 //!
 //! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client did before.
 
+mod agent_memory;
 mod base64;
 mod code;
 mod decode;
@@ -31,12 +32,13 @@ mod target;
 mod traversal;
 mod url;
 
+use agent_memory::AgentMemory;
 use finding::{Finding, Findings, Ground};
 use marks::{Marks, marks_of};
 use scanner::Scanners;
 use sign::{Lexicon, Woken};
 use sqli::Sql;
-use target::{Place, Target};
+use target::{Part, Place, Target};
 use thiserror::Error;
 
 use crate::request::{AccessRecord, AttackClass, LogEscape, Verdict};
@@ -88,6 +90,7 @@ pub struct Scratch {
     woken: Vec<Woken>,
     found: Findings,
     lower: Vec<u8>,
+    agents: AgentMemory,
 }
 
 /// One step of a judgement, for people.
@@ -113,10 +116,11 @@ impl Judge {
 
     /// Judges one request. `None` for an ordinary one.
     pub fn judge(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> Option<Verdict> {
-        if self.is_plain(record, scratch) {
+        let agent_is_plain = self.agent_is_plain(record.user_agent, scratch);
+        if agent_is_plain && self.target_is_plain(record, scratch) {
             return None;
         }
-        self.find(record, scratch);
+        self.find(record, !agent_is_plain, scratch);
         verdict(&scratch.target, &scratch.found)
     }
 
@@ -126,7 +130,7 @@ impl Judge {
             |stage, place: &str, text: &[u8]| Step { stage, place: place.to_owned(), text: indicator::printable(text) };
         let mut steps =
             vec![step("raw", "target", record.path_and_query), step("raw", "user agent", record.user_agent)];
-        self.find(record, scratch);
+        self.find(record, true, scratch);
         for part in scratch.target.parts() {
             let rounds = match part.tricks.rounds {
                 0 => String::new(),
@@ -151,14 +155,23 @@ impl Judge {
         steps
     }
 
-    /// Whether the request can be let go after a look: plain bytes and no telling word.
-    fn is_plain(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> bool {
+    /// Whether the user agent is text without syntax that names no scanner.
+    fn agent_is_plain(&self, agent: &[u8], scratch: &mut Scratch) -> bool {
+        if scratch.agents.knows(agent) {
+            return true;
+        }
+        let plain = !marks_of(agent).any(AGENT_SYNTAX) && !self.scanners.touches(agent);
+        if plain {
+            scratch.agents.remember(agent);
+        }
+        plain
+    }
+
+    /// Whether the rest of the request can be let go after a look: plain bytes and no telling word.
+    fn target_is_plain(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> bool {
         let marks = marks_of(record.path_and_query).and(marks_of(record.query));
         let hashed = record.escape == LogEscape::Hash && marks.any(Marks::COMMENT);
         if marks.any(SYNTAX) || hashed || !is_proper(record.anomaly) || !record.referer.is_empty() {
-            return false;
-        }
-        if marks_of(record.user_agent).any(AGENT_SYNTAX) || self.scanners.touches(record.user_agent) {
             return false;
         }
         scratch.lower.clear();
@@ -171,32 +184,40 @@ impl Judge {
     }
 
     /// Decodes the request and lets every judge see it.
-    fn find(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) {
+    fn find(&self, record: &AccessRecord<'_>, with_agent: bool, scratch: &mut Scratch) {
         let Scratch { target, sql, woken, found, .. } = scratch;
         found.clear();
-        target.read(record);
+        target.read(record, with_agent);
         self.lexicon.judge(target, record.method, woken, found);
         for (index, woken) in woken.iter().enumerate() {
             let part = target.part(index);
             if part.place == Place::UserAgent {
                 self.scanners.judge(&part, found);
             }
-            sql.judge(&part, woken.sql, found);
-            shell::judge(&part, found);
-            markup::judge(&part, found);
-            if woken.steps {
-                traversal::judge(&part, woken.file, found);
+            // Text without syntax in which no word stood out says nothing, unless its name asks for a command.
+            if part.marks.any(SYNTAX) || *woken != Woken::default() || shell::is_asked_for(&part) {
+                judge_part(&part, *woken, sql, found);
             }
-            url::judge(&part, found);
-            expression::judge(&part, found);
-            code::judge(&part, found);
-            query::judge(&part, found);
-            header::judge(&part, found);
-            probe::judge(&part, found);
         }
         judge_anomaly(record.anomaly, target, found);
         judge_dress(target, found);
     }
+}
+
+/// Lets every judge of a grammar see one part.
+fn judge_part(part: &Part<'_>, woken: Woken, sql: &mut Sql, found: &mut Findings) {
+    sql.judge(part, woken.sql, found);
+    shell::judge(part, found);
+    markup::judge(part, found);
+    if woken.steps {
+        traversal::judge(part, woken.file, found);
+    }
+    url::judge(part, found);
+    expression::judge(part, found);
+    code::judge(part, found);
+    query::judge(part, found);
+    header::judge(part, found);
+    probe::judge(part, found);
 }
 
 /// What the balancer itself says of a request that two servers may read differently. Names: AWS, "Classification reasons".

@@ -190,7 +190,7 @@ mod tests {
         let check = |raw: &str, expected: bool| {
             let mut target = Target::default();
             let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
-            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
+            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank }, false);
             let mut found = Findings::default();
             target.parts().for_each(|part| judge(&part, &mut found));
             assert_eq!(found.iter().next().is_some(), expected, "{raw}");

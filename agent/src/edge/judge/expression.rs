@@ -4,31 +4,15 @@
 //! reaches for a runtime. Look-ups of Log4j are resolved as Log4j would (`${lower:J}`, `${::-j}`, `${env:X:-j}`), however nested, before the word
 //! `jndi` is looked for.
 
-use memchr::memmem;
+use memchr::{memchr3_iter, memmem};
 
 use super::finding::{Finding, Findings, Ground};
 use super::marks::Marks;
 use super::target::Part;
 use crate::request::AttackClass::{JavaInjection, Ssti};
 
-/// Opening and closing delimiters of the engines in use.
-const DELIMITERS: &[(&[u8], &[u8])] = &[
-    (b"{{", b"}}"),
-    (b"${", b"}"),
-    (b"#{", b"}"),
-    (b"%{", b"}"),
-    (b"*{", b"}"),
-    (b"~{", b"}"),
-    (b"@{", b"}"),
-    (b"{%", b"%}"),
-    (b"<%", b"%>"),
-    (b"[[", b"]]"),
-    (b"{#", b"}"),
-    (b"{@", b"}"),
-];
-
 /// Most expressions of one part that are looked into, and most bytes of each.
-const MAX_EXPRESSIONS: usize = 16;
+const MAX_EXPRESSIONS: usize = 32;
 const MAX_EXPRESSION: usize = 1024;
 
 /// Words inside an expression that reach for the engine or the runtime under it.
@@ -86,17 +70,28 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         return;
     }
     judge_lookups(part, found);
-    let mut budget = MAX_EXPRESSIONS;
-    for (open, close) in DELIMITERS {
-        for at in memmem::find_iter(part.lower, open) {
-            if budget == 0 {
-                return;
-            }
-            budget -= 1;
-            let inside = &part.lower[at + open.len()..(at + open.len() + MAX_EXPRESSION).min(part.lower.len())];
-            let end = memmem::find(inside, close);
-            judge_inside(part, open, at, &inside[..end.unwrap_or(inside.len())], end.is_some(), found);
-        }
+    for at in memchr3_iter(b'{', b'<', b'[', part.lower).take(MAX_EXPRESSIONS) {
+        let Some((start, open, close)) = delimiter(part.lower, at) else { continue };
+        let from = start + open.len();
+        let inside = &part.lower[from..(from + MAX_EXPRESSION).min(part.lower.len())];
+        let end = memmem::find(inside, close);
+        judge_inside(part, open, start, &inside[..end.unwrap_or(inside.len())], end.is_some(), found);
+    }
+}
+
+/// The delimiter of an engine in use around the bracket at `at`: where it begins, how it opens, how it closes.
+fn delimiter(text: &[u8], at: usize) -> Option<(usize, &[u8], &'static [u8])> {
+    let before = at.checked_sub(1).map(|before| text[before]);
+    let after = text.get(at + 1).copied();
+    let whole = |start: usize, end: usize, close: &'static [u8]| Some((start, &text[start..end], close));
+    match (text[at], before, after) {
+        (b'<', _, Some(b'%')) => whole(at, at + 2, b"%>"),
+        (b'[', _, Some(b'[')) => whole(at, at + 2, b"]]"),
+        (b'{', Some(b'$' | b'#' | b'%' | b'*' | b'~' | b'@'), _) => whole(at - 1, at + 1, b"}"),
+        (b'{', _, Some(b'{')) => whole(at, at + 2, b"}}"),
+        (b'{', _, Some(b'%')) => whole(at, at + 2, b"%}"),
+        (b'{', _, Some(b'#' | b'@')) => whole(at, at + 2, b"}"),
+        _ => None,
     }
 }
 

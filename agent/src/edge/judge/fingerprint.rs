@@ -233,7 +233,7 @@ mod tests {
     fn judged(method: &str, path_and_query: &str) -> bool {
         let mut target = Target::default();
         let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
-        target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank });
+        target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank }, false);
         let mut found = Findings::default();
         for entry in TABLE {
             if let Some(at) = memmem::find(target.lower(), entry.path.as_bytes()) {

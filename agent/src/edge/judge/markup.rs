@@ -161,7 +161,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             judge_tag(part, at, found);
         }
     }
-    if part.marks.any(Marks::EQUALS) {
+    if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE)) {
         judge_handler(part, found);
     }
 }

@@ -1,6 +1,7 @@
 //! Looking for what should not be there: hidden files, and script names that pass commands.
 
 use super::finding::Findings;
+use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Deserialization, Probe};
 
@@ -24,8 +25,8 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             judge_hidden(part, found);
             judge_log(part, found);
         }
-        Place::Value => judge_serialized(part, found),
-        Place::Name | Place::UserAgent | Place::Referer => {}
+        Place::Value if part.marks.any(Marks::BRACE.and(Marks::QUOTE)) => judge_serialized(part, found),
+        _ => {}
     }
 }
 
@@ -46,9 +47,12 @@ fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
 
 /// A `.log` in a folder of logs.
 fn judge_log(part: &Part<'_>, found: &mut Findings) {
+    if !part.lower.ends_with(b".log") {
+        return;
+    }
     let folder =
         [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| memchr::memmem::find(part.lower, folder).is_some());
-    if folder && part.lower.ends_with(b".log") {
+    if folder {
         found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a log");
     }
 }
@@ -84,7 +88,7 @@ mod tests {
         let check = |raw: &str, expected: bool| {
             let mut target = Target::default();
             let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
-            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank });
+            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank }, false);
             let mut found = Findings::default();
             target.parts().for_each(|part| judge(&part, &mut found));
             assert_eq!(found.iter().next().is_some(), expected, "{raw}");

@@ -17,7 +17,6 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
     if part.marks.any(Marks::PAREN) {
         judge_ldap(part, found);
-        judge_xpath(part, found);
     }
     if part.marks.any(Marks::DOLLAR.and(Marks::PAREN).and(Marks::PIPE)) {
         judge_document(part, found);
@@ -61,12 +60,6 @@ fn judge_ldap(part: &Part<'_>, found: &mut Findings) {
             "closes a directory filter and begins another",
         );
     }
-    for (needle, weight) in [(&b"*()|"[..], 55), (b"(objectclass=", 50), (b"(uid=*", 50), (b"(cn=*", 45), (b"*)(|", 55)]
-    {
-        if let Some(at) = memmem::find(text, needle) {
-            found.add(Ldapi, weight, part.offset + at..part.offset + at + needle.len(), "contains a directory filter");
-        }
-    }
     judge_dangling(part, found);
 }
 
@@ -79,37 +72,19 @@ fn judge_dangling(part: &Part<'_>, found: &mut Findings) {
         .take(8)
         .take_while(|byte| matches!(byte, b'(' | b')' | b'&' | b'|' | b'!' | b' ' | b'\t'))
         .count();
-    let end: Vec<u8> = text[text.len() - tail..].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    if matches!(&end[..], b")(|" | b")(&" | b"*)(&" | b")(!") {
+    let mut end = [0_u8; 8];
+    let mut length = 0;
+    for byte in text[text.len() - tail..].iter().filter(|byte| !byte.is_ascii_whitespace()) {
+        end[length] = *byte;
+        length += 1;
+    }
+    if matches!(&end[..length], b")(|" | b")(&" | b"*)(&" | b")(!") {
         found.add(
             Ldapi,
             55,
             part.offset + text.len() - tail..part.offset + text.len(),
             "leaves a directory filter open",
         );
-    }
-}
-
-/// XPath functions and axes that pull a document apart.
-fn judge_xpath(part: &Part<'_>, found: &mut Findings) {
-    for (needle, weight) in [
-        (&b"count(/"[..], 55),
-        (b"child::", 50),
-        (b"descendant::", 50),
-        (b"parent::", 50),
-        (b"ancestor::", 50),
-        (b"following-sibling::", 55),
-        (b"name()=", 50),
-        (b"local-name(", 50),
-        (b"string-length(", 40),
-        (b"text()=", 45),
-        (b"position()=", 40),
-        (b"node()", 40),
-        (b"comment())", 40),
-    ] {
-        if let Some(at) = memmem::find(part.lower, needle) {
-            found.add(Ldapi, weight, part.offset + at..part.offset + at + needle.len(), "contains an XPath expression");
-        }
     }
 }
 
@@ -225,7 +200,6 @@ mod tests {
         check("*)(uid=*", Some(Ldapi));
         check("x)(|(password=*", Some(Ldapi));
         check("admin)(|", Some(Ldapi));
-        check("x' and count(/*)=1 and '1'='1", Some(Ldapi));
         check("[$ne]=1", Some(Nosqli));
         check("{$gt: ''}", Some(Nosqli));
         check("', $where: '1 == 1", Some(Nosqli));

@@ -6,7 +6,7 @@ use aho_corasick::{AhoCorasick, BuildError};
 
 use super::finding::Findings;
 use super::target::Part;
-use crate::request::AttackClass::ScannerUa;
+use crate::request::AttackClass::{ScannerUa, Webshell};
 
 /// Names that vulnerability scanners, fuzzers and exploit tools put in their agent string (their documentation and defaults).
 const NAMES: &[&str] = &[
@@ -197,6 +197,9 @@ const NAMES: &[&str] = &[
     "exploit",
 ];
 
+/// Clients of web shells, by the agent they send.
+const WEBSHELL_CLIENTS: &[&str] = &["antsword", "behinder", "godzilla", "weevely"];
+
 /// The automaton over the names.
 #[derive(Debug)]
 pub(super) struct Scanners(AhoCorasick);
@@ -212,7 +215,7 @@ impl Scanners {
             .kind(Some(aho_corasick::AhoCorasickKind::DFA))
             .ascii_case_insensitive(true)
             .match_kind(aho_corasick::MatchKind::LeftmostLongest)
-            .build(NAMES)
+            .build(NAMES.iter().chain(WEBSHELL_CLIENTS))
             .map(Self)
     }
 
@@ -223,15 +226,18 @@ impl Scanners {
 
     /// Judges a user agent.
     pub(super) fn judge(&self, part: &Part<'_>, found: &mut Findings) {
-        if let Some(name) = self.name(part.lower) {
-            let span = part.offset + name.start..part.offset + name.end;
+        let Some((pattern, name)) = self.name(part.lower) else { return };
+        let span = part.offset + name.start..part.offset + name.end;
+        if pattern < NAMES.len() {
             found.add(ScannerUa, 60, span, "comes from a scanner that names itself");
+        } else {
+            found.add(Webshell, 70, span, "comes from the client of a web shell");
         }
     }
 
-    /// Where `text` names a scanner, as a word that begins there.
-    fn name(&self, text: &[u8]) -> Option<Range<usize>> {
+    /// Which name `text` holds and where, as a word that begins there.
+    fn name(&self, text: &[u8]) -> Option<(usize, Range<usize>)> {
         let begins = |at: usize| at == 0 || !text[at - 1].is_ascii_alphanumeric();
-        self.0.find_iter(text).map(|hit| hit.range()).find(|name| begins(name.start))
+        self.0.find_iter(text).map(|hit| (hit.pattern().as_usize(), hit.range())).find(|(_, name)| begins(name.start))
     }
 }

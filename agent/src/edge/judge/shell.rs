@@ -33,8 +33,31 @@ enum Door {
     Substitution,
 }
 
+/// What a shell's syntax consists of; without any of it a text can only be a command as a whole.
+const SYNTAX: Marks = Marks::SEMICOLON
+    .and(Marks::PIPE)
+    .and(Marks::DOLLAR)
+    .and(Marks::QUOTE)
+    .and(Marks::LINE)
+    .and(Marks::BACKSLASH)
+    .and(Marks::ANGLE)
+    .and(Marks::SPACE)
+    .and(Marks::CARET)
+    .and(Marks::BRACE)
+    .and(Marks::PLUS);
+
+/// Whether `part` is, by its name or as a program's path, a command even without any syntax.
+pub(super) fn is_asked_for(part: &Part<'_>) -> bool {
+    asks_for_command(part.name)
+        || part.place == Place::Value && names_program_file(part.lower)
+        || part.after_double_ampersand
+}
+
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if !part.marks.any(SYNTAX) && !is_asked_for(part) {
+        return;
+    }
     if matches!(part.place, Place::UserAgent | Place::Referer) && !part.marks.any(Marks::DOLLAR.and(Marks::QUOTE)) {
         return;
     }
@@ -44,7 +67,9 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         judge_command(part, at, door, found);
     }
     expansion::judge(part, found);
-    cmd_exe::judge(part, found);
+    if part.marks.any(Marks::SPACE.and(Marks::EQUALS)) {
+        cmd_exe::judge(part, found);
+    }
 }
 
 /// Walks the positions at which a shell would look for a command.
@@ -80,10 +105,44 @@ impl Positions<'_> {
     }
 }
 
+/// A command word without quotes, cut at [`MAX_WORD`]. On the stack: it is read for every value of every request.
+#[derive(Clone, Copy)]
+struct Name {
+    bytes: [u8; MAX_WORD],
+    length: usize,
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self { bytes: [0; MAX_WORD], length: 0 }
+    }
+}
+
+impl Name {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.length = 0;
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// The words of one simple command, unquoted.
 struct Words {
     /// The command word.
-    name: Vec<u8>,
+    name: Name,
     /// Where the command word ends in the text.
     name_end: usize,
     /// Where the simple command ends in the text.
@@ -158,7 +217,7 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
             Arguments::None if names_program_file(&words.name) => 50,
             Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) => 55,
             // `id eq 5`, `id,name`: the most common name of a column.
-            Arguments::Technical if words.name == b"id" => 0,
+            Arguments::Technical if *words.name == *b"id" => 0,
             Arguments::Technical => 50,
             Arguments::Prose if asks_for_command(part.name) => 50,
             Arguments::None if asks_for_command(part.name) => 60,
@@ -270,7 +329,8 @@ fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
 
 /// Reads one simple command at `at`: skips spaces, parentheses and assignments, unquotes its first word.
 fn read_command(text: &[u8], at: usize) -> Option<Words> {
-    let mut words = Words { name: Vec::new(), name_end: 0, end: 0, disguised: false, assigned: false, braced: false };
+    let mut words =
+        Words { name: Name::default(), name_end: 0, end: 0, disguised: false, assigned: false, braced: false };
     let mut start = at;
     // 4: assignments and openers in front of one command.
     for _ in 0..4 {

@@ -112,6 +112,8 @@ pub(super) struct Woken {
     pub(super) sql: bool,
     /// Something like a step between directories.
     pub(super) steps: bool,
+    /// Something that the judges have to look at.
+    pub(super) look: bool,
     /// A telling file name, by its span in the part.
     pub(super) file: Option<(usize, usize)>,
 }
@@ -195,7 +197,7 @@ fn apply(
         }
         Meaning::Sql => woken.sql = true,
         Meaning::Steps => woken.steps = true,
-        Meaning::Look => {}
+        Meaning::Look => woken.look = true,
     }
 }
 

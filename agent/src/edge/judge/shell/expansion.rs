@@ -7,7 +7,13 @@ use crate::request::AttackClass::Cmdi;
 
 /// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
-    if !part.marks.any(Marks::DOLLAR.and(Marks::BRACKET).and(Marks::ANGLE).and(Marks::QUOTE)) {
+    if part.marks.any(Marks::BRACKET) {
+        judge_bracket_glob(part, found);
+    }
+    if part.marks.any(Marks::DOLLAR.and(Marks::QUOTE).and(Marks::ANGLE)) {
+        judge_split_word(part, found);
+    }
+    if !part.marks.any(Marks::DOLLAR.and(Marks::ANGLE)) {
         return;
     }
     let text = part.lower;
@@ -27,8 +33,6 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     report(b"${shell}", 60, "names the shell by its variable");
     report(b"${path", 50, "cuts characters out of a shell variable");
     report(b"${home", 50, "cuts characters out of a shell variable");
-    judge_bracket_glob(part, found);
-    judge_split_word(part, found);
 }
 
 /// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.

@@ -2,7 +2,7 @@
 
 use super::Edge::{None, Start, Word};
 use super::{Group, Places, evidence};
-use crate::request::AttackClass::Sqli;
+use crate::request::AttackClass::{Ldapi, Sqli};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
@@ -44,5 +44,11 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(Sqli, 35, "puts a comment between two words", Places::QUERY, None, &[
         "/**/",
+    ]),
+    evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, None, &[
+        "*()|", "*)(|", "(objectclass=", "(uid=*", "(cn=*",
+    ]),
+    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, None, &[
+        "count(/", "child::", "descendant::", "parent::", "ancestor::", "following-sibling::", "name()=", "local-name(", "text()=",
     ]),
 ];

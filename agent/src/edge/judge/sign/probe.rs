@@ -21,9 +21,6 @@ pub(super) const GROUPS: &[Group] = &[
         "up.asp", "up.aspx", "zehir.aspx", "zehir4.aspx", "aspy.asp", "aspxsh.asp", "aspxshell.aspx", "cmdexec.aspx",
         "toolaspshell.asp", "cmd-asp-5.1.asp",
     ]),
-    evidence(Webshell, 70, "has the agent of a web shell's client", Places::AGENT, Start, &[
-        "antsword", "behinder", "godzilla", "weevely", "chopper",
-    ]),
     evidence(Probe, 60, "looks for a panel or a diagnostic page that should not be open", Places::PATH, Segment, &[
         "phpinfo.php", "info.php", "phpmyadmin", "_phpmyadmin", "adminer.php", "server-status", "server-info",
         "_profiler", "elmah.axd", "trace.axd", "jmx-console", "web-console", "manager/html", "actuator/env",

@@ -18,7 +18,7 @@ pub(super) const GROUPS: &[Group] = &[
         "||", "&&", "/*", "--", "@@", "';", "\";", ");",
     ] },
     Group { meaning: Meaning::Look, places: Places::QUERY, edge: None, words: &[
-        "==", "/*", "/log/", "=1=1", "/logs/", "cmd=", "command=", "exec=", "execute=", "shell=", "system=", "=bin/", "=usr/bin/",
+        "==", "/*", "__", "/log/", "=1=1", "/logs/", "cmd=", "command=", "exec=", "execute=", "shell=", "system=", "=bin/", "=usr/bin/",
         "=/usr/bin/", "phpinfo",
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
