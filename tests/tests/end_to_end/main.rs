@@ -43,7 +43,7 @@ fn a_breach_through_real_parts_is_one_incident_that_names_its_request() {
     let stolen = attack.join().expect("no panic").expect("loot");
     assert!(stolen.contains("SecretAccessKey"), "the attack itself must work: {stolen}");
 
-    let named = wait_for(LIMIT, || agent.incidents().into_iter().rfind(|incident| is_complete(incident)));
+    let named = wait_for(LIMIT, || agent.incidents().into_iter().rfind(is_complete));
     let told = |incident: &Value| format!("{} {} {}", incident["severity"], incident["stages"], incident["title"]);
     let all = || agent.incidents().iter().map(told).collect::<Vec<_>>();
     let incident = named.unwrap_or_else(|| panic!("no complete incident among {:#?}", all()));
