@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use breachline_tests::{agent_binary, wait_for};
@@ -12,6 +13,13 @@ use serde_json::Value;
 
 /// Longest wait for a drill to come up or go away; it takes seconds on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Drills take turns anyway; a test that waits for another's turn would only use up its own limit.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
@@ -26,6 +34,7 @@ fn every_scenario_is_as_expected() {
     if !is_root() {
         return;
     }
+    let _turn = turn();
     let output = Command::new(agent_binary()).args(["drill", "--json"]).output().expect("runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let outcomes: Vec<Value> =
@@ -45,6 +54,7 @@ fn an_interrupted_drill_leaves_nothing_behind() {
     if !is_root() {
         return;
     }
+    let _turn = turn();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
         let scratch = tempfile::tempdir().expect("scratch directory");
         let mut drill = start(scratch.path());
