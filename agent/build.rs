@@ -1,7 +1,8 @@
 //! Builds the kernel half and hands its path to the crate as `BREACHLINE_BPF_OBJECT`.
 //!
-//! A packager with a prebuilt object sets that variable; nothing is built then. Otherwise one of two toolchains is used: a rustup
-//! nightly with `rust-src` (builds `core` itself), or a distribution's compiler in /usr/bin that brings `core` for BPF.
+//! A packager with a prebuilt object sets that variable; nothing is built then. Otherwise one of two toolchains is
+//! used: a rustup nightly with `rust-src` (builds `core` itself), or a distribution's compiler in /usr/bin that brings
+//! `core` for BPF.
 
 use std::env;
 use std::ffi::OsString;
@@ -54,7 +55,8 @@ fn build_object() -> Result<PathBuf, String> {
     Ok(target_dir.join(TARGET).join("bpf").join("breachline-ebpf"))
 }
 
-/// One directory for all profiles of this build: the object is the same for each. Cargo marks its target directory with a tag file.
+/// One directory for all profiles of this build: the object is the same for each. Cargo marks its target directory with
+/// a tag file.
 fn target_dir() -> Result<PathBuf, String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let target = out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file()).unwrap_or(&out);

@@ -9,10 +9,10 @@ use breachline_abi::record::KIND_CONTACT;
 use crate::emit::{self, Lane};
 use crate::maps::{CONTACTS, FLOWS, METADATA};
 use crate::memory::Object;
-use crate::{taint, task};
+use crate::{taint, task, watch};
 
-/// A process that reaches for the same noted peer again within this time (ns) is only counted: without it one loop around
-/// `connect` could fill the priority ring.
+/// A process that reaches for the same noted peer again within this time (ns) is only counted: without it one loop
+/// around `connect` could fill the priority ring.
 const REPEAT_NS: u64 = 1_000_000_000;
 /// `IPPROTO_TCP`.
 pub const TCP: u32 = 6;
@@ -50,8 +50,8 @@ pub fn v6(address: [u32; 4], port: u16) -> (EndpointKey, bool) {
     if nat64 || mapped { (v4(last, port), true) } else { (EndpointKey { address, port, padding: 0 }, false) }
 }
 
-/// Notes an attempt of the current task; hands over a record when it is news. `cookie` is asked for only then. Returns whether it
-/// was the first of its key.
+/// Notes an attempt of the current task; hands over a record when it is news. `cookie` is asked for only then. Returns
+/// whether it was the first of its key.
 #[inline(always)]
 pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64) -> bool {
     let (exe_inode, exe_device) = task::exe_id(task);
@@ -115,21 +115,26 @@ fn flags(first: bool, metadata: bool, tainted: bool, mapped: bool) -> u8 {
     bit(first, FLAG_FIRST) | bit(metadata, FLAG_METADATA) | bit(tainted, FLAG_TAINTED) | bit(mapped, FLAG_MAPPED)
 }
 
-/// Hands a contact over; whether that succeeded. Not inlined: its record must not share a stack frame (512 bytes) with the caller's keys.
+/// Hands a contact over; whether that succeeded. Not inlined: its record must not share a stack frame (512 bytes) with
+/// the caller's keys.
 #[inline(never)]
 fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socket: u64) -> bool {
     let metadata = flags & FLAG_METADATA != 0;
+    let actor = task::actor(task);
     if metadata {
-        taint::mark(task::current_tgid(), TAINT_METADATA);
+        taint::mark(actor.process.pid, TAINT_METADATA);
     }
-    if protocol == TCP && socket != 0 {
+    if socket != 0 {
         // A full table forgets the oldest connection's outcome, nothing else.
         let _ = FLOWS.insert(socket, 0, 0);
+        if metadata {
+            watch::begin(socket, actor, &attempt.peer);
+        }
     }
     let lane = if metadata { Lane::Urgent } else { Lane::Priority };
     emit::record(lane, KIND_CONTACT, |header| ContactRecord {
         header,
-        actor: task::actor(task),
+        actor,
         socket,
         peer: attempt.peer.bytes(),
         port: u16::from_be(attempt.peer.port),

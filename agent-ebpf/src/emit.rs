@@ -1,4 +1,5 @@
-//! The one place that reserves and submits. Counts what went out and what was lost, by kind; decides when user space is woken.
+//! The one place that reserves and submits. Counts what went out and what was lost, by kind; decides when user space is
+//! woken.
 
 use aya_ebpf::helpers::generated;
 use aya_ebpf::maps::RingBuf;
@@ -85,11 +86,25 @@ pub fn header(kind: u16, length: u32) -> Header {
 /// Hands over the record of fixed size that `build` makes from its header; whether there was room.
 #[inline(always)]
 pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
+    in_place(lane, kind, |header, place: *mut T| {
+        // SAFETY: the ring gave room for a `T`, aligned to 8 bytes.
+        unsafe { place.write(build(header)) };
+        true
+    })
+}
+
+/// Hands over the record of fixed size that `fill` writes where it will be read, unless it thinks better of it. Bytes
+/// that it leaves unwritten hold what the ring held there before.
+#[inline(always)]
+pub fn in_place<T: 'static>(lane: Lane, kind: u16, fill: impl FnOnce(Header, *mut T) -> bool) -> bool {
     let Some(mut entry) = lane.ring().reserve::<T>(0) else {
         count(COUNTER_LOST + u32::from(kind));
         return false;
     };
-    entry.write(build(header(kind, size_of::<T>() as u32)));
+    if !fill(header(kind, size_of::<T>() as u32), entry.as_mut_ptr()) {
+        entry.discard(NO_WAKEUP);
+        return false;
+    }
     entry.submit(lane.wake_flags());
     count(COUNTER_EMITTED + u32::from(kind));
     true

@@ -1,8 +1,8 @@
 //! Who descends from whom, also after the parents in between have ended.
 //!
-//! The kernel's own parent pointers tell it while all are alive: nothing is kept for the ordinary fork. Two things break them, and only
-//! those are written down: a parent that ends before its child (a daemon's double fork), and a child made to look
-//! like its parent's sibling (`CLONE_PARENT`).
+//! The kernel's own parent pointers tell it while all are alive: nothing is kept for the ordinary fork. Two things
+//! break them, and only those are written down: a parent that ends before its child (a daemon's double fork), and a
+//! child made to look like its parent's sibling (`CLONE_PARENT`).
 
 use breachline_abi::control::{COUNTER_LINEAGE_CUT, Orphan};
 use breachline_abi::limits::{ANCESTORS_MAX, ORPHANED_CHILDREN_MAX};
@@ -15,8 +15,8 @@ use crate::task;
 
 /// Brings `ancestors`, which hold those of another process (or nothing), up to those of `task`; returns how many.
 ///
-/// Programs are started by the same few parents again and again: if the first ancestor is this task's parent already, the rest is true
-/// too, and stays true whatever became of them since. That saves a walk through eight cold tasks.
+/// Programs are started by the same few parents again and again: if the first ancestor is this task's parent already,
+/// the rest is true too, and stays true whatever became of them since. That saves a walk through eight cold tasks.
 #[inline(always)]
 pub fn refresh_ancestors<K: Object>(task: K, ancestors: &mut [ProcessId; ANCESTORS_MAX], count: u32) -> u32 {
     if count > 0 && ancestors[0] == task::parent(task) && find(task::process(task)).is_none() {
@@ -70,8 +70,8 @@ fn find(process: ProcessId) -> Option<*const Orphan> {
     if unsafe { (*entry).process.start_boot_ns } == process.start_boot_ns { Some(entry) } else { None }
 }
 
-/// Remembers the children of the current process, which is ending. Exported: the verifier checks it once on its own instead of along every
-/// path through its callers.
+/// Remembers the children of the current process, which is ending. Exported: the verifier checks it once on its own
+/// instead of along every path through its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn orphan_children() -> u32 {
@@ -93,7 +93,8 @@ extern "C" fn orphan_children() -> u32 {
     0
 }
 
-/// Remembers that the current process made `child`, whose parent pointer tells otherwise. Exported like [`orphan_children`].
+/// Remembers that the current process made `child`, whose parent pointer tells otherwise. Exported like
+/// [`orphan_children`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn adopt_sibling(pid: u32, start_boot_ns: u64) -> u32 {

@@ -1,7 +1,8 @@
 //! The kernel half: BPF programs that see programs start and peers being reached for, and hand records over.
 //!
 //! Comes in: tracepoints and cgroup socket-address hooks. Goes out: the records of `breachline-abi`, through two rings.
-//! Never: decides what is an attack, changes or refuses anything (every cgroup program returns "proceed" on every path).
+//! Never: decides what is an attack, changes or refuses anything (every cgroup program returns "proceed" on every
+//! path).
 #![no_std]
 #![no_main]
 
@@ -15,11 +16,13 @@ mod probes {
     mod connect;
     mod exec;
     mod lineage;
+    mod request;
     mod socket;
 }
 mod stdio;
 mod taint;
 mod task;
+mod watch;
 
 /// The kernel offers some helpers (`bpf_probe_read_kernel` among them) to GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -7,8 +7,10 @@ use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
     ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, ORPHAN_ENTRIES,
     PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX, TAINT_ENTRIES,
+    WATCHED_SOCKET_ENTRIES,
 };
 use breachline_abi::parameters::Parameters;
+use breachline_abi::request::WatchedSocket;
 
 /// What the loader knows about this kernel. Read field by field through `memory::parameter!`.
 #[unsafe(no_mangle)]
@@ -50,6 +52,15 @@ pub static FLOWS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(FLOW_ENTRI
 #[map]
 pub static METADATA: HashMap<[u32; 4], MetadataPorts> = HashMap::with_max_entries(METADATA_ENTRIES, 0);
 
+/// Connections to metadata endpoints, by socket cookie.
+#[map]
+pub static WATCHED_SOCKETS: LruHashMap<u64, WatchedSocket> = LruHashMap::with_max_entries(WATCHED_SOCKET_ENTRIES, 0);
+
+/// Until when (`bpf_jiffies64`) packets are looked at for metadata requests. Almost always in the past: then a packet
+/// costs one comparison.
+#[map]
+pub static WATCH_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Base names of programs that take the priority ring, filled from user space.
 #[map]
 pub static PRIORITY_PROGRAMS: HashMap<[u8; PROGRAM_NAME_BYTES], u32> =
@@ -59,7 +70,8 @@ pub static PRIORITY_PROGRAMS: HashMap<[u8; PROGRAM_NAME_BYTES], u32> =
 #[map]
 pub static LAST_CONNECT: PerCpuArray<LastConnect> = PerCpuArray::with_max_entries(1, 0);
 
-/// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on one CPU.
+/// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on
+/// one CPU.
 #[repr(C)]
 pub struct ExecScratch {
     /// Fixed part.

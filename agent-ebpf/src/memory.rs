@@ -1,8 +1,9 @@
 //! Reading the kernel's own structs: offsets come from [`crate::maps::PARAMETERS`], never from this build.
 //!
-//! Two kinds of pointers, one way to read both. [`Typed`] is a pointer whose type the verifier knows (a BTF tracepoint's argument, the
-//! current task): reading through it is a plain load, a fault gives zero. [`Address`] is a number: reading through it is a helper
-//! call. A field that this kernel lacks reads as zero or as no pointer; the verifier sees the offset as a constant and removes the branch.
+//! Two kinds of pointers, one way to read both. [`Typed`] is a pointer whose type the verifier knows (a BTF
+//! tracepoint's argument, the current task): reading through it is a plain load, a fault gives zero. [`Address`] is a
+//! number: reading through it is a helper call. A field that this kernel lacks reads as zero or as no pointer; the
+//! verifier sees the offset as a constant and removes the branch.
 
 use core::num::NonZeroU64;
 use core::ptr::NonNull;
@@ -133,7 +134,8 @@ impl Address {
         Self::new(self.get().wrapping_sub(u64::from(offset)))
     }
 
-    /// Copies the C string here to `to`, at most `room` bytes with its NUL. Returns the bytes written, NUL included; 0 when unreadable.
+    /// Copies the C string here to `to`, at most `room` bytes with its NUL. Returns the bytes written, NUL included; 0
+    /// when unreadable.
     ///
     /// # Safety
     ///

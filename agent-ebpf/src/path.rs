@@ -1,7 +1,7 @@
 //! The path of a file by its directory entries: what a program is, whatever it was called when it was asked for.
 //!
-//! Written from the leaf to the root, so that nothing has to be moved in the kernel; the decoder turns it round. Symbolic links are already
-//! followed, mount points are crossed, the walk ends at the process' root.
+//! Written from the leaf to the root, so that nothing has to be moved in the kernel; the decoder turns it round.
+//! Symbolic links are already followed, mount points are crossed, the walk ends at the process' root.
 
 use breachline_abi::limits::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATH_COMPONENTS_MAX, TAIL_BYTES_MAX};
 
@@ -63,7 +63,8 @@ pub fn write(place: Place, root: Place, start: u32) -> Walk {
     Walk { end: answer & (TAIL_BYTES_MAX as u32 - 1), truncated: answer & TRUNCATED != 0 }
 }
 
-/// [`write`] in numbers. Exported: the verifier checks it once on its own instead of along every path through its callers.
+/// [`write`] in numbers. Exported: the verifier checks it once on its own instead of along every path through its
+/// callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn walk_path(dentry: u64, mount: u64, root_dentry: u64, root_mount: u64, start: u32) -> u32 {

@@ -31,8 +31,8 @@ pub fn classify(task: impl Object) -> [u8; 3] {
     [0, 8, 16].map(|place| stdio_of_descriptor(files.get() + place) as u8)
 }
 
-/// `STDIO_` number of the descriptor whose file pointer lies at `place`. Exported: the verifier checks it once on its own instead of
-/// along every path through its callers.
+/// `STDIO_` number of the descriptor whose file pointer lies at `place`. Exported: the verifier checks it once on its
+/// own instead of along every path through its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn stdio_of_descriptor(place: u64) -> u32 {

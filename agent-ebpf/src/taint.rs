@@ -1,4 +1,5 @@
-//! Which lines have already done something that a chain is made of. The mark is inherited at fork and leaves with the process.
+//! Which lines have already done something that a chain is made of. The mark is inherited at fork and leaves with the
+//! process.
 
 use breachline_abi::control::COUNTER_LINEAGE_CUT;
 

@@ -1,12 +1,12 @@
 //! Who did it: the identity of a task, and of the program it runs.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated};
+use aya_ebpf::helpers::{bpf_get_current_comm, generated};
 use breachline_abi::record::{ActorRecord, ProcessId};
 
 use crate::memory::{Address, Number, Object, Typed, parameter};
 
-/// Runs `body` with the current task: as a typed pointer where cgroup programs may have one (5.11), else as an address. The branch
-/// not taken is removed by the verifier.
+/// Runs `body` with the current task: as a typed pointer where cgroup programs may have one (5.11), else as an address.
+/// The branch not taken is removed by the verifier.
 macro_rules! with_current {
     (|$task:ident| $body:expr) => {
         if $crate::memory::parameter!(current_task_btf) == 1 {
@@ -30,12 +30,6 @@ pub fn current_typed() -> Option<Typed> {
 pub fn current_address() -> Option<Address> {
     // SAFETY: the helper has no preconditions.
     Address::new(unsafe { generated::bpf_get_current_task() })
-}
-
-/// Thread group id of the current task.
-#[inline(always)]
-pub fn current_tgid() -> u32 {
-    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 /// Thread group id.

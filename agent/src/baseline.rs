@@ -28,6 +28,9 @@ const FORMAT_VERSION: u32 = 1;
 const PREFIX_V4: u8 = 24;
 const PREFIX_V6: u8 = 48;
 
+/// Pruning looks at every habit: some hundred thousand on a large host, whose age counts in days.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
 /// How long things take to become normal, and how much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -119,6 +122,7 @@ pub enum Learn {
 pub struct Baseline {
     config: Config,
     profiles: HashMap<WorkloadKey, Profile>,
+    pruned: Timestamp,
     counters: Counters,
 }
 
@@ -133,7 +137,7 @@ impl Baseline {
     /// A baseline that knows nothing.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, profiles: HashMap::new(), counters: Counters::default() }
+        Self { config, profiles: HashMap::new(), pruned: Timestamp::MIN, counters: Counters::default() }
     }
 
     /// A workload was seen: its learning time begins with the first such call.
@@ -202,8 +206,12 @@ impl Baseline {
         }
     }
 
-    /// Drops what has been forgotten; to be called now and then, about daily.
+    /// Drops what has been forgotten, at most once an hour of event time; may be called as often as one likes.
     pub fn prune(&mut self, at: Timestamp) {
+        if at.since(self.pruned) < PRUNE_EVERY {
+            return;
+        }
+        self.pruned = at;
         for profile in self.profiles.values_mut() {
             profile.prune(&self.config, at);
         }

@@ -4,6 +4,7 @@
 
 mod check_config;
 mod doctor;
+mod drill;
 mod judge;
 mod replay;
 mod run;
@@ -39,8 +40,13 @@ enum Verb {
     Run(run::Args),
     /// Run recordings through the same detector; no root needed.
     Replay(replay::Args),
-    /// Say what the edge judge makes of access-log lines or requests.
+    /// Judge the lines of an access log, or requests in JSON lines.
     Judge(judge::Args),
+    /// Play live breaches in namespaces of their own, and say whether they were caught.
+    Drill(drill::Args),
+    /// Be one of the drill's processes.
+    #[command(hide = true)]
+    DrillActor(drill::ActorArgs),
     /// Say what this kernel can sense, what it cannot, and what to do about it.
     Doctor(doctor::Args),
     /// Ask the running agent how it is.
@@ -65,6 +71,8 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Judge(args) => judge::run(&args),
+        Verb::Drill(args) => drill::run(&args),
+        Verb::DrillActor(args) => drill::act(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),

@@ -106,9 +106,8 @@ impl Config {
 
     /// What no single value's type can hold: bounds and values that must fit each other.
     fn check(&self) -> Result<(), String> {
-        let files = self.intake.files.iter().try_for_each(intake::FileConfig::check);
-        let http = self.intake.http.check(self.intake.queue_bytes);
-        files.and(http).map_err(|error| error.to_string())?;
+        self.intake.check().map_err(|error| error.to_string())?;
+        self.deliver.check().map_err(|error| error.to_string())?;
         self.telemetry.check()
     }
 }

@@ -26,6 +26,7 @@ mod raise;
 mod score;
 mod session;
 mod site;
+mod sought;
 mod tie;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -52,8 +53,11 @@ use site::{Chain, Site};
 
 /// Observations looked at for one request's window; more would only repeat the same few chains.
 const WINDOW_LOOKS_MAX: usize = 64;
-/// Ordinary requests of one workload at most: more than are ever in flight at once at most targets.
-const RING_MAX: usize = 1024;
+/// Ordinary requests of one workload at most. Findings reach the engine within a tenth of a second; only requests whose lines were
+/// quicker are looked for here. A larger ring would be written cold, which is most of what an ordinary request costs.
+const RING_MAX: usize = 256;
+/// Observations whose time is indexed; past it the earliest goes, and requests that arrive later are not looked at for its sake.
+const PLACES_MAX: usize = 65_536;
 /// Balancers whose latest line is remembered; the names come from log lines.
 const SOURCES_MAX: usize = 64;
 /// How often (event time) what is too old is looked for.
@@ -175,12 +179,21 @@ pub struct Correlator {
     host_edge: EdgeMemory,
     host_rates: Rates,
     /// Where each observation is, by time.
-    places: BTreeMap<ObservationId, (WorkloadKey, Lineage)>,
+    places: BTreeMap<ObservationId, Place>,
     /// Latest line of each balancer.
     sources: BTreeMap<Box<[u8]>, Timestamp>,
     gaps: Gaps,
     now: Timestamp,
     swept: Timestamp,
+}
+
+/// Where an observation is.
+#[derive(Debug, Clone)]
+struct Place {
+    workload: WorkloadKey,
+    lineage: Lineage,
+    /// It counts by itself; an ordinary one only concerns requests that look like an exploit.
+    counts: bool,
 }
 
 /// What lies in a request's window.
@@ -359,12 +372,12 @@ impl Correlator {
         let completed = record.completed.max(record.received);
         let after = if judged { self.config.tight } else { self.config.skew };
         let range = at_id(record.received.minus(self.config.skew))..at_id(completed.plus(after));
-        for (id, (other, lineage)) in self.places.range(range).take(WINDOW_LOOKS_MAX) {
-            let near = id.at <= completed.plus(self.config.skew);
-            window.near |= near;
+        let places = self.places.range(range).filter(|(_, place)| judged || place.counts);
+        for (id, place) in places.take(WINDOW_LOOKS_MAX) {
+            window.near |= id.at <= completed.plus(self.config.skew);
             window.strict |= record.received <= id.at && id.at <= completed;
-            if other != key {
-                window.others.insert((other.clone(), lineage.clone()));
+            if place.workload != *key {
+                window.others.insert((place.workload.clone(), place.lineage.clone()));
             }
         }
         window
@@ -387,7 +400,8 @@ impl Correlator {
             return true;
         }
         verdict.is_some_and(|verdict| {
-            memories.any(|memory| memory.wants(verdict.class, rank, id)) || site.echoed(id, verdict)
+            memories.any(|memory| memory.wants(verdict.class, rank, id))
+                || site.echoed(id, &sought::sought(Some(verdict)))
         })
     }
 
@@ -395,7 +409,7 @@ impl Correlator {
         self.counters.edge_kept += 1;
         let (share, host_share) = (self.edge_share(), self.config.edge_requests / 4);
         let Some(site) = self.sites.get_mut(&kept.routed.workload) else { return };
-        let echoed = kept.verdict.as_ref().is_some_and(|verdict| site.echoed(kept.id, verdict));
+        let echoed = site.echoed(kept.id, kept.sought());
         site.edge.keep_judged(kept);
         self.host_edge.keep_judged(kept);
         if window.near || echoed {
@@ -424,27 +438,44 @@ impl Correlator {
             self.counters.observations_out_of_bounds += 1;
             return Vec::new();
         }
-        let config = self.config.clone();
+        let counts = observation.counts();
+        let (chains, observations) = (self.config.chains_per_workload, self.config.observations_per_chain);
         let site = self.site(&key, at);
-        let evicted = site.make_room(&lineage, config.chains_per_workload);
-        let insertion = site.chains.entry(lineage.clone()).or_default().insert(observation, &config);
+        let evicted = site.make_room(&lineage, chains);
+        let chain = site.chains.entry(lineage.clone()).or_default();
+        let insertion = chain.insert(observation, observations);
+        let matters = counts || !chain.pivots.is_empty();
         self.counters.chains_evicted += u64::from(evicted);
         match insertion {
             Insertion::Duplicate => self.counters.observations_duplicate += 1,
             Insertion::Omitted => self.counters.observations_omitted += 1,
-            Insertion::Changed => {}
+            Insertion::Changed => {
+                self.note_place(id, Place { workload: key.clone(), lineage: lineage.clone(), counts })
+            }
         }
-        if insertion != Insertion::Changed {
+        // What is ordinary changes nothing unless something odd or a request that could have asked for it is near.
+        if insertion != Insertion::Changed || !(matters || self.asked_for_at(&key, at)) {
             return Vec::new();
         }
-        self.places.insert(id, (key.clone(), lineage.clone()));
-        if self.places.len() > self.config.workloads.max(1) * 8 {
-            self.places.pop_first();
+        if counts {
+            self.recall_in_flight(at);
         }
-        self.recall_in_flight(at);
         let mut raised = Vec::new();
         self.review_instance(&key, &lineage, &mut raised);
         raised
+    }
+
+    fn note_place(&mut self, id: ObservationId, place: Place) {
+        self.places.insert(id, place);
+        if self.places.len() > PLACES_MAX {
+            self.places.pop_first();
+        }
+    }
+
+    /// Whether a request with indicators may have been in flight at `at`.
+    fn asked_for_at(&self, key: &WorkloadKey, at: Timestamp) -> bool {
+        let own = self.sites.get(key).map(|site| &site.edge);
+        own.into_iter().chain([&self.host_edge]).any(|memory| memory.asks_at(at, self.config.skew))
     }
 
     /// Ordinary requests in flight at `at` whose lines came before the finding did.

@@ -1,9 +1,11 @@
 //! Ring bytes to typed events. Total: any bytes give an event or an error.
 //!
-//! Comes in: one record and the boot clock's distance to wall-clock time. Goes out: a [`HostEvent`] or a [`DecodeError`]. Text
-//! is decoded lossily (a path or an argument may be any bytes). Never: I/O, looking anything up, trusting a length.
+//! Comes in: one record and the boot clock's distance to wall-clock time. Goes out: a [`HostEvent`] or a
+//! [`DecodeError`]. Text is decoded lossily (a path or an argument may be any bytes). Never: I/O, looking anything up,
+//! trusting a length.
 
 mod exec;
+mod request;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -12,7 +14,8 @@ use breachline_abi::contact::{
 };
 use breachline_abi::process::{ExitRecord, ForkRecord};
 use breachline_abi::record::{
-    ActorRecord, Header, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, ProcessId, VERSION,
+    ActorRecord, Header, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_REQUEST,
+    ProcessId, VERSION,
 };
 use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -85,6 +88,7 @@ pub fn decode(bytes: &[u8], clock: BootClock) -> Result<HostEvent, DecodeError> 
         KIND_CONTACT => HostEventKind::Contact(contact(&prefix(record)?)?),
         KIND_FLOW => HostEventKind::Flow(flow(&prefix(record)?)?),
         KIND_LISTEN => HostEventKind::Listen(listen(&prefix(record)?)),
+        KIND_REQUEST => HostEventKind::MetadataRequest(request::decode(&prefix(record)?)?),
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(HostEvent { at: clock.at(header.boot_ns), kind })

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Baseline;
 use crate::config::Config;
 use crate::correlate::Correlator;
-use crate::edge::{Edge, EdgeError};
-use crate::enrich::Enricher;
+use crate::edge::{Edge, EdgeError, Seen};
+use crate::enrich::{Enricher, Route};
 use crate::event::{HostEvent, HostEventKind, Loss};
 use crate::evidence::{EdgeEvidence, Gap};
 use crate::host::{Judge, Stage};
@@ -116,15 +116,14 @@ impl Detector {
         let Ok(Some(seen)) = self.edge.read(source, line) else { return };
         let Some(route) = self.enricher.route_request(&seen.record) else { return };
         self.counters.edge_lines_routed += 1;
-        let evidence = EdgeEvidence {
-            record: seen.record,
-            verdict: seen.verdict,
-            workload: route.workload,
-            owner: route.owner,
-            basis: route.basis,
-            spike: seen.spike,
-        };
-        let revisions = self.correlator.edge(evidence);
+        // What a front server passes on shows on the workload behind it: the same request is evidence there too.
+        let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
+        let mut revisions = Vec::new();
+        for Route { workload, owner, basis } in routes {
+            let Seen { record, ref verdict, spike } = seen;
+            let evidence = EdgeEvidence { record, verdict: verdict.clone(), workload, owner, basis, spike };
+            revisions.extend(self.correlator.edge(evidence));
+        }
         self.raise(revisions, raised);
     }
 

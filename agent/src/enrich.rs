@@ -7,6 +7,7 @@ pub mod listeners;
 pub(crate) mod names;
 pub mod process_table;
 pub mod procfs;
+mod published;
 mod role;
 mod route;
 mod topology;
@@ -25,6 +26,7 @@ use crate::timestamp::Timestamp;
 use crate::workload::Workload;
 use listeners::Listeners;
 use process_table::{LINEAGE_MAX, ProcessTable};
+use published::Published;
 use role::Role;
 pub use route::{Route, RouteRule};
 use topology::Topology;
@@ -68,7 +70,7 @@ pub struct Counters {
     pub listeners: listeners::Counters,
     /// Cgroups dropped because the bound was reached.
     pub cgroups_evicted: u64,
-    /// Connections between workloads not followed because a bound was reached.
+    /// Connections between workloads, and published ports, not followed because a bound was reached.
     pub forwards_refused: u64,
     /// Processes held now.
     pub processes_held: usize,
@@ -89,6 +91,7 @@ pub struct Enricher {
     routes: Vec<(RouteRule, Option<Arc<Workload>>)>,
     host: Arc<Workload>,
     topology: Topology,
+    published: Published,
 }
 
 impl Enricher {
@@ -103,6 +106,7 @@ impl Enricher {
             routes: config.routes.into_iter().map(|rule| (rule, None)).collect(),
             host: Arc::new(Workload::host()),
             topology: Topology::default(),
+            published: Published::default(),
         }
     }
 
@@ -182,7 +186,7 @@ impl Enricher {
             processes: self.processes.counters(),
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
-            forwards_refused: self.topology.refused(),
+            forwards_refused: self.topology.refused() + self.published.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),
             cgroups_held: self.cgroups.len(),
@@ -195,6 +199,16 @@ impl Enricher {
             self.topology.changed();
         }
         self.topology.no_longer_portless(process);
+        self.published.ended(process);
+    }
+
+    /// What a program that has just become known is apart from itself: an application server, a published port.
+    fn recognise(&mut self, key: ProcessKey, exe_path: &str, argv: &[String]) {
+        self.head_application_server(key);
+        // Below a service it would be an intruder who sends requests elsewhere.
+        if self.service_of(key).is_none() {
+            self.published.started(key, exe_path, argv);
+        }
     }
 
     /// A service's own process reached another workload's listener: it passes requests on. What a shell below it reaches
@@ -230,7 +244,7 @@ impl Enricher {
         if !same && self.listeners.opener_of(key) != Some(key) {
             self.listeners.let_go(key);
         }
-        self.head_application_server(key);
+        self.recognise(key, &exec.exe_path, &exec.argv);
     }
 
     fn seen(&mut self, seen: &ProcessSeen, at: Timestamp) {
@@ -239,7 +253,7 @@ impl Enricher {
             Arc::new(workload::workload_of(&path))
         });
         self.processes.seen(seen, legacy, at);
-        self.head_application_server(seen.actor.process);
+        self.recognise(seen.actor.process, &seen.exe_path, &seen.argv);
     }
 
     /// An application server heads a service even if it only listens on a Unix socket. Below another one it is its worker.

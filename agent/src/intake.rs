@@ -133,9 +133,24 @@ pub struct Status {
 pub struct Intake {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
+    description: Description,
+}
+
+/// A handle to how the receivers stand, good while they run.
+#[derive(Debug, Clone)]
+pub struct Description {
     http: Option<SocketAddr>,
     files: Vec<Arc<Mutex<FileStatus>>>,
     counters: Arc<Counters>,
+}
+
+impl Description {
+    /// How the receivers stand now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let file = |status: &Arc<Mutex<FileStatus>>| status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status { http: self.http, files: self.files.iter().map(file).collect(), counters: Arc::clone(&self.counters) }
+    }
 }
 
 impl Intake {
@@ -165,14 +180,14 @@ impl Intake {
         for tail in tails {
             tasks.spawn(tail.run(stop.subscribe()));
         }
-        Ok((Self { tasks, stop, http, files, counters: Arc::clone(queue.counters()) }, batches))
+        let description = Description { http, files, counters: Arc::clone(queue.counters()) };
+        Ok((Self { tasks, stop, description }, batches))
     }
 
-    /// How the receivers stand.
+    /// How the receivers stand, now and later.
     #[must_use]
-    pub fn status(&self) -> Status {
-        let file = |status: &Arc<Mutex<FileStatus>>| status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Status { http: self.http, files: self.files.iter().map(file).collect(), counters: Arc::clone(&self.counters) }
+    pub fn description(&self) -> Description {
+        self.description.clone()
     }
 
     /// Stops taking lines and waits, up to `grace`, for requests under way and for the pipeline to acknowledge what it
@@ -214,57 +229,4 @@ impl Counters {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-    use crate::store::{self, Store};
-
-    #[test]
-    fn a_file_is_followed_once() {
-        let file = FileConfig { path: "/var/log/nginx/access.log".into(), ..FileConfig::default() };
-        let config = Config { files: vec![file.clone(), file], ..Config::default() };
-        assert!(config.check().expect_err("refused").to_string().contains("listed twice"));
-        assert!(Config::default().check().is_ok());
-    }
-
-    /// HTTP and a file through one queue, over a restart, with the real store.
-    #[tokio::test]
-    async fn receivers_share_a_queue_and_stop_together() {
-        let directory = tempfile::tempdir().expect("directory");
-        let log = directory.path().join("access.log");
-        std::fs::write(&log, "from the file\n").expect("writes");
-        let state = store::Config { directory: directory.path().to_owned(), ..store::Config::default() };
-        let store = Arc::new(Store::open(&state, Timestamp::MIN).expect("opens"));
-        let cursors: Arc<dyn Cursors> = Arc::<Store>::clone(&store);
-        let config = Config {
-            http: HttpConfig { listen: "127.0.0.1:0".parse().expect("address"), ..HttpConfig::default() },
-            files: vec![FileConfig { path: log.clone(), from_end: false, ..FileConfig::default() }],
-            ..Config::default()
-        };
-        for expected in ["from the file", "from the file again"] {
-            let (intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
-            let status = intake.status();
-            let address = status.http.expect("an address");
-            let mut sender = tokio::net::TcpStream::connect(address).await.expect("connects");
-            let request = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9\r\n\r\nover http";
-            sender.write_all(request).await.expect("writes");
-            let mut answer = Vec::new();
-            sender.read_to_end(&mut answer).await.expect("answers");
-            assert!(answer.starts_with(b"HTTP/1.1 200 "));
-            let mut lines = Vec::new();
-            while lines.len() < 2 {
-                let batch = batches.recv().await.expect("a batch");
-                lines.extend(batch.lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()));
-                batch.acknowledge();
-            }
-            lines.sort();
-            assert_eq!(lines, [expected, "over http"]);
-            intake.stop(Duration::from_secs(20)).await;
-            assert!(batches.recv().await.is_none(), "closed, and nothing repeated");
-            assert_eq!(status.files[0].path, log);
-            assert_eq!(status.counters.lines.load(std::sync::atomic::Ordering::Relaxed), 2);
-            std::fs::write(&log, "from the file\nfrom the file again\n").expect("writes");
-        }
-    }
-}
+mod tests;

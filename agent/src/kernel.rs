@@ -1,9 +1,10 @@
 //! The kernel door: load the BPF object, attach, read the rings, report a verdict per sense.
 //!
-//! Comes in: the running kernel. Goes out: [`HostEvent`]s in order of time within a batch, [`Loss`]es, [`SenseVerdict`]s.
-//! Never: interprets an event. What is missing is said, never guessed.
+//! Comes in: the running kernel. Goes out: [`HostEvent`]s in order of time within a batch, [`Loss`]es,
+//! [`SenseVerdict`]s. Never: interprets an event. What is missing is said, never guessed.
 //!
-//! The kernel half wakes nobody for ordinary records ([`Sensor::ready`] looks on a short timer); memory is bounded by the two rings.
+//! The kernel half wakes nobody for ordinary records ([`Sensor::ready`] looks on a short timer); memory is bounded by
+//! the two rings.
 
 mod attach;
 mod cost;
@@ -44,8 +45,8 @@ pub struct Config {
     pub priority_ring_bytes: u32,
     /// Bytes of the ring for everything else; likewise.
     pub bulk_ring_bytes: u32,
-    /// First contacts remembered in the kernel (64 to 1,048,576; about 100 bytes each). The least recently used is forgotten, its next
-    /// contact counts as first again.
+    /// First contacts remembered in the kernel (64 to 1,048,576; about 100 bytes each). The least recently used is
+    /// forgotten, its next contact counts as first again.
     pub contacts: u32,
     /// Longest time a record waits in a ring before it is read (1 to 1000 ms). Shorter costs CPU at rest.
     #[serde(with = "crate::config::duration")]
@@ -119,8 +120,8 @@ pub struct Sensor {
 }
 
 impl Sensor {
-    /// Loads and attaches every sense this kernel allows. A sense that cannot be attached is a verdict; only without exec there is
-    /// nothing to run for.
+    /// Loads and attaches every sense this kernel allows. A sense that cannot be attached is a verdict; only without
+    /// exec there is nothing to run for.
     ///
     /// Must be called within a tokio runtime (the rings' descriptors are registered with it).
     ///
@@ -151,15 +152,17 @@ impl Sensor {
         &self.verdicts
     }
 
-    /// Waits until the rings should be read: woken evidence, or the drain timer, which runs faster while there is much to read.
+    /// Waits until the rings should be read: woken evidence, or the drain timer, which runs faster while there is much
+    /// to read.
     pub async fn ready(&mut self) {
         self.rings.ready().await;
     }
 
-    /// Moves what the rings hold to `out`, oldest first within this batch. At most [`Rings::BATCH_MAX`] records a call, so that a flood
-    /// cannot hold the caller. Returns how many were added.
+    /// Moves what the rings hold to `out`, oldest first within this batch. At most 8,192 records a call,
+    /// so that a flood cannot hold the caller. Returns how many were added.
     ///
-    /// Records of both rings are put in order of their time; a record that was still being written by another CPU comes with the next batch.
+    /// Records of both rings are put in order of their time; a record that was still being written by another CPU comes
+    /// with the next batch.
     pub fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
         if let Some(flush) = &mut self.flush_log {
             flush();

@@ -10,7 +10,6 @@
 
 mod delivery;
 mod engine;
-mod receivers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,14 +20,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::engine::Engine;
-use self::receivers::Receivers;
 use crate::clock;
 use crate::config::Config;
 use crate::deliver::{self, DeliverError, Delivery};
 use crate::edge::EdgeError;
 use crate::incident::Incident;
 use crate::incident::text;
-use crate::intake::IntakeError;
+use crate::intake::{self, Cursors, Intake, IntakeError};
 use crate::kernel::KernelError;
 use crate::privileges;
 use crate::replay::recording::RecordingError;
@@ -143,7 +141,7 @@ impl Senses {
 pub struct Pipeline {
     engine: engine::Running,
     clock: Arc<PipelineClock>,
-    receivers: Receivers,
+    intake: Intake,
     delivery: JoinHandle<()>,
     status_server: Option<JoinHandle<()>>,
     status: watch::Receiver<Arc<Status>>,
@@ -176,11 +174,12 @@ impl Pipeline {
         let socket = socket.transpose()?;
         let context = deliver::Context { store: Arc::clone(&store), render: text::text, now: clock::now };
         let delivery = Delivery::start(&config.deliver, &context)?;
-        let (receivers, batches) = Receivers::start(&config.intake, &store).await?;
+        let cursors: Arc<dyn Cursors> = Arc::<Store>::clone(&store);
+        let (intake, batches) = Intake::start(&config.intake, &cursors, clock::now).await?;
         let (raised, to_deliver) = mpsc::channel(delivery::QUEUE_MAX);
-        let (intake, sinks) = (receivers.description(), delivery.description());
+        let (receivers, sinks) = (intake.description(), delivery.description());
         let parts = move |status: &mut Status| {
-            intake.describe(status);
+            describe(&receivers.status(), status);
             delivery::describe(&sinks, &store, status);
         };
         let engine = engine.start(batches, raised, Arc::new(parts));
@@ -190,7 +189,7 @@ impl Pipeline {
             status_server: socket.map(|socket| tokio::spawn(socket.serve(status.clone()))),
             engine,
             clock,
-            receivers,
+            intake,
             status,
         })
     }
@@ -214,13 +213,23 @@ impl Pipeline {
 
     /// Stops receivers first, then the senses, then the sinks: what was received is judged, what was raised is stored.
     pub async fn stop(self) {
-        self.receivers.stop().await;
+        self.intake.stop(STOP_GRACE).await;
         self.engine.stop().await;
         if let Some(server) = self.status_server {
             server.abort();
         }
         if tokio::time::timeout(STOP_GRACE * 2, self.delivery).await.is_err() {
             tracing::warn!("delivery did not stop in time; what it had is in the spool");
+        }
+    }
+}
+
+/// Adds how the receivers stand.
+fn describe(receivers: &intake::Status, status: &mut Status) {
+    status.count("intake", receivers.counters.as_ref());
+    for file in &receivers.files {
+        if let Some(trouble) = &file.trouble {
+            status.troubles.push(format!("edge log {}: {trouble}", file.path.display()));
         }
     }
 }

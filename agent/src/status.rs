@@ -53,6 +53,8 @@ impl From<&SenseVerdict> for SenseStatus {
         let (state, detail) = match &verdict.state {
             SenseState::Active => ("active", String::new()),
             SenseState::Degraded { missing } => ("degraded", format!("without {}", missing.join(", "))),
+            // Some reasons say already what to do.
+            SenseState::Unavailable { reason, .. } if reason.contains(';') => ("unavailable", reason.clone()),
             SenseState::Unavailable { reason, remedy } => ("unavailable", format!("{reason}; {remedy}")),
         };
         Self { sense: verdict.sense.to_owned(), state: state.to_owned(), detail }

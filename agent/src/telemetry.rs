@@ -37,7 +37,9 @@ impl Config {
 
 /// Starts logging for this process. A second call changes nothing (tests, the drill inside `run`).
 pub fn start(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The loader tells every relocation at debug level; whoever wants that names it.
+    let quiet = if config.log.contains("aya") { String::new() } else { ",aya=info,aya_obj=info".to_owned() };
+    let filter = EnvFilter::try_new(config.log.clone() + &quiet).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = if config.log_json { builder.json().try_init() } else { builder.try_init() };
     if started.is_err() {

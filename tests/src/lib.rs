@@ -24,11 +24,12 @@ pub fn agent_binary() -> PathBuf {
             let test = std::env::current_exe().expect("own path");
             let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
             let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "--quiet", "--package", "breachline", "--bin", "breachline"]);
+            // All default members, as `cargo test` builds them: another selection has other features and compiles anew.
+            build.args(["build", "--quiet"]);
             if profile.ends_with("release") {
                 build.arg("--release");
             }
-            let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo runs");
+            let built = build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().expect("cargo runs");
             assert!(built.success(), "breachline does not build");
             profile.join("breachline")
         })

@@ -65,3 +65,38 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = agent.wait_with_output().expect("ends");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Without capabilities, root is nobody to the kernel: `setpriv` (util-linux) takes them away for one command.
+fn without_privileges(arguments: &[&str]) -> Output {
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(agent_binary());
+        command
+    } else {
+        Command::new(agent_binary())
+    };
+    command.args(arguments).stdin(Stdio::null()).output().expect("runs")
+}
+
+#[test]
+fn without_privileges_the_agent_says_what_it_needs() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (state, socket) = (directory.path().join("state"), directory.path().join("status.sock"));
+    let config = written(directory.path(), &format!("[store]\ndirectory = {state:?}\n[status]\nsocket = {socket:?}\n"));
+    for arguments in [&["run", "--config", &config][..], &["doctor"]] {
+        let output = without_privileges(arguments);
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert_eq!(output.status.code(), Some(69), "{arguments:?}: {told}");
+        assert!(told.contains("CAP_BPF") && !told.contains("panicked"), "{arguments:?}: {told}");
+    }
+    let path = directory.path().to_str().expect("utf-8");
+    check(&["status", "--config", &config], 1, "", path);
+}
+
+#[test]
+fn a_receiver_beyond_loopback_is_refused_with_the_way_to_do_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = written(directory.path(), "[intake.http]\nlisten = \"0.0.0.0:8514\"\n");
+    check(&["check-config", "--config", &path], USAGE, "", "listen on 127.0.0.1");
+}

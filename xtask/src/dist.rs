@@ -98,7 +98,12 @@ impl Release {
     fn made() -> Result<Self> {
         let folder = folder();
         let binary = folder.join("breachline");
-        let config = capture(command(&binary.to_string_lossy()).arg("sample-config"))?;
+        let program = binary.to_string_lossy();
+        let config = capture(command(&program).arg("sample-config"))?;
+        let shipped = folder.join("breachline.toml");
+        fs::write(&shipped, &config).with_context(|| format!("cannot write {}", shipped.display()))?;
+        capture(command(&program).args(["check-config", "--config"]).arg(&shipped))
+            .context("the binary refuses the config it would be shipped with")?;
         Ok(Self { folder, binary, config, version: env!("CARGO_PKG_VERSION"), epoch: epoch()? })
     }
 }

@@ -12,7 +12,7 @@ use crate::setup::{self, Purpose};
 use crate::workspace;
 
 /// Test binaries of the `tests` crate that load BPF programs or make network namespaces.
-const NEEDS_ROOT: [&str; 2] = ["kernel", "end_to_end"];
+const NEEDS_ROOT: [&str; 3] = ["kernel", "drill", "end_to_end"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,8 +26,9 @@ pub(crate) struct Args {
 /// The verb.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Test)?;
-    // The whole-agent tests start the binary; they are told where it is rather than left to guess a profile.
-    run_command(&mut cargo(&["build", "--package", "breachline"]))?;
+    // The whole-agent tests start the binary; they are told where it is rather than left to guess a profile. Every default
+    // member is built, so that features are unified as for the tests and nothing is compiled twice.
+    run_command(&mut cargo(&["build"]))?;
     let (plain, privileged) = whole_agent_tests()?;
     let mut failed = Vec::new();
 

@@ -77,8 +77,8 @@ pub struct MetadataPorts {
     pub any: u32,
 }
 
-/// Whose child a process was when its parent ended, or when it was made to look like its parent's sibling (`CLONE_PARENT`): what the
-/// kernel's own parent pointer no longer tells.
+/// Whose child a process was when its parent ended, or when it was made to look like its parent's sibling
+/// (`CLONE_PARENT`): what the kernel's own parent pointer no longer tells.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Orphan {

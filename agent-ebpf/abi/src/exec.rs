@@ -35,8 +35,9 @@ pub const STDIO_INET_SOCKET: u8 = 5;
 /// Standard descriptor: any other socket.
 pub const STDIO_OTHER_SOCKET: u8 = 6;
 
-/// Fixed part of an exec record. The tail follows: `exe_path`, `cwd` (components from the leaf to the root, each with its
-/// NUL), `filename`, `interpreter`, `argv` (as in memory: NUL between arguments), in this order and of these lengths.
+/// Fixed part of an exec record. The tail follows: `exe_path`, `cwd` (components from the leaf to the root, each with
+/// its NUL), `filename`, `interpreter`, `argv` (as in memory: NUL between arguments), in this order and of these
+/// lengths.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct ExecRecord {

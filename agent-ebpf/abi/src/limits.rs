@@ -17,16 +17,25 @@ pub const ARGV_BYTES_MAX: usize = 4096;
 pub const TAIL_BYTES_MAX: usize = 8192;
 /// Bytes of a program's base name that are compared in the kernel (NUL padded).
 pub const PROGRAM_NAME_BYTES: usize = 16;
+/// Bytes of a metadata request that are looked at: its first line and the headers that SDKs and curl send before a
+/// token.
+pub const REQUEST_BYTES_MAX: usize = 512;
+/// Requests of one connection that are reported; an endless keep-alive connection cannot fill the ring.
+pub const REQUESTS_PER_SOCKET: u16 = 16;
+/// Connections to metadata endpoints that are looked at; the least recently used is let go.
+pub const WATCHED_SOCKET_ENTRIES: u32 = 1024;
 /// Bytes of `comm` (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 
-/// Processes that lost their parent and are remembered for it. The least recently used is forgotten: its line ends at its reaper.
+/// Processes that lost their parent and are remembered for it. The least recently used is forgotten: its line ends at
+/// its reaper.
 pub const ORPHAN_ENTRIES: u32 = 4096;
 /// Children of an ending process that are remembered as its own; more are counted. Bounds the walk at exit.
 pub const ORPHANED_CHILDREN_MAX: usize = 64;
 /// Processes of tainted lines. A fork beyond it is counted and its contacts are reported like anybody's.
 pub const TAINT_ENTRIES: u32 = 8192;
-/// (workload, program, peer) keys remembered; the least recently used is forgotten, its next contact counts as first again.
+/// (workload, program, peer) keys remembered; the least recently used is forgotten, its next contact counts as first
+/// again.
 pub const CONTACT_ENTRIES: u32 = 65_536;
 /// Connections whose outcome is reported; the least recently used loses its outcome.
 pub const FLOW_ENTRIES: u32 = 16_384;

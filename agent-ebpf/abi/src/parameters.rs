@@ -7,7 +7,8 @@ pub const MISSING: u32 = u32::MAX;
 
 macro_rules! parameters {
     (offsets { $($field:ident = $path:literal,)* } settings { $($(#[$doc:meta])* $setting:ident,)* }) => {
-        /// The one read-only global. Offsets are in bytes from the start of the named struct, [`MISSING`] where there is none.
+        /// The one read-only global. Offsets are in bytes from the start of the named struct, [`MISSING`] where there
+        /// is none.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
         pub struct Parameters {

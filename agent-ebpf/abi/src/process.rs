@@ -4,8 +4,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::record::{Header, ProcessId};
 
-/// A process was made. Threads are not reported. Carries what a process takes from its parent and may have changed since its exec;
-/// the rest stands in the exec record, and each field costs a cold cache line here.
+/// A process was made. Threads are not reported. Carries what a process takes from its parent and may have changed
+/// since its exec; the rest stands in the exec record, and each field costs a cold cache line here.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct ForkRecord {

@@ -19,8 +19,10 @@ pub const KIND_CONTACT: u16 = 4;
 pub const KIND_FLOW: u16 = 5;
 /// A socket listens ([`crate::socket::ListenRecord`]).
 pub const KIND_LISTEN: u16 = 6;
+/// A metadata request began ([`crate::request::RequestRecord`]).
+pub const KIND_REQUEST: u16 = 7;
 /// One above the highest kind; sizes per-kind tables.
-pub const KIND_END: u16 = 7;
+pub const KIND_END: u16 = 8;
 
 /// First field of every record.
 #[repr(C)]

@@ -1,5 +1,5 @@
-//! Sense: peers being reached for. Cgroup socket-address hooks see what every way of connecting has in common (system call of
-//! either width, io_uring, TCP fast open) and every unconnected UDP send. They always allow.
+//! Sense: peers being reached for. Cgroup socket-address hooks see what every way of connecting has in common (system
+//! call of either width, io_uring, TCP fast open) and every unconnected UDP send. They always allow.
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};

@@ -52,7 +52,8 @@ fn sense(task: Typed, binprm: Address) {
 
 #[inline(always)]
 fn capabilities(task: Typed) -> u64 {
-    // An array of two u32 before 6.3, one u64 since: the same bytes, which only the helper reads without minding the type.
+    // An array of two u32 before 6.3, one u64 since: the same bytes, which only the helper reads without minding the
+    // type.
     let Some(cred) = task.object(parameter!(task_cred)) else { return 0 };
     cred.address().number(parameter!(cred_cap_effective))
 }
@@ -134,7 +135,8 @@ fn write_arguments(record: &mut ExecRecord, tail: *mut u8, start: u32, task: Typ
     let (from, to): (u64, u64) = (mm.number(parameter!(mm_arg_start)), mm.number(parameter!(mm_arg_end)));
     let whole = to.wrapping_sub(from);
     let length = if whole > ARGV_BYTES_MAX as u64 { ARGV_BYTES_MAX as u32 } else { whole as u32 };
-    // SAFETY: the masked position plus ARGV_BYTES_MAX lies inside the scratch tail; the helper checks the user's address.
+    // SAFETY: the masked position plus ARGV_BYTES_MAX lies inside the scratch tail; the helper checks the user's
+    // address.
     let failed = unsafe { generated::bpf_probe_read_user(tail.add(end as usize).cast(), length, from as *const _) };
     if failed == 0 {
         record.argv_len = length as u16;

@@ -49,7 +49,8 @@ fn report(parent: Typed, process: ProcessId, child: ProcessId) {
 
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
-    // TP_PROTO(struct task_struct *p); since 6.15 also (bool group_dead), which older kernels do not have: the counter says it too.
+    // TP_PROTO(struct task_struct *p); since 6.15 also (bool group_dead), which older kernels do not have: the counter
+    // says it too.
     if let Some(task) = Typed::new(context.arg(0))
         && let Some(signal) = task.object(parameter!(task_signal))
         && signal.number::<u32>(parameter!(signal_live)) == 0

@@ -15,7 +15,7 @@ use super::gaps::Gaps;
 use super::kept::Kept;
 use super::observation::{Finding, Lineage, Observation};
 use super::site::{Chain, Raised, Site};
-use super::{Config, CorrelateError, Correlator};
+use super::{Config, CorrelateError, Correlator, Place};
 
 /// Version of the checkpoint; a changed meaning takes a new one.
 const VERSION: u32 = 1;
@@ -135,8 +135,10 @@ impl SavedSite {
             let mut chain = Chain::default();
             for finding in observations {
                 let observation = Observation::from(finding);
-                engine.places.insert(observation.id, (self.key.clone(), lineage.clone()));
-                chain.insert(observation, &engine.config);
+                let place =
+                    Place { workload: self.key.clone(), lineage: lineage.clone(), counts: observation.counts() };
+                engine.note_place(observation.id, place);
+                chain.insert(observation, engine.config.observations_per_chain);
             }
             [chain.pivots.omitted, chain.contacts.omitted, chain.ordinary.omitted] = omitted;
             chain.held = held.into_iter().map(|kept| (kept.id, kept)).collect();

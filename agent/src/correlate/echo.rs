@@ -5,31 +5,21 @@
 //! its request is in flight, which the caller checks.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::evidence::{HostFinding, Placement};
 use crate::incident::Echo;
 use crate::metadata;
 use crate::request::Indicator;
 
+use super::sought::{Form, Sought, address_of, host_form, host_of, words};
+
 /// Most words of one finding's command lines that are compared; a command line is bounded at 4 KiB, its lineage at 16 nodes.
 const WORDS_MAX: usize = 1024;
-/// Shortest word that is distinctive alone: shorter ones occur in honest command lines too.
-const DISTINCTIVE_WORD: usize = 10;
-/// Shortest file path that is distinctive.
-const DISTINCTIVE_PATH: usize = 8;
-
-/// Words of commands that intruders and honest scripts share.
-const COMMON_WORDS: &[&str] = &[
-    "bash", "cat", "cd", "chmod", "cmd", "cp", "curl", "cut", "dash", "date", "echo", "env", "exec", "false", "find",
-    "grep", "head", "hostname", "id", "ifconfig", "ip", "ls", "mkdir", "mv", "nc", "netstat", "nslookup", "perl",
-    "php", "ping", "printenv", "printf", "ps", "pwd", "python", "python3", "rm", "sed", "set", "sh", "sleep", "tail",
-    "test", "touch", "true", "uname", "wget", "whoami", "zsh",
-];
-
-/// Directories whose files every system has: naming one is no proof.
-const COMMON_DIRECTORIES: &[&str] =
-    &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/usr/local/bin/", "/proc/", "/dev/", "/etc/"];
+/// Shortest URL that is looked for inside longer words.
+const URL_WITHIN_WORD: usize = 10;
+/// Shortest path that is looked for: `/x` ends half of all words.
+const PATH_MIN: usize = 4;
 
 /// What a finding shows that a request may have said before.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +60,7 @@ impl Surface {
     }
 
     /// Adds a peer and the name it was reached by.
-    pub(super) fn with_peer(mut self, peer: std::net::SocketAddr, name: Option<&str>) -> Self {
+    pub(super) fn with_peer(mut self, peer: SocketAddr, name: Option<&str>) -> Self {
         self.addresses.insert(metadata::canonical(peer.ip()), format!("the peer {peer}"));
         if let Some(name) = name {
             self.hosts.insert(host_form(name), format!("the name {name}"));
@@ -97,98 +87,55 @@ impl Surface {
         }
     }
 
-    /// What of `indicators` reappears here, in the indicators' order.
-    pub(super) fn echoes(&self, indicators: &[Indicator]) -> Vec<Echo> {
-        indicators.iter().filter_map(|indicator| self.echo(indicator)).collect()
+    /// What of `sought` reappears here, in the same order.
+    pub(super) fn echoes(&self, sought: &[Sought]) -> Vec<Echo> {
+        sought.iter().filter_map(|sought| self.echo(sought)).collect()
     }
 
-    fn echo(&self, indicator: &Indicator) -> Option<Echo> {
-        let (seen_in, distinctive) = match indicator {
-            Indicator::Address(address) => self.address(*address)?,
-            Indicator::Host(host) => self.host(host)?,
-            Indicator::Url(url) => self.url(url)?,
-            Indicator::Command(command) => self.command(command)?,
-            Indicator::Path(path) => self.path(path)?,
+    fn echo(&self, sought: &Sought) -> Option<Echo> {
+        if let Some((seen_in, distinctive)) = self.find(&sought.form) {
+            return Some(Echo { indicator: sought.indicator.clone(), seen_in: seen_in.to_owned(), distinctive });
+        }
+        // Another path at the same place: what reappeared is the place, not the URL.
+        let Form::Url { authority: Some(authority), .. } = &sought.form else { return None };
+        let (seen_in, distinctive) = self.find(authority)?;
+        let indicator = match authority.as_ref() {
+            Form::Address { address, .. } => Indicator::Address(*address),
+            Form::Host { host, .. } => Indicator::Host(host.clone()),
+            _ => sought.indicator.clone(),
         };
-        Some(Echo { indicator: indicator.clone(), seen_in, distinctive })
+        Some(Echo { indicator, seen_in: seen_in.to_owned(), distinctive })
     }
 
-    fn address(&self, address: IpAddr) -> Option<(String, bool)> {
-        let address = metadata::canonical(address);
-        let seen = self.addresses.get(&address)?;
-        let common = address.is_loopback()
-            || address.is_unspecified()
-            || metadata::ENDPOINTS.iter().any(|endpoint| endpoint.address == address);
-        Some((seen.clone(), !common))
-    }
-
-    fn host(&self, host: &str) -> Option<(String, bool)> {
-        let host = host_form(host);
-        let below =
-            |name: &str| name.strip_suffix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        let (_, seen) = self.hosts.iter().find(|(name, _)| below(name))?;
-        Some((seen.clone(), host.contains('.')))
-    }
-
-    fn url(&self, url: &str) -> Option<(String, bool)> {
-        let lower = url.to_lowercase();
-        if self.words.iter().any(|word| *word == lower || (lower.len() >= DISTINCTIVE_WORD && word.contains(&lower))) {
-            return Some((self.shown.clone(), true));
+    /// Where `form` reappears, and whether that is distinctive.
+    fn find(&self, form: &Form) -> Option<(&str, bool)> {
+        match form {
+            Form::Address { address, distinctive } => Some((self.addresses.get(address)?, *distinctive)),
+            Form::Host { host, distinctive } => {
+                let below =
+                    |name: &str| name.strip_suffix(host).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+                let (_, seen) = self.hosts.iter().find(|(name, _)| below(name))?;
+                Some((seen, *distinctive))
+            }
+            Form::Url { url, .. } => {
+                let within = |word: &String| word == url || (url.len() >= URL_WITHIN_WORD && word.contains(url));
+                self.words.iter().any(within).then_some((self.shown.as_str(), true))
+            }
+            Form::Command { telling, distinctive } => {
+                let mut rest = self.words.iter();
+                let in_order = telling.iter().all(|word| rest.any(|seen| seen == word));
+                in_order.then_some((&self.shown, *distinctive))
+            }
+            Form::CommonCommand { words } => {
+                let together = !words.is_empty() && self.words.windows(words.len()).any(|window| window == words);
+                together.then_some((&self.shown, false))
+            }
+            Form::Path { path, distinctive } => {
+                let found = path.len() >= PATH_MIN && self.words.iter().any(|word| word.ends_with(path));
+                found.then_some((&self.shown, *distinctive))
+            }
         }
-        let authority = lower.split_once("://")?.1.split(['/', '?', '#']).next()?;
-        let authority = authority.rsplit('@').next()?;
-        address_of(authority)
-            .map_or_else(|| host_of(authority).and_then(|host| self.host(&host)), |address| self.address(address))
     }
-
-    fn command(&self, command: &str) -> Option<(String, bool)> {
-        let said: Vec<String> = words(command).take(WORDS_MAX).collect();
-        let telling: Vec<&String> = said.iter().filter(|word| !is_common(word)).collect();
-        if telling.is_empty() {
-            let contiguous = !said.is_empty() && self.words.windows(said.len()).any(|window| window == said);
-            return contiguous.then(|| (self.shown.clone(), false));
-        }
-        let mut rest = self.words.iter();
-        let in_order = telling.iter().all(|word| rest.any(|seen| seen == *word));
-        let distinctive = telling.len() >= 2 || telling.iter().any(|word| word.len() >= DISTINCTIVE_WORD);
-        in_order.then(|| (self.shown.clone(), distinctive))
-    }
-
-    fn path(&self, path: &str) -> Option<(String, bool)> {
-        let path = path.to_lowercase();
-        let found = path.len() > 3 && self.words.iter().any(|word| word.ends_with(path.as_str()));
-        let common = path.len() < DISTINCTIVE_PATH || COMMON_DIRECTORIES.iter().any(|start| path.starts_with(start));
-        found.then(|| (self.shown.clone(), !common))
-    }
-}
-
-/// Words as a shell would roughly cut them, lower case; URL and path punctuation stays inside a word.
-fn words(text: &str) -> impl Iterator<Item = String> {
-    let cut = |c: char| c.is_whitespace() || c.is_control() || "\"'`;|&<>(){}[]$,\\".contains(c);
-    text.split(cut).filter(|word| !word.is_empty()).map(str::to_lowercase)
-}
-
-fn is_common(word: &str) -> bool {
-    let name = word.rsplit('/').next().unwrap_or(word);
-    word.len() < 3 || word.starts_with('-') || COMMON_WORDS.binary_search(&name).is_ok()
-}
-
-fn address_of(text: &str) -> Option<IpAddr> {
-    let bare = text.trim_start_matches('[');
-    let bare = bare.split(']').next().unwrap_or(bare);
-    bare.parse().ok().or_else(|| bare.split(':').next()?.parse().ok()).map(metadata::canonical)
-}
-
-/// A host name with at least one dot and an alphabetic last label; a port is dropped.
-fn host_of(text: &str) -> Option<String> {
-    let name = text.split(':').next()?;
-    let (_, last) = name.trim_end_matches('.').rsplit_once('.')?;
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    (plain && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_alphabetic())).then(|| host_form(name))
-}
-
-fn host_form(name: &str) -> String {
-    name.trim_end_matches('.').to_lowercase()
 }
 
 #[cfg(test)]
@@ -202,18 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn common_words_are_sorted_for_the_search() {
-        assert!(COMMON_WORDS.is_sorted(), "{:?}", {
-            let mut sorted = COMMON_WORDS.to_vec();
-            sorted.sort_unstable();
-            sorted
-        });
-    }
-
-    #[test]
     fn what_reappears_is_found_and_weighed() {
         let check = |indicator: Indicator, command_line: &str, expected: Option<bool>| {
-            let echo = surface(command_line).echo(&indicator).map(|echo| echo.distinctive);
+            let echo = surface(command_line).echo(&Sought::of(&indicator)).map(|echo| echo.distinctive);
             assert_eq!(echo, expected, "{indicator:?} in {command_line}");
         };
         let address = |text: &str| Indicator::Address(text.parse().expect("address"));

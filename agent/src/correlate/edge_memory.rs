@@ -126,14 +126,22 @@ impl EdgeMemory {
         true
     }
 
+    /// Whether a request that names something to look for was in flight at `at`, skew allowed for.
+    pub(super) fn asks_at(&self, at: Timestamp, skew: Duration) -> bool {
+        let minutes = minute_of(at.minus(self.longest).minus(skew))..=minute_of(at.plus(skew));
+        let asks = |kept: &Arc<Kept>| {
+            kept.verdict.as_ref().is_some_and(|verdict| !verdict.indicators.is_empty())
+                && kept.request.received <= at.plus(skew)
+                && at <= kept.request.completed.plus(skew)
+        };
+        self.minutes.range(minutes).any(|(_, minute)| minute.iter().any(asks))
+    }
+
     /// Requests received from `from` to `to`, and earlier ones that may still have been in flight at `from`; each once.
     pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> BTreeMap<RequestId, &Arc<Kept>> {
         let (first, last) = (minute_of(from.minus(self.longest)), minute_of(to));
         let range = if first <= last { first..=last } else { last..=last };
-        let held = self
-            .minutes
-            .range(range)
-            .flat_map(|(_, minute)| minute.classes.values().flatten().chain(minute.near.iter().map(|near| &near.kept)));
+        let held = self.minutes.range(range).flat_map(|(_, minute)| minute.iter());
         held.map(|kept| (kept.id, kept)).collect()
     }
 
@@ -152,12 +160,17 @@ impl EdgeMemory {
     }
 
     /// How many requests are kept.
+    #[cfg(test)]
     pub(super) const fn len(&self) -> usize {
         self.count
     }
 }
 
 impl Minute {
+    fn iter(&self) -> impl Iterator<Item = &Arc<Kept>> {
+        self.classes.values().flatten().chain(self.near.iter().map(|near| &near.kept))
+    }
+
     fn len(&self) -> usize {
         self.classes.values().map(Vec::len).sum::<usize>() + self.near.len()
     }

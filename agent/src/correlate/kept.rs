@@ -1,7 +1,7 @@
 //! A request worth keeping: owned, bounded, printable, and ranked by what its text and its answer promise.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::timestamp::Timestamp;
 use crate::workload::{Workload, WorkloadKey};
 
 use super::chance::Specificity;
+use super::sought::{self, Sought};
 
 /// Longest URL kept, bytes: the promise of [`Request::url`].
 const URL_MAX: usize = 2048;
@@ -50,6 +51,9 @@ pub(super) struct Kept {
     pub(super) verdict: Option<Verdict>,
     pub(super) routed: Routed,
     pub(super) spike: Option<ErrorSpike>,
+    /// Worked out when first asked for.
+    #[serde(skip)]
+    sought: OnceLock<Vec<Sought>>,
 }
 
 impl Kept {
@@ -66,7 +70,7 @@ impl Kept {
             tail_probability: (spike.tail_probability * 1e9).round() / 1e9,
             ..spike
         });
-        Self { id, request: own(record), verdict, routed, spike }
+        Self { id, request: own(record), verdict, routed, spike, sought: OnceLock::new() }
     }
 
     /// The record again, borrowed from the kept texts.
@@ -84,6 +88,11 @@ impl Kept {
             trace_id: request.trace_id.as_bytes(),
             ..AccessRecord::blank(request.received, request.completed)
         }
+    }
+
+    /// What the request makes one look for on the host.
+    pub(super) fn sought(&self) -> &[Sought] {
+        self.sought.get_or_init(|| sought::sought(self.verdict.as_ref()))
     }
 
     pub(super) fn specificity(&self) -> Specificity {

@@ -144,6 +144,11 @@ impl Observation {
         self.as_host().is_some_and(|_| self.weight() > 0.0)
     }
 
+    /// Whether it counts by itself, without a request that asked for it.
+    pub(super) fn counts(&self) -> bool {
+        self.is_pivot() || (self.as_egress().is_some() && self.novelty() != Novelty::Known)
+    }
+
     /// How much likelier a breach makes this than an ordinary day, in nats. Judgement, from the false-positive causes that the
     /// field reports for each kind: an odd shell under a service is rare (3.0: twenty to one), a shell on a socket has next to no
     /// honest use, credentials are asked for by every SDK, new peers come with every webhook.

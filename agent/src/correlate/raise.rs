@@ -142,8 +142,8 @@ impl Correlator {
 }
 
 impl Chain {
-    /// The next revision, when it is news: at once for a higher severity, another stage or another request; within `renotify` for
-    /// anything else.
+    /// The next revision, when it is news: at once for a higher severity, another stage, another request or a credential that was
+    /// not known to be exposed; within `renotify` for anything else.
     fn revise(&mut self, incident: Incident, now: Timestamp, renotify: std::time::Duration) -> Option<Incident> {
         let revision = match self.raised.get(&incident.id) {
             None => 1,
@@ -156,7 +156,8 @@ impl Chain {
                 let request = |incident: &Incident| incident.candidates.best().map(|best| best.request.clone());
                 let urgent = incident.severity > known.severity
                     || incident.stages.iter().any(|stage| !known.stages.contains(stage))
-                    || request(&incident) != request(known);
+                    || request(&incident) != request(known)
+                    || incident.exposures.iter().any(|exposed| !known.exposures.contains(exposed));
                 if !urgent && !incident.settled && now.since(last.notified) < renotify {
                     return None;
                 }

@@ -121,7 +121,15 @@ fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
         .iter()
         .filter(|found| found.on.id == seen.id && found.kept.verdict.as_ref().is_some_and(|v| v.exploit_like()));
     if seen.as_host().is_some() {
-        return tied.any(|found| found.tie.timing.pinned() && !found.tie.echoes.is_empty());
+        // Within the clocks' skew of a refresh there is, on a busy site, always some scanner that asks for the same: a request that
+        // the service refused did not make it.
+        let refused =
+            |found: &Match<'_>| found.kept.request.target_status.is_some_and(|status| (400..500).contains(&status));
+        return tied.any(|found| {
+            let timing = found.tie.timing;
+            let meant = timing == Timing::InFlight || (timing.pinned() && (found.tie.decisive() || !refused(found)));
+            meant && !found.tie.echoes.is_empty()
+        });
     }
     tied.any(|found| {
         let rare = found.tie.timing == Timing::InFlight && found.kept.specificity() == Specificity::Specific;

@@ -7,16 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::Novelty;
 use crate::incident::Incident;
-use crate::request::Verdict;
 use crate::timestamp::Timestamp;
 
-use super::Config;
 use super::chance::Rates;
 use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
 use super::observation::{Lineage, Observation};
 use super::observation_set::{Give, Insertion, ObservationSet};
 use super::ordinary_ring::OrdinaryRing;
+use super::sought::Sought;
 
 /// One workload.
 #[derive(Debug, Default)]
@@ -54,14 +53,12 @@ pub(super) struct Raised {
 
 impl Site {
     /// Whether something distinctive that a request said was already seen here, at its time or after.
-    pub(super) fn echoed(&self, id: RequestId, verdict: &Verdict) -> bool {
-        if verdict.indicators.is_empty() {
+    pub(super) fn echoed(&self, id: RequestId, sought: &[Sought]) -> bool {
+        if sought.is_empty() {
             return false;
         }
         let after = self.chains.values().flat_map(Chain::iter).filter(|seen| seen.at() >= id.received);
-        after
-            .map(|seen| seen.surface.echoes(&verdict.indicators))
-            .any(|echoes| echoes.iter().any(|echo| echo.distinctive))
+        after.map(|seen| seen.surface.echoes(sought)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
     }
 
     /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last.
@@ -79,8 +76,8 @@ impl Site {
 }
 
 impl Chain {
-    pub(super) fn insert(&mut self, observation: Observation, config: &Config) -> Insertion {
-        let most = config.observations_per_chain;
+    /// Takes in an observation among at most `most` of its kind.
+    pub(super) fn insert(&mut self, observation: Observation, most: usize) -> Insertion {
         let known = observation.novelty() == Novelty::Known;
         // The same event judged twice, once as odd and once as ordinary, stays where the odd judgement put it.
         if self.pivots.contains(observation.id) && !observation.is_pivot()

@@ -56,13 +56,12 @@ impl Scales<'_> {
     /// is no candidate.
     pub(super) fn tie(&self, kept: &Kept, observation: &Observation) -> Option<Tie> {
         let timing = self.timing(kept, observation.at())?;
-        let indicators = kept.verdict.as_ref().map_or(&[][..], |verdict| &verdict.indicators);
-        if timing == Timing::Distant && indicators.is_empty() {
+        if timing == Timing::Distant && kept.sought().is_empty() {
             return None;
         }
         let join = self.join(kept, observation);
-        let mut echoes = observation.surface.echoes(indicators);
-        echoes.retain(|echo| timing.pinned() || (echo.distinctive && !names_itself(kept, echo)));
+        let mut echoes = observation.surface.echoes(kept.sought());
+        echoes.retain(|echo| (timing.pinned() || echo.distinctive) && !names_itself(kept, echo));
         let decisive = echoes.iter().any(|echo| echo.distinctive);
         let near = match (join, timing) {
             (_, Timing::Distant) => false,

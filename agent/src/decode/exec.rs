@@ -52,8 +52,8 @@ impl<'r> Tail<'r> {
     }
 }
 
-/// Components from the leaf to the root, each with its NUL, to a path. A path that lost its beginning starts with `...`; nothing walked is
-/// an empty path when truncated, else the root itself.
+/// Components from the leaf to the root, each with its NUL, to a path. A path that lost its beginning starts with
+/// `...`; nothing walked is an empty path when truncated, else the root itself.
 fn path(components: &[u8], truncated: bool) -> String {
     let mut path = String::new();
     if truncated && !components.is_empty() {

@@ -40,7 +40,8 @@ pub enum Body {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address of the collector, `https://…`; plain `http://` only without a credential or on loopback.
+    /// Address of the collector, `https://…`; plain `http://` only without a credential or on loopback. A proxy is taken
+    /// from the environment (`HTTPS_PROXY`, `NO_PROXY`).
     pub url: String,
     /// How a batch is written: `"json_array"` or `"ndjson"`.
     pub body: Body,

@@ -135,6 +135,22 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+#[test]
+fn the_config_reads_what_it_writes_and_refuses_what_it_does_not_know() {
+    let full = Config { file: Some(FileConfig::default()), http: Some(HttpConfig::default()), ..Config::default() };
+    for config in [Config::default(), full] {
+        let text = toml::to_string(&config).expect("writes");
+        assert_eq!(toml::from_str::<Config>(&text).expect("reads"), config, "{text}");
+    }
+    let check = |text: &str, expected: &str| {
+        let error = toml::from_str::<Config>(text).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check("stdot = \"json\"", "unknown field `stdot`");
+    check("[http]\nurl = \"https://a/\"\nwait_min = \"soon\"", "not a duration");
+    assert!(Config { file: Some(FileConfig { path: "/".into(), fsync: true }), ..Config::default() }.check().is_err());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_arrive_once_and_in_order_and_leave_the_spool() {
     let directory = tempfile::tempdir().expect("directory");

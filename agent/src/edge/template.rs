@@ -58,6 +58,9 @@ pub enum TemplateError {
     /// A brace, bracket or quote that never closes.
     #[error("`{0}` is never closed")]
     Unclosed(String),
+    /// What the client writes could end its own field and forge the ones behind it.
+    #[error("a client can write the text behind the {0} itself: put the variable in quotes or at the end")]
+    Forgeable(&'static str),
     /// Something that changes what all variables look like.
     #[error("`{0}` is not supported: write the format without it")]
     Unsupported(String),
@@ -167,6 +170,21 @@ impl Template {
         Ok(())
     }
 
+    /// A variable whose end the client can write. Both balancers escape quotes; a method, a URL and a host hold no space; a
+    /// time behind the variable tells where it ends if the client cannot write what follows the time.
+    fn forgeable(&self) -> Option<&Slot> {
+        let quoted = |delimiter: &[u8]| self.escape != LogEscape::Raw && delimiter.contains(&b'"');
+        let safe = |slot: &Slot, next: Option<&Slot>| {
+            quoted(&slot.delimiter)
+                || slot.delimiter.is_empty()
+                || (slot.field.is_one_word() && slot.delimiter.starts_with(b" "))
+                || next.is_some_and(|next| next.field.is_time() && quoted(&next.delimiter))
+        };
+        let next = self.fields.iter().skip(1).map(Some).chain([None]);
+        let mut pairs = self.fields.iter().zip(next);
+        pairs.find(|(slot, next)| slot.field.is_client_text() && !safe(slot, *next)).map(|(slot, _)| slot)
+    }
+
     fn checked(self) -> Result<Self, TemplateError> {
         let has = |wanted: fn(Field) -> bool| self.fields.iter().any(|slot| wanted(slot.field));
         if self.fields.len() > MAX_FIELDS {
@@ -175,6 +193,8 @@ impl Template {
             Err(TemplateError::NoTime)
         } else if !has(Field::is_request) {
             Err(TemplateError::NoRequest)
+        } else if let Some(slot) = self.forgeable() {
+            Err(TemplateError::Forgeable(slot.field.name()))
         } else {
             Ok(self)
         }
@@ -327,7 +347,7 @@ mod tests {
             (&b"/a"[..], &b"agent"[..], Target::Unlogged)
         );
         let error = template.parse(&line[..40]).expect_err("refused");
-        assert_eq!((error.field, error.problem), ("user", Problem::Missing));
+        assert_eq!((error.field, error.problem), ("client text", Problem::Missing));
     }
 
     #[test]
@@ -338,6 +358,11 @@ mod tests {
         check("$msec$request", TemplateError::Adjacent("$request".into()));
         check("$request $status", TemplateError::NoTime);
         check("$msec $status", TemplateError::NoRequest);
+        check("$msec $request $status", TemplateError::Forgeable("request line"));
+        check("$msec|$request_uri|$status", TemplateError::Forgeable("uri"));
+        check("$remote_user [$msec] $request_uri", TemplateError::Forgeable("client text"));
+        check(r#"$msec $http_x_any $request_uri"#, TemplateError::Forgeable("client text"));
+        check(r#"log_format x escape=none '$msec "$request" $status';"#, TemplateError::Forgeable("request line"));
         check("${msec $request", TemplateError::Unclosed("${".into()));
         check("", TemplateError::NoTime);
         check(&"x".repeat(MAX_TEMPLATE_BYTES + 1), TemplateError::TooLong);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
+use super::role::Role;
 use crate::event::{Actor, AddressesSeen, CgroupSeen, HostEvent, HostEventKind, ProcessKey, ProcessSeen};
 use crate::timestamp::Timestamp;
 use cgroups::Cgroups;
@@ -29,6 +30,9 @@ const ANCESTORS_MAX: usize = 16;
 
 /// Namespaces whose addresses were read lately, for the rate bound; the oldest goes first and is read again.
 const NAMESPACES_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Launchers remembered: init, and a shim for each container.
+const LAUNCHERS_MAX: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
 /// How much is remembered and how often a miss may cost a scan.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -73,6 +77,8 @@ pub struct Resolver {
     identities: Identities,
     told_cgroups: LruCache<u64, ()>,
     told_processes: LruCache<ProcessKey, ()>,
+    /// Processes that move what they start to another cgroup; looked for only where cgroup v2 tells nothing apart.
+    launchers: LruCache<ProcessKey, ()>,
     /// When a namespace's addresses were read last.
     addresses_read: LruCache<u32, Timestamp>,
     rescan_every: Duration,
@@ -88,6 +94,7 @@ impl Resolver {
             identities: Identities::new(),
             told_cgroups: LruCache::new(config.max_cgroups),
             told_processes: LruCache::new(config.max_processes),
+            launchers: LruCache::new(LAUNCHERS_MAX),
             addresses_read: LruCache::new(NAMESPACES_MAX),
             rescan_every: config.rescan_every,
             counters: Counters::default(),
@@ -138,7 +145,9 @@ impl Resolver {
             HostEventKind::Listen(listen) => {
                 facts.extend(self.addresses_of(&listen.actor, event.at).map(HostEventKind::Addresses));
             }
-            HostEventKind::Exec(exec) => facts.extend(self.identities.check(exec).map(HostEventKind::Program)),
+            HostEventKind::Exec(exec) => {
+                facts.extend(self.identities.check(exec, event.at).map(HostEventKind::Program))
+            }
             _ => {}
         }
         let facts: Vec<HostEvent> = facts.into_iter().map(|kind| HostEvent { at: event.at, kind }).collect();
@@ -160,12 +169,8 @@ impl Resolver {
             HostEventKind::Fork(fork) => {
                 self.told_processes.put(fork.child, ());
             }
-            HostEventKind::Exec(exec) => {
-                self.told_processes.put(exec.actor.process, ());
-            }
-            HostEventKind::Process(seen) => {
-                self.told_processes.put(seen.actor.process, ());
-            }
+            HostEventKind::Exec(exec) => self.remember_process(&exec.actor, &exec.exe_path, &exec.argv),
+            HostEventKind::Process(seen) => self.remember_process(&seen.actor, &seen.exe_path, &seen.argv),
             HostEventKind::Exit(exit) => {
                 self.told_processes.pop(&exit.actor.process);
             }
@@ -173,6 +178,13 @@ impl Resolver {
                 self.told_cgroups.put(seen.id, ());
             }
             _ => {}
+        }
+    }
+
+    fn remember_process(&mut self, actor: &Actor, exe_path: &str, argv: &[String]) {
+        self.told_processes.put(actor.process, ());
+        if self.cgroups.tells_nothing(actor.cgroup) && Role::of(exe_path, argv) == Role::Launcher {
+            self.launchers.put(actor.process, ());
         }
     }
 
@@ -200,7 +212,7 @@ impl Resolver {
     fn processes_of(&mut self, event: &HostEvent, actor: &Actor, facts: &mut Vec<HostEventKind>) {
         let start = match &event.kind {
             HostEventKind::Exit(_) | HostEventKind::Process(_) => return,
-            HostEventKind::Exec(exec) if self.cgroups.tells_nothing(exec.actor.cgroup) => {
+            HostEventKind::Exec(exec) if self.may_have_moved(actor) => {
                 facts.extend(self.legacy_process(actor, &exec.exe_path, &exec.argv).map(HostEventKind::Process));
                 actor.parent
             }
@@ -219,6 +231,13 @@ impl Resolver {
             unknown.push(seen);
         }
         facts.extend(unknown.into_iter().rev().map(HostEventKind::Process));
+    }
+
+    /// Whether a process may sit in another v1 cgroup than the one that forked it: launchers move their children before
+    /// these start their program.
+    fn may_have_moved(&self, actor: &Actor) -> bool {
+        let launched = || actor.parent.pid == 1 || self.launchers.contains(&actor.parent);
+        self.cgroups.tells_nothing(actor.cgroup) && launched()
     }
 
     /// Where cgroup v2 tells nothing apart, a process is told with its v1 path.

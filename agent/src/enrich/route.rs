@@ -85,7 +85,9 @@ impl Enricher {
     }
 
     fn route_socket(&self, target: SocketAddr) -> Option<Route> {
-        self.listeners.find(target).map(|socket| self.known().route_to(socket))
+        let published = self.owns(target.ip()).then(|| self.published.find(target)).flatten();
+        let container = published.and_then(|container| self.listeners.find(container));
+        container.or_else(|| self.listeners.find(target)).map(|socket| self.known().route_to(socket))
     }
 
     /// An address without a known port: the one workload that listens there, else the host.

@@ -202,6 +202,34 @@ fn targets_find_their_workload() {
 }
 
 #[test]
+fn a_published_port_is_its_containers() {
+    let mut host = Host::new(Vec::new());
+    host.exec(900, 1, 1, "/usr/bin/dockerd");
+    host.listen(900, 1, HOST_NS, "0.0.0.0:9090");
+    host.fork(900, 901);
+    let line = "docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 9090 -container-ip 10.1.0.9 -container-port 8080";
+    let exec = |parent: u32| {
+        HostEventKind::Exec(Box::new(Exec {
+            actor: actor(parent + 1, parent, 1, HOST_NS),
+            exe_path: "/usr/bin/docker-proxy".to_owned(),
+            argv: line.split(' ').map(str::to_owned).collect(),
+            ..Exec::default()
+        }))
+    };
+    host.tell(exec(900));
+    assert_eq!(
+        host.route("10.0.0.5:9090").map(|(key, owner, _)| (key, owner)),
+        Some(("container:shop".to_owned(), Some(300)))
+    );
+    host.exit(901);
+    assert_eq!(host.route("10.0.0.5:9090").and_then(|(_, owner, _)| owner), Some(900));
+    // An intruder's proxy turns nobody's requests away.
+    host.fork(101, 102);
+    host.tell(exec(101));
+    assert_eq!(host.route("10.0.0.5:9090").and_then(|(_, owner, _)| owner), Some(900));
+}
+
+#[test]
 fn configured_routes_serve_logs_without_a_target() {
     let rule = |host: &str, path: &str| RouteRule {
         host: host.to_owned(),

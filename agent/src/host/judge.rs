@@ -293,7 +293,8 @@ const fn caller_novelty(novelty: Novelty) -> &'static str {
 /// The nearest shell or transfer tool between the process and the head of its service, neither included.
 fn below_shell(place: &Placement) -> Option<&ProcessNode> {
     let root = place.service.as_ref().map(|service| service.process);
-    place.lineage.iter().skip(1).take_while(|node| Some(node.process) != root).find(|node| runs_what_it_is_told(node))
+    // The service's own ancestors say nothing: many a service is started by a script.
+    place.lineage.iter().take_while(|node| Some(node.process) != root).skip(1).find(|node| runs_what_it_is_told(node))
 }
 
 fn runs_what_it_is_told(node: &ProcessNode) -> bool {

@@ -28,7 +28,8 @@ use crate::timestamp::Timestamp;
 /// reopen. logrotate's postrotate comes within a second or two.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Wait after a step that failed: a missing file appears, a gzip file is finished in its own time.
+/// Wait after a step that failed: a gzip file is finished, a permission granted in its own time. A missing file is looked
+/// for as often as a present one, since between the two steps of a rotation every log is missing.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
 /// Batches on their way to the pipeline and not acknowledged; with more, reading waits.
@@ -110,6 +111,7 @@ pub struct Tail {
     now: fn() -> Timestamp,
     status: Arc<Mutex<FileStatus>>,
     unacknowledged: VecDeque<(Cursor, oneshot::Receiver<()>)>,
+    saved: Cursor,
 }
 
 impl std::fmt::Debug for Tail {
@@ -138,7 +140,16 @@ impl Tail {
         let source = format!("file:{}", config.path.display()).into();
         let status = FileStatus { path: config.path.clone(), offset: None, trouble: None };
         let status = Arc::new(Mutex::new(status));
-        Ok(Self { config: config.clone(), source, queue, cursors, now, status, unacknowledged: VecDeque::new() })
+        Ok(Self {
+            config: config.clone(),
+            source,
+            queue,
+            cursors,
+            now,
+            status,
+            unacknowledged: VecDeque::new(),
+            saved: Cursor::default(),
+        })
     }
 
     /// A handle to how the file stands, good while [`Tail::run`] is under way.
@@ -157,7 +168,8 @@ impl Tail {
             });
             let Ok((following, step)) = reading.await else { break };
             self.note(&following, step.as_ref().err());
-            let wait = if step.is_ok() { self.config.poll } else { self.config.poll.max(ERROR_WAIT) };
+            let failed = step.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+            let wait = if failed { self.config.poll.max(ERROR_WAIT) } else { self.config.poll };
             let step = step.unwrap_or_default();
             self.count(&step);
             let go_on = if step.lines.is_empty() {
@@ -167,7 +179,11 @@ impl Tail {
             };
             follower = go_on.then_some(following);
         }
-        let settled = async { while self.acknowledged().await {} };
+        let settled = async {
+            while let Some(cursor) = self.acknowledged().await {
+                self.save(&cursor).await;
+            }
+        };
         drop(timeout(STOP_WAIT, settled).await);
     }
 
@@ -196,15 +212,13 @@ impl Tail {
                 // A rotation moves the cursor without a line.
                 self.save(&cursor).await;
             }
-            tokio::select! {
+            let acknowledged = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return false,
                 () = waiting.as_mut() => return true,
-                acknowledged = self.acknowledged(), if !self.unacknowledged.is_empty() => {
-                    if !acknowledged {
-                        return false;
-                    }
-                }
-            }
+                acknowledged = self.acknowledged(), if !self.unacknowledged.is_empty() => acknowledged,
+            };
+            let Some(cursor) = acknowledged else { return false };
+            self.save(&cursor).await;
         }
     }
 
@@ -227,30 +241,32 @@ impl Tail {
             self.unacknowledged.push_back((cursor, acknowledged));
         }
         while self.unacknowledged.len() > UNACKNOWLEDGED_MAX {
-            tokio::select! {
+            let acknowledged = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return false,
-                acknowledged = self.acknowledged() => if !acknowledged {
-                    return false;
-                }
-            }
+                acknowledged = self.acknowledged() => acknowledged,
+            };
+            let Some(cursor) = acknowledged else { return false };
+            self.save(&cursor).await;
         }
         sent
     }
 
-    /// Waits for the oldest batch and moves the cursor behind it; false when there is none, or the pipeline let it go.
-    async fn acknowledged(&mut self) -> bool {
-        let Some((_, acknowledgement)) = self.unacknowledged.front_mut() else { return false };
+    /// Waits for the oldest batch; `None` when there is none, or the pipeline let it go. Nothing is forgotten
+    /// when the wait is given up.
+    async fn acknowledged(&mut self) -> Option<Cursor> {
+        let (_, acknowledgement) = self.unacknowledged.front_mut()?;
         if acknowledgement.await.is_err() {
             self.unacknowledged.clear();
-            return false;
         }
-        if let Some((cursor, _)) = self.unacknowledged.pop_front() {
-            self.save(&cursor).await;
-        }
-        true
+        self.unacknowledged.pop_front().map(|(cursor, _)| cursor)
     }
 
+    /// Saves the cursor if it moved: an idle log costs no write.
     async fn save(&mut self, cursor: &Cursor) {
+        if self.saved == *cursor {
+            return;
+        }
+        self.saved.clone_from(cursor);
         let bytes = serde_json::to_vec(cursor).unwrap_or_default(); // numbers have a JSON form
         let (cursors, source) = (Arc::clone(&self.cursors), Arc::clone(&self.source));
         drop(tokio::task::spawn_blocking(move || cursors.save(&source, &bytes)).await);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use aya::maps::{HashMap, MapData};
-use aya::programs::{CgroupAttachMode, Program, ProgramError};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
 use breachline_abi::control::MetadataPorts;
@@ -20,7 +20,7 @@ use crate::metadata;
 const TRACEPOINTS: [&str; 4] =
     ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state"];
 /// Programs on the root of the cgroup v2 hierarchy.
-const CGROUP_HOOKS: [&str; 4] = ["connect4", "connect6", "sendmsg4", "sendmsg6"];
+const CGROUP_HOOKS: [&str; 5] = ["connect4", "connect6", "sendmsg4", "sendmsg6", "metadata_request"];
 
 /// Attempts to load a program: a signal in the middle of verifying is no refusal, five in a row are.
 const LOAD_ATTEMPTS: u32 = 5;
@@ -75,20 +75,27 @@ fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), String
 }
 
 fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), String> {
-    let Some(Program::CgroupSockAddr(program)) = ebpf.program_mut(name) else {
-        return Err("not in the object".to_owned());
-    };
-    load(|| program.load())?;
-    // Links stand beside those of other programs by nature; asking for it is EINVAL. Before 5.7 there are no links, and other programs
-    // stay only if asked for.
+    // Links stand beside those of other programs by nature; asking for it is EINVAL. Before 5.7 there are no links, and
+    // other programs stay only if asked for.
     let mode = if kernel_at_least(5, 7) { CgroupAttachMode::Single } else { CgroupAttachMode::AllowMultiple };
-    program.attach(root, mode).map(drop).map_err(|error| said(&error))
+    match ebpf.program_mut(name) {
+        Some(Program::CgroupSockAddr(program)) => {
+            load(|| program.load())?;
+            program.attach(root, mode).map(drop).map_err(|error| said(&error))
+        }
+        Some(Program::CgroupSkb(program)) => {
+            load(|| program.load())?;
+            program.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| said(&error))
+        }
+        _ => Err("not in the object".to_owned()),
+    }
 }
 
 /// Lines of a verifier log that sum up instead of saying why.
 const SUMMARY: [&str; 3] = ["processed ", "stack depth ", "verification time "];
 
-/// What the kernel answered, in one line. Of the verifier's log the last line says why; the whole goes to the debug level.
+/// What the kernel answered, in one line. Of the verifier's log the last line says why; the whole goes to the debug
+/// level.
 fn said(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -114,8 +121,8 @@ fn open_cgroup_root() -> Result<File, String> {
     File::open(&root).map_err(|error| format!("{}: {error}", root.display()))
 }
 
-/// Mount point of a cgroup v2 hierarchy whose root is visible (`/` or, from within a cgroup namespace, above it), from the text of
-/// `/proc/self/mountinfo` (proc(5): mount point is field 5, the file system's type follows the lone dash).
+/// Mount point of a cgroup v2 hierarchy whose root is visible (`/` or, from within a cgroup namespace, above it), from
+/// the text of `/proc/self/mountinfo` (proc(5): mount point is field 5, the file system's type follows the lone dash).
 fn cgroup2_mount(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
@@ -153,7 +160,8 @@ pub(super) fn fill_metadata(ebpf: &mut Ebpf, extra: &[SocketAddr]) -> Result<(),
     Ok(())
 }
 
-/// The built-in endpoints and the config's, by address. Port 0 stands for every port; so does more ports than an entry holds.
+/// The built-in endpoints and the config's, by address. Port 0 stands for every port; so does more ports than an entry
+/// holds.
 fn metadata_ports(extra: &[SocketAddr]) -> BTreeMap<Ipv6Addr, MetadataPorts> {
     let built_in = metadata::ENDPOINTS.iter().flat_map(|endpoint| {
         let ports = if endpoint.ports.is_empty() { &[0] } else { endpoint.ports };

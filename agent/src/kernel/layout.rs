@@ -1,7 +1,7 @@
 //! Field offsets of the running kernel's structs, from its own BTF.
 //!
-//! Comes in: `/sys/kernel/btf/vmlinux`. Goes out: [`Parameters`] and the names of what is missing. A wrong offset would read wrong
-//! memory without an error, so nothing here is guessed: a field is found by name or it is missing.
+//! Comes in: `/sys/kernel/btf/vmlinux`. Goes out: [`Parameters`] and the names of what is missing. A wrong offset would
+//! read wrong memory without an error, so nothing here is guessed: a field is found by name or it is missing.
 
 use std::collections::HashMap;
 use std::path::Path;

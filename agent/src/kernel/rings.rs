@@ -7,7 +7,9 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use breachline_abi::control::{
     COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
 };
-use breachline_abi::record::{KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN};
+use breachline_abi::record::{
+    KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_REQUEST,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -17,7 +19,8 @@ use serde::Serialize;
 use crate::decode::{BootClock, decode};
 use crate::event::{HostEvent, Loss};
 
-/// Most records of one call to [`Rings::drain`]: bounds the time away from the caller and the batch's memory (about 4 MB).
+/// Most records of one call to [`Rings::drain`]: bounds the time away from the caller and the batch's memory (about 4
+/// MB).
 const BATCH_MAX: usize = 8192;
 /// Shortest wait between two looks: at 500 exec/s a batch of a few records, at rest never reached.
 const INTERVAL_MIN: Duration = Duration::from_millis(5);
@@ -51,13 +54,14 @@ pub struct SenseCounters {
 }
 
 /// The name of a record kind in counters and losses.
-const SENSES: [(u16, &str); 6] = [
+const SENSES: [(u16, &str); 7] = [
     (KIND_EXEC, "exec"),
     (KIND_FORK, "fork"),
     (KIND_EXIT, "exit"),
     (KIND_CONTACT, "connect"),
     (KIND_FLOW, "flow"),
     (KIND_LISTEN, "listen"),
+    (KIND_REQUEST, "metadata"),
 ];
 
 /// The reading end.
@@ -143,7 +147,8 @@ impl Rings {
         }
     }
 
-    /// A counter summed over the processors; 0 when the kernel does not answer, which it does for every slot that exists.
+    /// A counter summed over the processors; 0 when the kernel does not answer, which it does for every slot that
+    /// exists.
     fn count(&self, slot: u32) -> u64 {
         debug_assert!(slot < COUNTERS);
         self.counts.get(&slot, 0).map_or(0, |values| values.iter().sum())

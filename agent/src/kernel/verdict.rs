@@ -83,8 +83,8 @@ const SENSES: [Sense; 5] = [
         structs: &["mm_struct", "inode", "super_block"],
     },
     Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
-    // A contact with an endpoint is a connect; the table is filled at load.
-    Sense { name: "metadata", programs: &["connect4", "connect6"], structs: &[] },
+    // A contact with an endpoint is a connect; what is asked there, the packet program sees.
+    Sense { name: "metadata", programs: &["connect4", "connect6", "metadata_request"], structs: &[] },
 ];
 
 /// Fields without which a process has no identity.
@@ -190,7 +190,7 @@ mod tests {
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(
-            &[("connect4", reason), ("connect6", reason)],
+            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason)],
             &[],
             "metadata",
             SenseState::Unavailable {

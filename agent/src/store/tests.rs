@@ -95,6 +95,13 @@ fn pending(store: &Store, sink: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_config_reads_what_it_writes() {
+    let text = toml::to_string(&Config::default()).expect("writes");
+    assert_eq!(toml::from_str::<Config>(&text).expect("reads"), Config::default(), "{text}");
+    assert!(toml::from_str::<Config>("dir = \"state\"").is_err());
+}
+
+#[test]
 fn everything_is_there_after_a_restart() {
     let directory = tempfile::tempdir().expect("directory");
     let store = open(directory.path());

@@ -1,5 +1,5 @@
-//! The store from outside: what `breachline incidents` reads while the agent runs. In: a state directory. Out: incidents
-//! as of the last commit. Never writes, and never keeps the agent from writing.
+//! The store from outside: what `breachline incidents` reads while the agent runs. In: a state directory. Out:
+//! incidents as of the last commit. Never writes, and never keeps the agent from writing.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! What the senses cost: time per event in the kernel, slow-down of storms, the reading agent's own CPU and memory.
 //!
-//! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target or the same run without
-//! the sensor. Needs root. Loads are bounded: a few seconds of exec and loopback connect storms.
+//! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target or the
+//! same run without the sensor. Needs root. Loads are bounded: a few seconds of exec and loopback connect storms.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -30,11 +30,53 @@ const PAIRS: usize = 11;
 
 /// Argument under which this program is the load instead of the bench.
 const STEADY_LOAD: &str = "--steady-load";
+/// Argument that leaves out all but the kernel's own times.
+const TIMES_ONLY: &str = "--times";
 /// One step of the steady load: 5 execs and 50 connects in 10 ms are 500 exec/s and 5,000 connects/s.
 const STEP: (Duration, u32, u32) = (Duration::from_millis(10), 5, 50);
 
+/// One program to be measured in a storm.
+struct Measured {
+    figure: &'static str,
+    program: &'static str,
+    target_ns: f64,
+}
+
+/// A storm, run slice by slice, and what it drives.
+struct Storm {
+    run: fn(u32) -> io::Result<()>,
+    programs: &'static [Measured],
+}
+
+const MEASURED: [Storm; 3] = [
+    Storm {
+        run: |_| execs(EXECS / SLICES),
+        programs: &[
+            Measured { figure: "kernel.exec", program: "sched_process_exec", target_ns: 2000.0 },
+            Measured { figure: "kernel.fork", program: "sched_process_fork", target_ns: 200.0 },
+            Measured { figure: "kernel.exit", program: "sched_process_exit", target_ns: 200.0 },
+        ],
+    },
+    Storm {
+        run: first_contacts,
+        programs: &[Measured { figure: "kernel.first_contact", program: "connect4", target_ns: 500.0 }],
+    },
+    Storm {
+        run: |_| connects(CONNECTS / SLICES),
+        programs: &[
+            Measured { figure: "kernel.known_peer", program: "connect4", target_ns: 200.0 },
+            Measured { figure: "kernel.idle_packet", program: "metadata_request", target_ns: 100.0 },
+            Measured { figure: "kernel.sock_state", program: "inet_sock_set_state", target_ns: 200.0 },
+        ],
+    },
+];
+
+/// A whole storm with its name and the slow-down that is allowed.
+type Whole = (&'static str, fn() -> io::Result<()>, f64);
+
 fn main() -> anyhow::Result<()> {
-    if std::env::args().nth(1).as_deref() == Some(STEADY_LOAD) {
+    let argument = std::env::args().nth(1);
+    if argument.as_deref() == Some(STEADY_LOAD) {
         return Ok(steady_load()?);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -44,7 +86,7 @@ fn main() -> anyhow::Result<()> {
     let counted = runtime.block_on(kernel_times(&mut figures));
     fs::write(STATS, restore.trim())?;
     counted?;
-    if std::env::var_os("TIMES").is_none() {
+    if argument.as_deref() != Some(TIMES_ONLY) {
         runtime.block_on(storm_ratios(&mut figures))?;
         runtime.block_on(own_cost(&mut figures))?;
     }
@@ -82,41 +124,25 @@ async fn under_watch(
     Ok(thread.join().map_err(|_| anyhow::anyhow!("the storm panicked"))??)
 }
 
-/// Time of each program in a storm that runs it in one way only: the median over slices of the slice's mean, because the kernel counts the
-/// time that a virtual machine's host takes away as the program's.
+/// Time of each program in a storm that runs it in one way only: the median over slices of the slice's mean, because
+/// the kernel counts the time that a virtual machine's host takes away as the program's.
 async fn kernel_times(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
     let mut sensor = Sensor::load(&Config::default())?;
-    let storms: [(&str, fn(u32) -> io::Result<()>, &[(&str, &str, f64)]); 3] = [
-        (
-            "exec storm",
-            |_| execs(EXECS / SLICES),
-            &[
-                ("kernel.exec", "sched_process_exec", 2000.0),
-                ("kernel.fork", "sched_process_fork", 200.0),
-                ("kernel.exit", "sched_process_exit", 200.0),
-            ],
-        ),
-        ("first contacts", first_contacts, &[("kernel.first_contact", "connect4", 500.0)]),
-        (
-            "connect storm",
-            |_| connects(CONNECTS / SLICES),
-            &[("kernel.known_peer", "connect4", 200.0), ("kernel.sock_state", "inet_sock_set_state", 200.0)],
-        ),
-    ];
-    for (name, storm, programs) in storms {
-        let mut means = vec![Vec::new(); programs.len()];
+    for storm in &MEASURED {
+        let mut means = vec![Vec::new(); storm.programs.len()];
         for slice in 0..SLICES {
             let before = sensor.costs();
-            under_watch(&mut sensor, move || storm(slice)).await.context(name)?;
+            let run = storm.run;
+            under_watch(&mut sensor, move || run(slice)).await?;
             let after = sensor.costs();
-            for (means, (_, program, _)) in means.iter_mut().zip(programs) {
-                means.push(mean_between(&before, &after, program));
+            for (means, measured) in means.iter_mut().zip(storm.programs) {
+                means.push(mean_between(&before, &after, measured.program));
             }
         }
-        for (means, (figure_name, _, target)) in means.iter_mut().zip(programs) {
-            figures.push(figure(figure_name, median(means), "ns/event", "target", *target));
+        for (means, measured) in means.iter_mut().zip(storm.programs) {
+            figures.push(figure(measured.figure, median(means), "ns/event", "target", measured.target_ns));
             let quiet = means[means.len() / 10];
-            figures.push(figure(&format!("{figure_name}.p10"), quiet, "ns/event", "target", *target));
+            figures.push(figure(&format!("{}.p10", measured.figure), quiet, "ns/event", "target", measured.target_ns));
         }
     }
     let lost: u64 = sensor.counters().senses.iter().map(|sense| sense.lost).sum();
@@ -140,8 +166,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// The same storm with and without the sensor, alternating; the median of the pairs' ratios.
 async fn storm_ratios(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
-    let storms: [(&str, fn() -> io::Result<()>, f64); 2] =
-        [("storm.exec_ratio", exec_storm, 1.02), ("storm.connect_ratio", connect_storm, 1.05)];
+    let storms: [Whole; 2] = [("storm.exec_ratio", exec_storm, 1.02), ("storm.connect_ratio", connect_storm, 1.05)];
     for (name, storm, target) in storms {
         let mut ratios = Vec::new();
         for pair in 0..PAIRS {

@@ -1,10 +1,11 @@
 //! Peers reached for in every way, first and again, metadata endpoints among them.
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
-use breachline::event::{Contact, ContactHook, Protocol};
+use breachline::event::{Contact, ContactHook, HostEventKind, MetadataPath, Protocol};
 use breachline::kernel::Config;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, sendto, socket};
@@ -139,6 +140,53 @@ fn a_metadata_endpoint_is_known_in_every_spelling() {
     check("127.0.0.1:9", true);
     check("169.254.169.254:8080", false);
     assert!(watch.sensor.counters().wakeups > 0, "a chain hangs on it: no waiting for the timer");
+}
+
+/// What is asked of an endpoint is told by kind, with the role it names and never with a token's value.
+#[test]
+fn a_metadata_request_is_told_by_kind() {
+    if !root() {
+        return;
+    }
+    let mut watch = Watch::new(&Config::default());
+    let requests = [
+        "PUT /latest/api/token HTTP/1.1\r\nHost: 169.254.169.254\r\n\r\n",
+        "GET /latest/meta-data/iam/security-credentials/shop HTTP/1.1\r\nX-aws-ec2-metadata-token: hidden\r\n\r\n",
+    ];
+    let ask = move |peer: &'static str| {
+        let listener = TcpListener::bind(peer).expect("bound");
+        let mut client = TcpStream::connect(peer).expect("connected");
+        let (mut server, _) = listener.accept().expect("accepted");
+        for request in requests {
+            client.write_all(request.as_bytes()).expect("asked");
+            // A reply between them, as a real endpoint gives: the requests travel apart.
+            server.read_exact(&mut vec![0; request.len()]).expect("read");
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("answered");
+        }
+    };
+    in_namespace(&["169.254.169.254/32", "fd00:ec2::254/128"], move || {
+        ask("169.254.169.254:80");
+        ask("[fd00:ec2::254]:80");
+    });
+    let mut check = |peer: &str, path: MetadataPath, role: Option<&str>, token: bool| {
+        let peer: SocketAddr = peer.parse().expect("address");
+        let request = watch.until(&format!("{path:?} request to {peer}"), |event| match &event.kind {
+            HostEventKind::MetadataRequest(request) if request.peer == peer && request.path == path => {
+                Some(request.clone())
+            }
+            _ => None,
+        });
+        assert_eq!((request.role.as_deref(), request.token), (role, token));
+        assert_eq!(request.actor.process, key_of(std::process::id()));
+        let contact = watch.contact("its contact", |contact| contact.peer == peer);
+        assert_eq!(request.socket, contact.socket);
+    };
+    for peer in ["169.254.169.254:80", "[fd00:ec2::254]:80"] {
+        check(peer, MetadataPath::Session, None, false);
+        check(peer, MetadataPath::Credential, Some("shop"), true);
+    }
+    let requests = watch.seen.iter().filter(|event| matches!(event.kind, HostEventKind::MetadataRequest(_)));
+    assert!(!format!("{:?}", requests.collect::<Vec<_>>()).contains("hidden"), "a token's value goes nowhere");
 }
 
 /// Once a line has reached for credentials, what it and its children contact is told even where it is known.

@@ -100,3 +100,27 @@ fn reparenting_does_not_cut_the_line() {
     assert_ne!(exec.actor.parent, lost, "it has another parent now");
     assert_eq!(exec.ancestors[..2], [lost, own], "and is still what it was");
 }
+
+/// `CLONE_PARENT` makes a child look like its parent's sibling; who made it is told all the same.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_child_made_to_look_like_a_sibling_is_a_child() {
+    if !root() {
+        return;
+    }
+    let mut watch = Watch::new(&Config::default());
+    // clone(CLONE_PARENT | SIGCHLD) is call 56; perl has a way to make any call.
+    let script = "if (syscall(56, 0x8011, 0, 0, 0, 0) == 0) { exec '/bin/true', 'sibling' }";
+    let mut maker = Command::new("perl").args(["-e", script]).spawn().expect("perl is installed");
+    let (own, forker) = (key_of(std::process::id()), key_of(maker.id()));
+    let exec = watch.until("the sibling's exec", |event| match &event.kind {
+        HostEventKind::Exec(exec) if exec.argv == ["/bin/true", "sibling"] => Some((**exec).clone()),
+        _ => None,
+    });
+    maker.wait().expect("waited");
+    assert_eq!(exec.actor.parent, own, "what the kernel's parent pointer says");
+    assert_eq!(exec.ancestors[..2], [forker, own], "who forked it");
+    // It is this process' child by its parent pointer: leave no zombie.
+    let sibling = nix::unistd::Pid::from_raw(exec.actor.process.pid.cast_signed());
+    nix::sys::wait::waitpid(sibling, None).expect("waited");
+}

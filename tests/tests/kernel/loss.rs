@@ -19,6 +19,7 @@ fn sense(event: &HostEvent) -> &'static str {
         HostEventKind::Contact(_) => "connect",
         HostEventKind::Flow(_) => "flow",
         HostEventKind::Listen(_) => "listen",
+        HostEventKind::MetadataRequest(_) => "metadata",
         _ => "another",
     }
 }

@@ -4,7 +4,7 @@
 //! spared: a stage's test may build its input with another stage.
 
 /// Modules by height; a module may name those on lower floors only. The order is the house's, see ARCHITECTURE.md.
-const FLOORS: [&[&str]; 12] = [
+const FLOORS: [&[&str]; 14] = [
     &["timestamp"],
     &["event", "request", "workload", "metadata", "clock", "privileges", "telemetry"],
     &["evidence"],
@@ -12,9 +12,11 @@ const FLOORS: [&[&str]; 12] = [
     &["decode", "enrich", "intake", "edge", "baseline", "correlate"],
     &["kernel", "host", "store"],
     &["deliver"],
+    &["status"],
+    &["config"],
     &["detector"],
-    &["config", "status"],
-    &["pipeline", "replay"],
+    &["replay"],
+    &["pipeline"],
     &["drill"],
     &["cli"],
 ];
@@ -53,10 +55,20 @@ fn body(text: &str) -> impl Iterator<Item = (usize, &str)> {
     code.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// Every `x` in `crate::x`.
+/// The identifier a path starts with.
+fn leading_name(path: &str) -> &str {
+    path.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
+/// Every `x` in `crate::x` and `crate::{x, y::z}`.
 fn named(line: &str) -> Vec<&str> {
     let tails = line.split("crate::").skip(1);
-    tails.filter_map(|tail| tail.split(|c: char| !c.is_alphanumeric() && c != '_').next()).collect()
+    tails
+        .flat_map(|tail| match tail.strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap_or(group).split(',').map(leading_name).collect(),
+            None => vec![leading_name(tail)],
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -78,6 +90,7 @@ mod tests {
             "fn f(x: crate::incident::Incident, y: crate::store::Store) {}\n",
             &["incident", "store"],
         );
+        check("agent/src/edge.rs", "use crate::{event, store::Store};\n", &["store"]);
         check("agent/src/detector.rs", "use crate::pipeline::Pipeline;\n", &["pipeline"]);
         check("agent/src/cli/run.rs", "use crate::pipeline::Pipeline;\n", &[]);
         check("agent/src/main.rs", "use crate::cli;\n", &[]);

@@ -219,9 +219,9 @@ mod tests {
 
     #[test]
     fn a_template_reads_what_no_format_does() {
-        let config = Config { nginx_log_format: Some("$msec|$request|$upstream_addr".into()), ..Config::default() };
+        let config = Config { nginx_log_format: Some("$msec|\"$request\"|$upstream_addr".into()), ..Config::default() };
         let mut reader = Reader::new(&config).expect("a reader");
-        let record = reader.read(b"1777888801.5|GET /e HTTP/1.1|10.0.0.1:80\n").expect("parses").expect("a record");
+        let record = reader.read(b"1777888801.5|\"GET /e HTTP/1.1\"|10.0.0.1:80\n").expect("parses").expect("a record");
         assert_eq!(record.target, Target::Socket("10.0.0.1:80".parse().expect("a socket")));
         let config = Config { haproxy_log_format: Some("%trg %ci:%cp %{+Q}r".into()), ..Config::default() };
         assert!(Reader::new(&config).expect("a reader").gives().is_some_and(|gives| gives.all(Gives::CLIENT)));

@@ -18,8 +18,8 @@ pub(super) enum Field {
     Skipped,
     /// Nothing for the join, in a list with one item per target.
     SkippedList,
-    /// A user name: the client's bytes.
-    User,
+    /// Nothing for the join, and the client's own bytes: a user name, a header, a cookie.
+    ClientText,
     ClientAddress,
     ClientPort,
     /// When the request came in.
@@ -62,7 +62,7 @@ impl Field {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Skipped | Self::SkippedList => "skipped variable",
-            Self::User => "user",
+            Self::ClientText => "client text",
             Self::ClientAddress => "client address",
             Self::ClientPort => "client port",
             Self::Began => "request time",
@@ -99,6 +99,26 @@ impl Field {
 
     pub(super) const fn is_request(self) -> bool {
         matches!(self, Self::RequestLine | Self::Uri)
+    }
+
+    /// Whether the client chooses what it holds.
+    pub(super) const fn is_client_text(self) -> bool {
+        matches!(
+            self,
+            Self::ClientText
+                | Self::RequestLine
+                | Self::Method
+                | Self::Uri
+                | Self::Query
+                | Self::Host
+                | Self::UserAgent
+                | Self::Referer
+        )
+    }
+
+    /// Of those, whether the balancer refuses a request in which it holds a space.
+    pub(super) const fn is_one_word(self) -> bool {
+        matches!(self, Self::Method | Self::Uri | Self::Query | Self::Host)
     }
 
     pub(super) const fn is_address(self) -> bool {
@@ -175,7 +195,7 @@ impl<'l> Draft<'l> {
         let text = present(value);
         let record = &mut self.record;
         match field {
-            Field::Skipped | Field::SkippedList | Field::User | Field::Captures => {}
+            Field::Skipped | Field::SkippedList | Field::ClientText | Field::Captures => {}
             Field::ClientAddress => self.client.address = client(text)?,
             Field::ClientPort => self.client.port = port(text),
             Field::Began => self.began = Some(any_time(text).ok_or(Problem::OtherTime)?),

@@ -135,6 +135,9 @@ fn meaning_of_expression(expression: &str) -> Field {
         _ if expression.contains("user_agent") => Field::UserAgent,
         _ if expression.contains("referer") => Field::Referer,
         _ if expression.contains("host") => Field::Host,
+        _ if ["hdr", "cook", "url", "path", "query", "body"].iter().any(|word| expression.contains(word)) => {
+            Field::ClientText
+        }
         _ => Field::Skipped,
     }
 }
@@ -161,7 +164,7 @@ mod tests {
         check("%{+Q}r %ST", "\"<request line>\" <status>");
         check("%{+Q}o %r %{-Q}ST", " \"<request line>\" <status>");
         check("%{+X}ci", "<skipped variable>");
-        check("%[capture.req.hdr(0)] %{+Q}[var(txn.user-agent)]", "<skipped variable> \"<user agent>\"");
+        check("%[capture.req.hdr(0)] %{+Q}[var(txn.user-agent)]", "<client text> \"<user agent>\"");
         check("log-format \"%ST\"", "<status>");
         assert!(compile("${HAPROXY_HTTP_LOG_FMT} %si:%sp").expect("compiles").len() > 40);
     }

@@ -74,11 +74,14 @@ fn variable(text: &str) -> Result<(&str, &str), TemplateError> {
     Ok(text.split_at(end))
 }
 
+/// Families of variables that hold what the client sent.
+const CLIENT_TEXT: [&str; 4] = ["http_", "cookie_", "arg_", "ssl_client_"];
+
 fn meaning(name: &str) -> Field {
     match name {
         "remote_addr" | "realip_remote_addr" => Field::ClientAddress,
         "remote_port" | "realip_remote_port" => Field::ClientPort,
-        "remote_user" => Field::User,
+        "remote_user" | "uri" | "document_uri" | "request_body" => Field::ClientText,
         "time_local" | "time_iso8601" | "msec" => Field::Ended,
         "request_time" => Field::TookSeconds,
         "request" => Field::RequestLine,
@@ -95,6 +98,7 @@ fn meaning(name: &str) -> Field {
         "http_referer" => Field::Referer,
         "request_id" | "req_id" | "http_x_request_id" | "http_traceparent" | "opentelemetry_trace_id" => Field::TraceId,
         "server_name" | "hostname" => Field::Balancer,
+        _ if CLIENT_TEXT.iter().any(|prefix| name.starts_with(prefix)) => Field::ClientText,
         _ if name.starts_with("upstream_") => Field::SkippedList,
         _ => Field::Skipped,
     }

@@ -1,7 +1,7 @@
 //! Which known program a file is by its content: a shell that was copied to another name is still that shell.
 //!
 //! The linker's build id tells it where there is one; it survives appended bytes. Else the whole content does, which is
-//! hashed only for files of a known program's size. Each file is looked at once, and again when its change time moves.
+//! hashed only for files of a known program's size. Each file is looked at once, and again when its change time moved.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -9,12 +9,14 @@ use std::io::Read as _;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use lru::LruCache;
 use sha2::{Digest as _, Sha256};
 
 use crate::enrich::names::{class_of, is_multi_call};
 use crate::event::{Exec, FileId, ProgramSeen};
+use crate::timestamp::Timestamp;
 
 /// Contents kept. Every image of every container may bring its own shells; beyond this, new ones are known by name only.
 const KNOWN_MAX: usize = 4096;
@@ -29,6 +31,13 @@ const HASHED_BYTES_MAX: u64 = 16 << 20;
 const PROGRAM_HEADERS_MAX: usize = 64;
 const NOTES_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a file in a system directory is taken for unchanged: only root can write there, and asking for its change time
+/// costs several microseconds an exec.
+const SYSTEM_FILE_TRUSTED_FOR: Duration = Duration::from_secs(60);
+
+/// Directories that only root can write to, on the host.
+const SYSTEM_DIRECTORIES: &[&str] = &["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
+
 /// Directories whose shells and interpreters are known from the start.
 const DIRECTORIES: &[&str] = &["/bin", "/usr/bin", "/usr/local/bin", "/sbin", "/usr/sbin"];
 
@@ -39,14 +48,21 @@ enum Identity {
     Content([u8; 32]),
 }
 
+/// A file that was looked at.
+#[derive(Debug, Clone, Copy)]
+struct Checked {
+    at: Timestamp,
+    /// Its change time then.
+    changed: (i64, i64),
+}
+
 /// The known programs' contents.
 #[derive(Debug)]
 pub(super) struct Identities {
     known: HashMap<Identity, Box<str>>,
     /// Sizes of the known programs that have no build id.
     sizes: HashSet<u64>,
-    /// Change time of each file looked at.
-    checked: LruCache<FileId, (i64, i64)>,
+    checked: LruCache<FileId, Checked>,
 }
 
 impl Identities {
@@ -65,11 +81,17 @@ impl Identities {
     }
 
     /// Looks at what an exec runs, unless that was done; the answer is a program of another name whose content it has.
-    pub(super) fn check(&mut self, exec: &Exec) -> Option<ProgramSeen> {
+    pub(super) fn check(&mut self, exec: &Exec, at: Timestamp) -> Option<ProgramSeen> {
+        let before = self.checked.get(&exec.actor.exe).copied();
+        let system = SYSTEM_DIRECTORIES.iter().any(|directory| exec.exe_path.starts_with(directory));
+        if system && before.is_some_and(|before| at.distance(before.at) < SYSTEM_FILE_TRUSTED_FOR) {
+            return None;
+        }
         let file = open(exec)?;
         let metadata = file.metadata().ok()?;
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        if self.checked.put(exec.actor.exe, changed) == Some(changed) {
+        self.checked.put(exec.actor.exe, Checked { at, changed });
+        if before.is_some_and(|before| before.changed == changed) {
             return None;
         }
         if is_known_name(&exec.exe_path) {
@@ -207,13 +229,16 @@ mod tests {
         identities.learn_installed();
         let copy = directory.path().join("innocent");
         std::fs::copy("/bin/sh", &copy).expect("copies");
-        let seen = identities.check(&exec(&copy)).expect("a known program");
+        let seen = identities.check(&exec(&copy), Timestamp::default()).expect("a known program");
         assert!(class_of(&seen.copy_of).is_some() || is_multi_call(&seen.copy_of), "{seen:?}");
         // Told once, and told again when the file changes.
-        assert_eq!(identities.check(&exec(&copy)), None);
+        assert_eq!(identities.check(&exec(&copy), Timestamp::default()), None);
         if build_id(&File::open(&copy).expect("opens")).is_some() {
             File::options().append(true).open(&copy).expect("opens").write_all(b"x").expect("writes");
-            assert_eq!(identities.check(&exec(&copy)).map(|again| again.copy_of), Some(seen.copy_of));
+            assert_eq!(
+                identities.check(&exec(&copy), Timestamp::default()).map(|again| again.copy_of),
+                Some(seen.copy_of)
+            );
         }
     }
 
@@ -225,7 +250,8 @@ mod tests {
             std::fs::write(path(name), content).expect("writes");
         }
         let mut identities = Identities::new();
-        let mut copy_of = |name: &str| identities.check(&exec(&path(name))).map(|seen| seen.copy_of);
+        let mut copy_of =
+            |name: &str| identities.check(&exec(&path(name)), Timestamp::default()).map(|seen| seen.copy_of);
         assert_eq!(copy_of("zsh"), None);
         assert_eq!(copy_of("copy").as_deref(), path("zsh").to_str());
         assert_eq!(copy_of("same-size"), None);

@@ -46,3 +46,28 @@ fn a_break_in_is_told_from_an_ordinary_day() {
     }
     assert_eq!(told, EVIDENCE, "\n{told}");
 }
+
+#[test]
+fn shells_above_the_service_say_nothing() {
+    let node = |pid: u32, exe_path: &str| ProcessNode {
+        process: crate::event::ProcessKey { pid, start_ticks: 1 },
+        exe_path: exe_path.into(),
+        exe: FileId::default(),
+        command_line: exe_path.into(),
+        uid: 0,
+        started: Timestamp::default(),
+    };
+    let check = |paths: &[&str], service: Option<u32>, expected: Option<u32>| {
+        let lineage: Vec<_> = (1..).zip(paths).map(|(pid, path)| node(pid, path)).collect();
+        let service = service.map(|pid| crate::evidence::ServiceRoot {
+            process: crate::event::ProcessKey { pid, start_ticks: 1 },
+            listeners: Vec::new(),
+        });
+        let place = Placement { workload: Arc::new(crate::workload::Workload::host()), lineage, service };
+        assert_eq!(below_shell(&place).map(|node| node.process.pid), expected, "{paths:?}");
+    };
+    check(&["/srv/shop", "/usr/bin/bash", "/sbin/init"], Some(1), None);
+    check(&["/srv/worker", "/srv/shop", "/usr/bin/bash"], Some(2), None);
+    check(&["/usr/bin/curl", "/usr/bin/dash", "/srv/shop", "/usr/bin/bash"], Some(3), Some(2));
+    check(&["/usr/bin/curl", "/usr/bin/dash", "/srv/shop"], None, Some(2));
+}

@@ -139,7 +139,7 @@ impl Handler {
     /// Takes one request to its end.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         if matches!(*request.method(), Method::GET | Method::HEAD) {
-            return answer(StatusCode::OK, "receiving\n".into());
+            return answer(StatusCode::OK, "{\"status\":\"receiving\"}\n".into());
         }
         match self.take(request).await {
             Ok(lines) => {

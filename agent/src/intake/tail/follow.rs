@@ -102,7 +102,7 @@ impl Follower {
         let mut step = Step::default();
         match cursor {
             Some(cursor) => follower.resume(cursor, &mut step),
-            None if from_end && !is_gzip(path) => follower.current = Open::at_end(path).ok(),
+            None if from_end && !is_gzip(path) => follower.take(Open::at_end(path).ok()),
             None => {}
         }
         (follower, step)
@@ -226,8 +226,13 @@ impl Follower {
             let excess = self.old.len().saturating_sub(OLD_FILES_MAX);
             self.old.drain(..excess);
         }
-        self.current = Some(new);
+        self.take(Some(new));
         Ok(())
+    }
+
+    fn take(&mut self, new: Option<Open>) {
+        self.seen_at = self.seen_at.max(new.as_ref().and_then(|open| open.file.modified().ok()));
+        self.current = new;
     }
 
     /// The log was emptied in place: it is read from its beginning, and what was not read of it is in the copy that

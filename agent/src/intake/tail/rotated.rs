@@ -37,7 +37,7 @@ pub(super) fn find(log: &Path, lost: &Identity) -> Option<LogFile> {
     copy
 }
 
-/// The files that were the log after `since` and are not `known`, the oldest first: what several rotations in a row
+/// The files that were the log since `since` and are not `known`, the oldest first: what several rotations in a row
 /// leave behind.
 pub(super) fn between(log: &Path, since: SystemTime, known: &[Identity]) -> Vec<LogFile> {
     let unknown = |file: &LogFile| {
@@ -49,7 +49,8 @@ pub(super) fn between(log: &Path, since: SystemTime, known: &[Identity]) -> Vec<
     };
     candidates(log)
         .into_iter()
-        .filter(|candidate| candidate.modified > since)
+        // Not only later: the kernel stamps files once per tick (4 ms at 250 Hz), in which a rotation may fall.
+        .filter(|candidate| candidate.modified >= since)
         .filter_map(|candidate| LogFile::open(&candidate.path).ok())
         .filter(unknown)
         .collect()

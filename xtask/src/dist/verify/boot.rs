@@ -30,10 +30,16 @@ pub(super) fn verify(release: &Release, scratch: &Path) -> Result<()> {
     let verdict = until(BOOT_MAX, || fs::read_to_string(root.join(VERDICT)).ok().filter(|text| text.ends_with(DONE)));
     end(container)?;
     match verdict {
-        Some(text) if text.starts_with("active\n") => Ok(()),
+        Some(text) if text.starts_with("active\n") && senses_all(&text) => Ok(()),
         Some(text) => bail!("the unit is not well under systemd:\n{text}"),
         None => bail!("no verdict within {BOOT_MAX:?}: see {}", root.join("var/log/journal").display()),
     }
+}
+
+/// Whether the agent's status, somewhere in `text`, has every sense active.
+fn senses_all(text: &str) -> bool {
+    let senses = text.matches("\"sense\": ").count();
+    senses > 0 && text.matches("\"state\": \"active\"").count() == senses
 }
 
 /// Where the container leaves its verdict.
@@ -78,4 +84,17 @@ fn bare_debian() -> Result<PathBuf> {
         fs::rename(&half_made, &root)?;
     }
     Ok(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_blind_sense_is_not_well() {
+        let sense = |state: &str| format!("{{\n  \"sense\": \"exec\",\n  \"state\": \"{state}\"\n}}\n");
+        assert!(senses_all(&(sense("active") + &sense("active"))));
+        assert!(!senses_all(&(sense("active") + &sense("degraded"))));
+        assert!(!senses_all("breachline: no agent answers"));
+    }
 }

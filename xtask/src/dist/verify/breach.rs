@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::process::{command, run, say};
+use crate::process::{command, say};
 
 /// The attacker, the victim and the balancer.
 const CHAIN: &str = include_str!("chain.sh");
@@ -67,13 +68,25 @@ impl Trial {
         }
         let script = self.folder.join("chain.sh");
         fs::write(&script, CHAIN)?;
+        let mut chain = command("unshare");
+        chain.args(["--net", "bash"]).arg(&script).arg(self.folder.join("access.log"));
         let started = Instant::now();
-        run(command("unshare").args(["--net", "bash"]).arg(&script).arg(self.folder.join("access.log")))?;
-        let Some(incident) = until(INCIDENT_MAX, || self.incident()) else {
+        let mut chain = chain.stdin(Stdio::piped()).spawn().context("cannot start the breach")?;
+        let caught = until(INCIDENT_MAX, || match chain.try_wait() {
+            // It stays until its stdin ends: one that is gone has failed.
+            Ok(None) => self.incident().map(Some),
+            _ => Some(None),
+        });
+        let taken = started.elapsed();
+        drop(chain.stdin.take());
+        let status = chain.wait()?;
+        let Some(Some(incident)) = caught else {
             let seen = fs::read_to_string(self.output()).unwrap_or_default();
-            bail!("no critical incident within {INCIDENT_MAX:?}; the agent printed: {seen:?}");
+            bail!(
+                "no critical incident within {INCIDENT_MAX:?} (the breach ended with {status}); the agent printed: {seen}"
+            );
         };
-        say(format_args!("{} ({:?} after the break-in began)", incident["title"], started.elapsed()));
+        say(format_args!("caught {taken:.1?} after the break-in began: {}", incident["title"]));
         Ok(())
     }
 

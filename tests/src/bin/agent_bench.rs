@@ -1,0 +1,305 @@
+//! What the whole agent costs and how fast it tells: memory at rest and in storms, CPU under a steady load, slow-down of storms,
+//! time from the kernel's record to the line in the sink, time from a late edge line to the raised revision.
+//!
+//! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target. Needs root. The
+//! victims live in a network namespace of their own, where 169.254.169.254 is an address of the loopback device; every load
+//! is bounded.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use breachline::clock;
+use breachline::timestamp::Timestamp;
+use breachline_tests::{agent_binary, wait_for};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+
+/// Argument under which this program is a victim: a process that listens, starts a shell and has it ask for credentials.
+const VICTIM: &str = "--victim";
+/// Argument under which this program is the steady load: 500 exec/s and 5,000 connects/s.
+const STEADY_LOAD: &str = "--steady-load";
+/// Breaches whose alert is timed: enough for a 99th percentile to mean something, few enough for a minute.
+const BREACHES: usize = 120;
+/// How long the steady load runs.
+const STEADY: Duration = Duration::from_secs(15);
+/// One step of the steady load.
+const STEP: (Duration, u32, u32) = (Duration::from_millis(10), 5, 50);
+/// Programs started in one storm, and connections of one storm.
+const STORM: (u32, u32) = (1500, 60_000);
+/// Storms with and without the agent, alternating.
+const PAIRS: usize = 9;
+
+fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some(VICTIM) => return victim(),
+        Some(STEADY_LOAD) => return Ok(steady_load()?),
+        _ => {}
+    }
+    let mut figures = Figures(io::stdout().lock());
+    storm_ratios(&mut figures)?;
+    let mut agent = Agent::start()?;
+    std::thread::sleep(Duration::from_secs(3)); // at rest means: after the start's own work
+    figures.put("rss at rest", agent.rss_mib()?, "MiB", "target", 40.0)?;
+    figures.put(
+        "cpu under 500 exec/s and 5000 connects/s",
+        agent.cpu_percent(steady)?,
+        "% of a core",
+        "target",
+        1.0,
+    )?;
+    execs(STORM.0)?;
+    connects(STORM.1)?;
+    figures.put("rss in storms", agent.rss_mib()?, "MiB", "target", 80.0)?;
+    breaches(&mut agent, &mut figures)?;
+    agent.stop()
+}
+
+struct Figures(io::StdoutLock<'static>);
+
+impl Figures {
+    fn put(&mut self, name: &str, value: f64, unit: &str, peer: &str, peer_value: f64) -> anyhow::Result<()> {
+        let ratio = if peer_value == 0.0 { 0.0 } else { value / peer_value };
+        let figure =
+            json!({"name": name, "value": value, "unit": unit, "peer": peer, "peer_value": peer_value, "ratio": ratio});
+        writeln!(self.0, "{figure}")?;
+        Ok(self.0.flush()?)
+    }
+}
+
+/// The real binary, with a state directory of its own and a file sink that is read as it grows.
+struct Agent {
+    process: Child,
+    directory: tempfile::TempDir,
+    http: SocketAddr,
+    sink: Option<BufReader<File>>,
+}
+
+impl Agent {
+    fn start() -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let path = |name: &str| directory.path().join(name);
+        let config = format!(
+            "[intake.http]\nlisten = \"{http}\"\n[store]\ndirectory = {:?}\n[status]\nsocket = {:?}\n\
+             [deliver]\nstdout = \"off\"\n[deliver.file]\npath = {:?}\nfsync = true\n",
+            path("state"),
+            path("status.sock"),
+            path("incidents.jsonl"),
+        );
+        fs::write(path("breachline.toml"), config)?;
+        let process = Command::new(agent_binary())
+            .args(["run", "--config"])
+            .arg(path("breachline.toml"))
+            .stdin(Stdio::null())
+            .stderr(File::create(path("log"))?)
+            .spawn()?;
+        let mut agent = Self { process, directory, http, sink: None };
+        let ready = wait_for(Duration::from_secs(20), || {
+            agent.log().contains("watching").then_some(true).or_else(|| agent.process.try_wait().ok()?.map(|_| false))
+        });
+        ensure!(ready == Some(true), "the agent did not start:\n{}", agent.log());
+        Ok(agent)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn rss_mib(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        let kib: f64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// User and system time of all threads, in seconds (`/proc/PID/stat` fields 14 and 15, in ticks of 10 ms).
+    fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let after_name = stat.rsplit_once(") ").context("no name")?.1;
+        let ticks: f64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+        Ok(ticks / 100.0)
+    }
+
+    fn cpu_percent(&self, load: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+        let (cpu, wall) = (self.cpu_seconds()?, Instant::now());
+        load()?;
+        Ok(100.0 * (self.cpu_seconds()? - cpu) / wall.elapsed().as_secs_f64())
+    }
+
+    /// The next revision that the sink gets, with the time at which it was seen there.
+    fn next_revision(&mut self) -> anyhow::Result<(Value, Timestamp)> {
+        let path = self.directory.path().join("incidents.jsonl");
+        if self.sink.is_none() {
+            let file = wait_for(Duration::from_secs(10), || File::open(&path).ok()).context("no sink file")?;
+            self.sink = Some(BufReader::new(file));
+        }
+        let sink = self.sink.as_mut().context("no sink")?;
+        let (mut line, deadline) = (String::new(), Instant::now() + Duration::from_secs(10));
+        while !line.ends_with('\n') {
+            ensure!(Instant::now() < deadline, "no revision within 10 s");
+            if sink.read_line(&mut line)? == 0 {
+                std::thread::sleep(Duration::from_micros(200)); // the resolution of what is measured
+            }
+        }
+        Ok((serde_json::from_str(&line)?, clock::now()))
+    }
+
+    fn post(&self, line: &str) -> anyhow::Result<()> {
+        let mut stream = TcpStream::connect(self.http)?;
+        write!(
+            stream,
+            "POST /v1/lines HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{line}",
+            line.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        Ok(())
+    }
+
+    fn stop(mut self) -> anyhow::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id())?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        ensure!(self.process.wait()?.success(), "the agent did not stop cleanly:\n{}", self.log());
+        Ok(())
+    }
+}
+
+/// Time from the kernel's record to the sink, and from a late edge line to the raised revision.
+fn breaches(agent: &mut Agent, figures: &mut Figures) -> anyhow::Result<()> {
+    let (mut alert, mut raised) = (Vec::new(), Vec::new());
+    for number in 0..BREACHES {
+        let begun = clock::now();
+        let out = Command::new(own_path()?).args([VICTIM, &number.to_string()]).output()?;
+        ensure!(out.status.success(), "victim: {}", String::from_utf8_lossy(&out.stderr));
+        let target: SocketAddr = String::from_utf8(out.stdout)?.trim().parse().context("the victim's address")?;
+        let (incident, seen) = agent.next_revision()?;
+        let last: Timestamp = incident["last_seen"].as_str().context("last_seen")?.parse()?;
+        alert.push(seen.since(last).as_secs_f64() * 1e3);
+
+        let sent = clock::now();
+        agent.post(&alb_line(begun, sent, target, number))?;
+        let (revised, seen) = agent.next_revision()?;
+        ensure!(revised["id"] == incident["id"], "the edge line raised another incident: {revised}");
+        ensure!(revised["revision"].as_u64() > incident["revision"].as_u64(), "not a higher revision: {revised}");
+        raised.push(seen.since(sent).as_secs_f64() * 1e3);
+    }
+    figures.put("alert latency p50, kernel to sink", percentile(&mut alert, 0.5), "ms", "target", 50.0)?;
+    figures.put("alert latency p99, kernel to sink", percentile(&mut alert, 0.99), "ms", "target", 50.0)?;
+    figures.put("late edge line to revision p50", percentile(&mut raised, 0.5), "ms", "target", 100.0)?;
+    figures.put("late edge line to revision p99", percentile(&mut raised, 0.99), "ms", "target", 100.0)
+}
+
+fn alb_line(received: Timestamp, completed: Timestamp, target: SocketAddr, number: usize) -> String {
+    format!(
+        "http {completed} app/bench/0123456789abcdef 198.51.100.7:{} {target} 0.000 0.010 0.000 200 200 100 200 \
+         \"GET http://shop.example:80/ping?host=;sh+-c+id+{number} HTTP/1.1\" \"bench\" - - arn:aws:elasticloadbalancing:x:1:targetgroup/b/1 \
+         \"Root=1-0-{number}\" \"-\" \"-\" 0 {received} \"forward\" \"-\" \"-\" \"{target}\" \"200\" \"-\" \"-\"\n",
+        1024 + number
+    )
+}
+
+/// Listens, starts a shell, and has it reach for the metadata address: a chain of its own in a network of its own.
+fn victim() -> anyhow::Result<()> {
+    let number: u8 = std::env::args().nth(2).context("number")?.parse()?;
+    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+    let address = format!("10.77.{number}.2");
+    for arguments in [
+        vec!["link", "set", "lo", "up"],
+        vec!["address", "add", "169.254.169.254/32", "dev", "lo"],
+        vec!["address", "add", address.as_str(), "dev", "lo"],
+    ] {
+        ensure!(Command::new("ip").args(&arguments).status()?.success(), "ip {arguments:?}");
+    }
+    let listener = TcpListener::bind((address.parse::<Ipv4Addr>()?, 8080))?;
+    let _metadata = TcpListener::bind(("169.254.169.254", 80))?;
+    println!("{}", listener.local_addr()?);
+    // bash, because its /dev/tcp needs no other program; the exec keeps sh from being bash's own.
+    let shell = Command::new("bash").args(["-c", "exec 3<>/dev/tcp/169.254.169.254/80"]).status()?;
+    ensure!(shell.success(), "the shell failed");
+    Ok(())
+}
+
+fn steady() -> anyhow::Result<()> {
+    let done = Command::new(own_path()?).arg(STEADY_LOAD).status()?;
+    ensure!(done.success(), "the load failed");
+    Ok(())
+}
+
+fn steady_load() -> io::Result<()> {
+    let (step, programs, connections) = STEP;
+    let begun = Instant::now();
+    let mut next = begun;
+    while begun.elapsed() < STEADY {
+        execs(programs)?;
+        connects(connections)?;
+        next += step;
+        std::thread::sleep(next.saturating_duration_since(Instant::now())); // paces the load
+    }
+    Ok(())
+}
+
+/// Storms with and without the agent, in turn; the median of the paired ratios.
+fn storm_ratios(figures: &mut Figures) -> anyhow::Result<()> {
+    let (mut exec, mut connect) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        let bare = |first: bool| -> anyhow::Result<(f64, f64)> { if first { storm() } else { Ok((0.0, 0.0)) } };
+        let before = bare(pair % 2 == 0)?;
+        let agent = Agent::start()?;
+        let watched = storm()?;
+        agent.stop()?;
+        let after = bare(pair % 2 == 1)?;
+        exec.push(watched.0 / (before.0 + after.0));
+        connect.push(watched.1 / (before.1 + after.1));
+    }
+    figures.put("exec storm with the agent", percentile(&mut exec, 0.5), "ratio", "target", 1.02)?;
+    figures.put("connect storm with the agent", percentile(&mut connect, 0.5), "ratio", "target", 1.05)
+}
+
+fn storm() -> anyhow::Result<(f64, f64)> {
+    let begun = Instant::now();
+    execs(STORM.0)?;
+    let exec = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    connects(STORM.1)?;
+    Ok((exec, begun.elapsed().as_secs_f64()))
+}
+
+fn execs(count: u32) -> io::Result<()> {
+    for _ in 0..count {
+        Command::new("/bin/true").stdin(Stdio::null()).status()?;
+    }
+    Ok(())
+}
+
+fn connects(count: u32) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    for _ in 0..count {
+        let stream = TcpStream::connect(address)?;
+        // A reset instead of TIME_WAIT: 60,000 of those would use up the ports.
+        nix::sys::socket::setsockopt(
+            &stream,
+            nix::sys::socket::sockopt::Linger,
+            &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+        )?;
+        drop(stream);
+        drop(listener.accept()?);
+    }
+    Ok(())
+}
+
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1) as f64;
+    values.get((last * share).round() as usize).copied().unwrap_or_default()
+}
+
+fn own_path() -> io::Result<PathBuf> {
+    fs::read_link(Path::new("/proc/self/exe"))
+}
