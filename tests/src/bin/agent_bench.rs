@@ -217,12 +217,21 @@ fn victim() -> anyhow::Result<()> {
         ensure!(Command::new("ip").args(&arguments).status()?.success(), "ip {arguments:?}");
     }
     let listener = TcpListener::bind((address.parse::<Ipv4Addr>()?, 8080))?;
-    let _metadata = TcpListener::bind(("169.254.169.254", 80))?;
+    let metadata = TcpListener::bind(("169.254.169.254", 80))?;
     println!("{}", listener.local_addr()?);
-    // bash, because its /dev/tcp needs no other program; the exec keeps sh from being bash's own.
-    let shell = Command::new("bash").args(["-c", "exec 3<>/dev/tcp/169.254.169.254/80"]).status()?;
+    let answering = std::thread::spawn(move || -> io::Result<()> {
+        let (mut stream, _) = metadata.accept()?;
+        let _asked = stream.read(&mut [0; 1024])?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    });
+    // The last command keeps bash from becoming curl: the chain is a shell and what it starts.
+    let ask = "curl -s -m 5 http://169.254.169.254/latest/meta-data/iam/security-credentials/bench; true";
+    let shell = Command::new("bash").args(["-c", ask]).status()?;
     ensure!(shell.success(), "the shell failed");
-    Ok(())
+    match answering.join() {
+        Ok(answered) => Ok(answered?),
+        Err(_) => anyhow::bail!("the metadata stand-in failed"),
+    }
 }
 
 fn steady() -> anyhow::Result<()> {
