@@ -52,10 +52,11 @@ fn main() -> anyhow::Result<()> {
         "target",
         1.0,
     )?;
+    // Before the storm: it makes this process a listener, and what a service starts is one chain, told once.
+    breaches(&mut agent, &mut figures)?;
     execs(STORM.0)?;
     connects(STORM.1)?;
     figures.put("rss in storms", agent.rss_mib()?, "MiB", "target", 80.0)?;
-    breaches(&mut agent, &mut figures)?;
     agent.stop()
 }
 
