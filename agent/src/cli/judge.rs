@@ -1,8 +1,9 @@
-//! `breachline judge`: says of every line of an access log, or of every request in JSON lines, what the judge thinks of it.
+//! `breachline judge`: says of every line of an access log, or of every request in JSON lines, what the judge
+//! thinks of it.
 //!
-//! Exit code: 0 when lines were judged (lines that could not be read are reported on stderr, with their number), 64 for an unknown
-//! format or a file that cannot be opened, 65 when not one line could be read, 1 when reading breaks off. A reader that closes the pipe ends
-//! the command, and that is success.
+//! Exit code: 0 when lines were judged (lines that could not be read are reported on stderr, with their number), 64
+//! for an unknown format or a file that cannot be opened, 65 when not one line could be read, 1 when reading breaks
+//! off. A reader that closes the pipe ends the command, and that is success.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -23,7 +24,8 @@ use crate::timestamp::Timestamp;
 const BAD_USE: u8 = 64;
 /// No line was of the format (`sysexits.h` `EX_DATAERR`).
 const NO_LINE_READ: u8 = 65;
-/// Most unreadable lines that are reported one by one; the rest is only counted, or a wrong file would flood the terminal.
+/// Most unreadable lines that are reported one by one; the rest is only counted, or a wrong file would flood the
+/// terminal.
 const MAX_REPORTS: u64 = 20;
 
 /// Arguments of `breachline judge`.
@@ -211,8 +213,8 @@ impl<W: Write> Session<'_, W> {
     }
 }
 
-/// Reads one line into `line`, without its end, keeping at most [`MAX_LINE_BYTES`]. `None` at the end of the input, `Some(false)` for a line
-/// that was too long (and has been skipped).
+/// Reads one line into `line`, without its end, keeping at most [`MAX_LINE_BYTES`]. `None` at the end of the input,
+/// `Some(false)` for a line that was too long (and has been skipped).
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX).saturating_add(1);

@@ -1,18 +1,20 @@
 //! Error rates per target: is this target failing more often than it does?
 //!
-//! Parsed lines go in, one at a time and in any order within the lateness the balancer has; an [`ErrorSpike`] comes out while a
-//! target's errors are beyond what its own history explains. Only errors that the *target* made count (a status of 500 or more from the
-//! target itself): what the balancer refuses, times out or answers for a dead target says that it is down, not that a request broke it.
+//! Parsed lines go in, one at a time and in any order within the lateness the balancer has; an [`ErrorSpike`] comes
+//! out while a target's errors are beyond what its own history explains. Only errors that the *target* made count
+//! (a status of 500 or more from the target itself): what the balancer refuses, times out or answers for a dead
+//! target says that it is down, not that a request broke it.
 //!
-//! Method. Requests and errors are counted in windows of event time. A window that is over becomes history, older windows fade. The errors
-//! of the open window are compared with what history predicts:
+//! Method. Requests and errors are counted in windows of event time. A window that is over becomes history, older
+//! windows fade. The errors of the open window are compared with what history predicts:
 //!
 //! - the number of errors is Gamma-Poisson (negative binomial), right for a target with an error a day;
 //! - their share of the requests is Beta-Binomial in the same posterior, right when the volume swings; it is the same tail, with the
 //!   exposure measured in requests instead of in windows.
 //!
-//! A spike needs both tails to be unlikely, a least number of errors and a multiple of what was expected, so that neither one bad request nor a
-//! busy hour is one. History stands still while a target is in a spike: a breach must not become normal.
+//! A spike needs both tails to be unlikely, a least number of errors and a multiple of what was expected, so that
+//! neither one bad request nor a busy hour is one. History stands still while a target is in a spike: a breach must
+//! not become normal.
 //!
 //! Knows no clock: time is the records' own. Deterministic: the same lines in the same order give the same spikes.
 
@@ -25,18 +27,19 @@ use crate::evidence::ErrorSpike;
 use crate::request::{AccessRecord, Target};
 use crate::timestamp::Timestamp;
 
-/// Windows that history remembers at full weight times [`FADE`]'s sum: with 1/64 fading a window counts half after 44 windows.
+/// Windows that history remembers at full weight times [`FADE`]'s sum: with 1/64 fading a window counts half after
+/// 44 windows.
 const FADE: f64 = 63.0 / 64.0;
 
-/// What is believed before anything was seen: half an error in one window of a hundred requests. Weak on purpose; a few
-/// windows of real traffic outweigh it.
+/// What is believed before anything was seen: half an error in one window of a hundred requests. Weak on purpose; a
+/// few windows of real traffic outweigh it.
 const PRIOR_ERRORS: f64 = 0.5;
 const PRIOR_WINDOWS: f64 = 1.0;
 const PRIOR_REQUESTS: f64 = 100.0;
 
-/// Windows in a row for which a spike keeps history from learning; six hours of the default window. A target that fails
-/// for longer is a broken target, and that is then its normal: without the bound one that failed from its first minute would
-/// never be learned.
+/// Windows in a row for which a spike keeps history from learning; six hours of the default window. A target that
+/// fails for longer is a broken target, and that is then its normal: without the bound one that failed from its
+/// first minute would never be learned.
 const FROZEN_WINDOWS_MAX: u16 = 72;
 
 /// Status codes from here on are the target's own failure (RFC 9110, 15.6).
@@ -148,8 +151,8 @@ impl ErrorRate {
         Counters { targets: u64::try_from(self.targets.len()).unwrap_or(u64::MAX), ..self.counters }
     }
 
-    /// Forgets the target that was heard of longest ago, when the table is full. Linear in the table, and only for a target that is new to a
-    /// full one.
+    /// Forgets the target that was heard of longest ago, when the table is full. Linear in the table, and only for
+    /// a target that is new to a full one.
     fn make_room(&mut self) {
         if self.targets.len() < self.config.targets_max.max(1) {
             return;
@@ -236,10 +239,11 @@ impl History {
     }
 }
 
-/// Probability of `least` or more events of a negative binomial with this `shape` and success probability: the predictive
-/// distribution of a Poisson count whose rate is Gamma-distributed.
+/// Probability of `least` or more events of a negative binomial with this `shape` and success probability: the
+/// predictive distribution of a Poisson count whose rate is Gamma-distributed.
 fn negative_binomial_tail(least: u32, shape: f64, probability: f64) -> f64 {
-    // P(0) = p^shape; P(k+1) = P(k) * (k + shape) / (k + 1) * (1 - p). 4096 terms: past that a tail this long is certain or nil.
+    // P(0) = p^shape; P(k+1) = P(k) * (k + shape) / (k + 1) * (1 - p). 4096 terms: past that a tail this long is
+    // certain or nil.
     let mut term = probability.powf(shape);
     let mut below = 0.0;
     for count in 0..least.min(4096) {

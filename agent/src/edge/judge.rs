@@ -1,12 +1,14 @@
 //! The judge of one request: is this input written to exploit something, and what would it do?
 //!
-//! A parsed [`AccessRecord`] goes in, a [`Verdict`] or nothing comes out. The request is decoded ([`decode`]) and cut into the
-//! parts that an application sees ([`target`]); one pass over it finds telling words ([`sign`]); the parts then go to the
-//! judges whose grammar they could fit: SQL, shell, markup, paths, URLs, expressions, directory and document queries, line breaks.
-//! Each finding has a class, a weight and a reason; weights of a class add up. An ordinary request is let go after a look at its bytes and one
-//! pass, without an allocation. Every step is linear in the request and bounded.
+//! A parsed [`AccessRecord`] goes in, a [`Verdict`] or nothing comes out. The request is decoded ([`decode`]) and
+//! cut into the parts that an application sees ([`target`]); one pass over it finds telling words ([`sign`]); the
+//! parts then go to the judges whose grammar they could fit: SQL, shell, markup, paths, URLs, expressions,
+//! directory and document queries, line breaks. Each finding has a class, a weight and a reason; weights of a class
+//! add up. An ordinary request is let go after a look at its bytes and one pass, without an allocation. Every step
+//! is linear in the request and bounded.
 //!
-//! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client did before.
+//! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client
+//! did before.
 
 mod base64;
 mod code;
@@ -46,8 +48,8 @@ use crate::request::{AccessRecord, AttackClass, LogEscape, Verdict};
 /// Least score that is worth a verdict; below it a finding is noise.
 const NOTABLE: u8 = 25;
 
-/// Bytes that ordinary targets consist of apart from letters and digits. A target of nothing else holds no quoting, no operator and no
-/// escape: only a telling word can make it hostile.
+/// Bytes that ordinary targets consist of apart from letters and digits. A target of nothing else holds no quoting,
+/// no operator and no escape: only a telling word can make it hostile.
 const SYNTAX: Marks = Marks::QUOTE
     .and(Marks::ANGLE)
     .and(Marks::PAREN)
@@ -206,7 +208,8 @@ impl Judge {
     }
 }
 
-/// Whether a request is told by its method, its target and its user agent: nothing else of it was logged, or said anything.
+/// Whether a request is told by its method, its target and its user agent: nothing else of it was logged, or said
+/// anything.
 fn has_target_alone(record: &AccessRecord<'_>) -> bool {
     record.query.is_empty()
         && record.referer.is_empty()
@@ -230,7 +233,8 @@ fn judge_part(part: &Part<'_>, woken: Woken, sql: &mut Sql, found: &mut Findings
     probe::judge(part, found);
 }
 
-/// What the balancer itself says of a request that two servers may read differently. Names: AWS, "Classification reasons".
+/// What the balancer itself says of a request that two servers may read differently. Names: AWS, "Classification
+/// reasons".
 const SMUGGLED: &[&[u8]] = &[
     b"BothTeClPresent",
     b"MultipleContentLength",

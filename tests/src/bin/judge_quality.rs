@@ -1,8 +1,8 @@
 //! Measures the edge judge on labelled requests: one JSON object per figure on stdout.
 //!
-//! `judge_quality [--rows] [FILE]` reads JSON lines `{id, label, class, method, url, user_agent, ambiguous?}` (gzip or not; default: the
-//! development corpus under `$BREACHLINE_SHARED/data`) and prints recall per attack class and false positives per benign class. With `--rows` it
-//! prints one line per wrong row instead.
+//! `judge_quality [--rows] [FILE]` reads JSON lines `{id, label, class, method, url, user_agent, ambiguous?}` (gzip
+//! or not; default: the development corpus under `$BREACHLINE_SHARED/data`) and prints recall per attack class and
+//! false positives per benign class. With `--rows` it prints one line per wrong row instead.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -9,8 +9,8 @@ pub(super) const MIN_WORD: usize = 16;
 /// Longest word that is undone.
 const MAX_WORD: usize = 8 * 1024;
 
-/// Decodes `word` (either alphabet, padded or not) and appends it to `out`, if what comes out is readable ASCII text with something in
-/// it that words alone do not have. Says whether it did.
+/// Decodes `word` (either alphabet, padded or not) and appends it to `out`, if what comes out is readable ASCII
+/// text with something in it that words alone do not have. Says whether it did.
 pub(super) fn decode(word: &[u8], out: &mut Vec<u8>) -> bool {
     let padding = word.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
     let word = &word[..word.len() - padding];

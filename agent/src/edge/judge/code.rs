@@ -1,5 +1,5 @@
-//! Code of scripting languages that is told by its shape rather than by a name: PHP's variable functions and variables, families
-//! of PHP functions, Django's look-ups across relations.
+//! Code of scripting languages that is told by its shape rather than by a name: PHP's variable functions and
+//! variables, families of PHP functions, Django's look-ups across relations.
 
 use memchr::{memchr_iter, memmem};
 
@@ -141,8 +141,8 @@ fn judge_variable(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-/// `user__profile__password__startswith`: a look-up across relations that ends in an operator. One hop is how Django's own filter
-/// parameters look; two reach into another table.
+/// `user__profile__password__startswith`: a look-up across relations that ends in an operator. One hop is how
+/// Django's own filter parameters look; two reach into another table.
 fn judge_relations(part: &Part<'_>, found: &mut Findings) {
     const LOOKUPS: [&[u8]; 20] = [
         b"startswith",

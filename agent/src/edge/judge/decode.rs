@@ -1,11 +1,12 @@
 //! The decoding pipeline: what an application behind the balancer may make of a piece of text.
 //!
-//! Bytes as logged go in, one canonical reading comes out: log escapes, percent escapes (as often as they are nested, up to
-//! [`MAX_ROUNDS`]), `%u` and `\u` escapes, overlong UTF-8, look-alike characters and HTML entities undone. What it took to get
-//! there is reported as [`Tricks`]: nobody double-encodes a dot by accident. It never grows the text, never fails, and reads
-//! every byte a bounded number of times.
+//! Bytes as logged go in, one canonical reading comes out: log escapes, percent escapes (as often as they are
+//! nested, up to [`MAX_ROUNDS`]), `%u` and `\u` escapes, overlong UTF-8, look-alike characters and HTML entities
+//! undone. What it took to get there is reported as [`Tricks`]: nobody double-encodes a dot by accident. It never
+//! grows the text, never fails, and reads every byte a bounded number of times.
 
-/// How often percent escapes are undone. Three nested layers are the most that any known bypass uses; each costs a pass.
+/// How often percent escapes are undone. Three nested layers are the most that any known bypass uses; each costs a
+/// pass.
 pub(super) const MAX_ROUNDS: u8 = 3;
 
 /// What decoding had to undo.
@@ -146,7 +147,8 @@ fn push_char(value: u32, out: &mut Vec<u8>) -> bool {
     }
 }
 
-/// The ASCII reading of a character that servers' best-fit tables, NFKC or IDNA turn into ASCII; ASCII itself included.
+/// The ASCII reading of a character that servers' best-fit tables, NFKC or IDNA turn into ASCII; ASCII itself
+/// included.
 fn plain(value: u32) -> Option<&'static str> {
     const ASCII: &str = "\0\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}\u{8}\t\n\u{b}\u{c}\r\u{e}\u{f}\u{10}\u{11}\u{12}\u{13}\u{14}\u{15}\u{16}\u{17}\u{18}\u{19}\u{1a}\u{1b}\u{1c}\u{1d}\u{1e}\u{1f} !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~\u{7f}";
     let ascii = |code: u32| {
@@ -179,8 +181,8 @@ fn plain(value: u32) -> Option<&'static str> {
     }
 }
 
-/// UTF-8 as lenient decoders read it: overlong forms give the ASCII character they hide, a lead byte that nothing follows
-/// is dropped where it stands in front of ASCII, look-alikes become plain. Proper text passes through.
+/// UTF-8 as lenient decoders read it: overlong forms give the ASCII character they hide, a lead byte that nothing
+/// follows is dropped where it stands in front of ASCII, look-alikes become plain. Proper text passes through.
 fn unicode(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -204,7 +206,8 @@ fn unicode(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
     }
 }
 
-/// The value of the UTF-8 sequence at `at` without the check for the shortest form, and its length; `None` for a lone byte.
+/// The value of the UTF-8 sequence at `at` without the check for the shortest form, and its length; `None` for a
+/// lone byte.
 fn lenient(text: &[u8], at: usize) -> (Option<u32>, usize) {
     let lead = text[at];
     let (following, bits) = match lead {
@@ -242,8 +245,8 @@ fn entities(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
     }
 }
 
-/// The character of the entity that `text` begins with (its `&` already read), and the bytes it takes. Browsers accept any number of
-/// leading zeros and a missing semicolon.
+/// The character of the entity that `text` begins with (its `&` already read), and the bytes it takes. Browsers
+/// accept any number of leading zeros and a missing semicolon.
 fn entity(text: &[u8]) -> Option<(u32, usize)> {
     let (value, length) = if let Some(digits) = text.strip_prefix(b"#x").or_else(|| text.strip_prefix(b"#X")) {
         number(digits, 16).map(|(value, length)| (value, length + 2))?
@@ -259,7 +262,8 @@ fn entity(text: &[u8]) -> Option<(u32, usize)> {
 }
 
 fn number(text: &[u8], radix: u32) -> Option<(u32, usize)> {
-    // 64 digits: more leading zeros than any browser test uses; without the bound one entity could cost the whole line.
+    // 64 digits: more leading zeros than any browser test uses; without the bound one entity could cost the whole
+    // line.
     let length = text.iter().take(64).take_while(|byte| char::from(**byte).is_digit(radix)).count();
     let value = text[..length]
         .iter()

@@ -1,5 +1,5 @@
-//! Requests written by hand in the manner of the attacks and of the traffic that a judge meets: what it must see, and what it
-//! must let go.
+//! Requests written by hand in the manner of the attacks and of the traffic that a judge meets: what it must see,
+//! and what it must let go.
 
 use super::*;
 use crate::request::Indicator;

@@ -1,10 +1,11 @@
-//! Expressions that a template engine, an expression language or a logger evaluates: `{{7*7}}`, `${jndi:…}`, `%{(#a=@…)}`, `<%= … %>`.
+//! Expressions that a template engine, an expression language or a logger evaluates: `{{7*7}}`, `${jndi:…}`,
+//! `%{(#a=@…)}`, `<%= … %>`.
 //!
-//! Delimiters alone mean little: advertisers' macros and translation strings have them too. What counts is an inside that computes, calls or
-//! reaches for a runtime. Look-ups of Log4j are resolved as Log4j would (`${lower:J}`, `${::-j}`, `${env:X:-j}`), however nested, before the word
-//! `jndi` is looked for.
+//! Delimiters alone mean little: advertisers' macros and translation strings have them too. What counts is an
+//! inside that computes, calls or reaches for a runtime. Look-ups of Log4j are resolved as Log4j would
+//! (`${lower:J}`, `${::-j}`, `${env:X:-j}`), however nested, before the word `jndi` is looked for.
 
-use memchr::{memchr3_iter, memmem};
+use memchr::{memchr_iter, memchr3_iter, memmem};
 
 use super::finding::{Finding, Findings, Ground};
 use super::marks::Marks;
@@ -140,7 +141,7 @@ const STATEMENTS: &[&[u8]] = &[
 
 /// A number, an operator, a number: what probes send to see the product come back.
 fn computes(inside: &[u8]) -> bool {
-    memchr::memchr3_iter(b'*', b'+', b'-', inside).take(16).any(|at| {
+    memchr3_iter(b'*', b'+', b'-', inside).take(16).any(|at| {
         let before = inside[..at].trim_ascii_end();
         let after = inside[at + 1..].trim_ascii_start();
         before.last().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'\'')
@@ -152,7 +153,7 @@ fn computes(inside: &[u8]) -> bool {
 
 /// `name(`.
 fn calls_something(inside: &[u8]) -> bool {
-    memchr::memchr_iter(b'(', inside)
+    memchr_iter(b'(', inside)
         .take(16)
         .any(|at| at > 0 && (inside[at - 1].is_ascii_alphanumeric() || inside[at - 1] == b'_'))
 }
@@ -193,7 +194,8 @@ fn judge_lookups(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-/// Resolves look-ups from the inside out, in one pass with a stack of open braces. What cannot be resolved stays as written.
+/// Resolves look-ups from the inside out, in one pass with a stack of open braces. What cannot be resolved stays as
+/// written.
 fn resolve(text: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
     let mut opened: Vec<usize> = Vec::new();

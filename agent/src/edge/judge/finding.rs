@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::request::AttackClass;
 
-/// Most findings kept of one request; the rest is counted out. A request that earns this many is far past any threshold.
+/// Most findings kept of one request; the rest is counted out. A request that earns this many is far past any
+/// threshold.
 const MAX_FINDINGS: usize = 48;
 
 /// What stands behind a finding.
@@ -62,7 +63,8 @@ impl Findings {
         self.list.iter()
     }
 
-    /// The class with the most points, and the score: that class' points and those of its dress, at most 100. Dress alone is no class.
+    /// The class with the most points, and the score: that class' points and those of its dress, at most 100. Dress
+    /// alone is no class.
     pub(super) fn sum(&self) -> Option<(AttackClass, u8)> {
         let points = |ground: Ground| -> u32 {
             self.list.iter().filter(|finding| finding.ground == ground).map(|finding| u32::from(finding.weight)).sum()

@@ -1,8 +1,9 @@
 //! Paths of known-exploited vulnerabilities.
 //!
-//! For many of them the log shows nothing but the path and method: the payload is in a body or a header. A match therefore says "somebody
-//! tried this product's hole", not "it worked": the correlator weighs it by whether the host runs the product and by what the target
-//! answered. Facts: the vendors' advisories, CISA's catalogue of known-exploited vulnerabilities.
+//! For many of them the log shows nothing but the path and method: the payload is in a body or a header. A match
+//! therefore says "somebody tried this product's hole", not "it worked": the correlator weighs it by whether the
+//! host runs the product and by what the target answered. Facts: the vendors' advisories, CISA's catalogue of
+//! known-exploited vulnerabilities.
 
 use std::ops::Range;
 

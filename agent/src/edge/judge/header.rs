@@ -1,7 +1,7 @@
 //! Line breaks that end a header: response splitting, request smuggling, mail commands.
 //!
-//! A browser never sends a raw line break in a URL; a form may send an encoded one in a text field. So a break counts by what follows
-//! it, or by standing where no text field is (path, parameter name).
+//! A browser never sends a raw line break in a URL; a form may send an encoded one in a text field. So a break
+//! counts by what follows it, or by standing where no text field is (path, parameter name).
 
 use memchr::memchr2_iter;
 

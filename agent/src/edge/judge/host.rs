@@ -1,8 +1,9 @@
-//! What a host in a URL really is: every spelling of an address that resolvers accept, and names that mean the inside.
+//! What a host in a URL really is: every spelling of an address that resolvers accept, and names that mean the
+//! inside.
 //!
-//! Text goes in, an address or a kind of name comes out; nothing is looked up. Numbers are read as BSD's `inet_aton` does (one to four
-//! parts, decimal, octal, hexadecimal), with the overflow that some parsers wrap; IPv6 with v4-mapped and NAT64 forms
-//! unwrapped.
+//! Text goes in, an address or a kind of name comes out; nothing is looked up. Numbers are read as BSD's
+//! `inet_aton` does (one to four parts, decimal, octal, hexadecimal), with the overflow that some parsers wrap;
+//! IPv6 with v4-mapped and NAT64 forms unwrapped.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

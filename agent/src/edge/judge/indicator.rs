@@ -1,7 +1,7 @@
 //! What to look for on the host: hosts, addresses, URLs, commands and files that a hostile request names.
 //!
-//! If the request did what it says, one of them reappears there: as a peer, a looked-up name, an argument. Base64 is undone,
-//! because kits carry their command in it; addresses are resolved from whatever spelling they came in.
+//! If the request did what it says, one of them reappears there: as a peer, a looked-up name, an argument. Base64
+//! is undone, because kits carry their command in it; addresses are resolved from whatever spelling they came in.
 
 use super::base64;
 use super::finding::{Findings, Ground};
@@ -14,7 +14,8 @@ use crate::request::{AttackClass, Indicator};
 const MAX_INDICATORS: usize = 12;
 const MAX_BYTES: usize = 512;
 
-/// Collects the indicators of a judged request from the parts in which something was found, in order of appearance, without repeats.
+/// Collects the indicators of a judged request from the parts in which something was found, in order of appearance,
+/// without repeats.
 pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
     let mut list = Indicators(Vec::new());
     for part in target.parts() {

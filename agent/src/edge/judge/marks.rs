@@ -1,5 +1,5 @@
-//! Which kinds of bytes a text holds: one table look-up per byte, so that a judge whose grammar needs a quote is not asked
-//! about text that has none.
+//! Which kinds of bytes a text holds: one table look-up per byte, so that a judge whose grammar needs a quote is
+//! not asked about text that has none.
 
 /// A set of byte kinds.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Markup in a parameter: scripts for a browser (XSS), server-side includes, XML entities.
 //!
-//! Text is read as HTML in two states: between tags, where `<name …>` opens an element, and inside an attribute, whose quote the text may close to
-//! add a handler of its own. A tag of plain formatting is weak evidence, a tag that loads or runs something is not.
+//! Text is read as HTML in two states: between tags, where `<name …>` opens an element, and inside an attribute,
+//! whose quote the text may close to add a handler of its own. A tag of plain formatting is weak evidence, a tag
+//! that loads or runs something is not.
 
 use memchr::{memchr, memchr_iter, memmem};
 

@@ -1,8 +1,9 @@
-//! Texts that were found ordinary: browsers come in few kinds and sites have pages that everybody asks for, so most requests were
-//! looked at before.
+//! Texts that were found ordinary: browsers come in few kinds and sites have pages that everybody asks for, so most
+//! requests were looked at before.
 //!
-//! A fixed table; every text has the one slot that its hash names, and a newcomer takes the place of what stood there. Texts are compared
-//! whole: an attacker who knows the hash can make a look-up fail, so that the request is judged again, and nothing else.
+//! A fixed table; every text has the one slot that its hash names, and a newcomer takes the place of what stood
+//! there. Texts are compared whole: an attacker who knows the hash can make a look-up fail, so that the request is
+//! judged again, and nothing else.
 
 /// Bytes at the end of a text that are hashed: where browsers and pages differ.
 const HASHED_BYTES: usize = 64;

@@ -23,8 +23,8 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-/// `*)(uid=*`, `x)(|(password=*`, `)(&`: a filter closed and another begun. RFC 4515 filters are prefix expressions: between
-/// a closing and an opening parenthesis stands nothing or `&` `|` `!`.
+/// `*)(uid=*`, `x)(|(password=*`, `)(&`: a filter closed and another begun. RFC 4515 filters are prefix
+/// expressions: between a closing and an opening parenthesis stands nothing or `&` `|` `!`.
 fn judge_ldap(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
     for close in memchr_iter(b')', text).take(MAX_PARENTHESES) {

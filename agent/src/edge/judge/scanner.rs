@@ -7,7 +7,8 @@ use super::target::Part;
 use super::words::{Hit, Words};
 use crate::request::AttackClass::{ScannerUa, Webshell};
 
-/// Names that vulnerability scanners, fuzzers and exploit tools put in their agent string (their documentation and defaults).
+/// Names that vulnerability scanners, fuzzers and exploit tools put in their agent string (their documentation and
+/// defaults).
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "acunetix", "appspider", "arachni", "absinthe", "autogetcontent", "bfac", "bilbo", "brutus",

@@ -1,9 +1,10 @@
 //! OS command injection, judged by the shell's grammar.
 //!
-//! Text is read as the inside of a command line: what separates commands (`;` `|` `&` a line feed), what runs another one in place
-//! (`$(…)`, backquotes, `<(…)`), what a word is once quotes, backslashes, `$IFS`, empty variables and braces are gone. A separator counts
-//! only with a command behind it, and a command whose name is also an English word only with arguments that a sentence does
-//! not have. cmd.exe's own grammar (`for /f`, `if exist`, `%var%`) is read beside it.
+//! Text is read as the inside of a command line: what separates commands (`;` `|` `&` a line feed), what runs
+//! another one in place (`$(…)`, backquotes, `<(…)`), what a word is once quotes, backslashes, `$IFS`, empty
+//! variables and braces are gone. A separator counts only with a command behind it, and a command whose name is
+//! also an English word only with arguments that a sentence does not have. cmd.exe's own grammar (`for /f`, `if
+//! exist`, `%var%`) is read beside it.
 
 mod cmd_exe;
 mod expansion;
@@ -46,7 +47,8 @@ const SYNTAX: Marks = Marks::SEMICOLON
     .and(Marks::BRACE)
     .and(Marks::PLUS);
 
-/// What can separate or nest commands, or disguise one. Without any of it there is one command at most, at the beginning.
+/// What can separate or nest commands, or disguise one. Without any of it there is one command at most, at the
+/// beginning.
 const SEPARATORS: Marks = Marks::SEMICOLON
     .and(Marks::PIPE)
     .and(Marks::DOLLAR)
@@ -236,7 +238,8 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         (Door::Separator, Command::Tool) => 50,
         (Door::Separator, Command::Plain) => 40,
         (Door::Separator, Command::Ambiguous) => 25,
-        // The value *is* a command: with an argument that a sentence does not have, or under a name that asks for one.
+        // The value *is* a command: with an argument that a sentence does not have, or under a name that asks for
+        // one.
         (Door::Start, Command::Tool | Command::Plain) => match arguments {
             Arguments::None if names_program_file(&words.name) => 50,
             Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) => 55,
@@ -397,8 +400,8 @@ fn command_end(text: &[u8], from: usize) -> usize {
     from + text[from..].iter().take_while(|byte| !matches!(byte, b';' | b'|' | b'&' | b'`' | b'\n' | b'\r')).count()
 }
 
-/// Unquotes the word at `from` into `words.name`; gives its end. Empty quotes, backslashes and carets, `$@`, `$1`, `$IFS` and `${IFS}` are what
-/// a shell drops or reads as a space.
+/// Unquotes the word at `from` into `words.name`; gives its end. Empty quotes, backslashes and carets, `$@`, `$1`,
+/// `$IFS` and `${IFS}` are what a shell drops or reads as a space.
 fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
     let mut at = from;
     while let Some(&byte) = text.get(at) {

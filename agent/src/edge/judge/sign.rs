@@ -1,6 +1,8 @@
 //! Words that mean something by themselves, found in one pass.
 //!
-//! Every table of this module and of [`super::fingerprint`] is filed in one set ([`super::words`]), which one pass finds all of. A hit counts where its word may stand and if its neighbours allow it; some words only wake a grammar.
+//! Every table of this module and of [`super::fingerprint`] is filed in one set ([`super::words`]), which one pass
+//! finds all of. A hit counts where its word may stand and if its neighbours allow it; some words only wake a
+//! grammar.
 
 mod browser;
 mod database;
@@ -24,7 +26,6 @@ pub(super) struct Places(u8);
 impl Places {
     pub(super) const PATH: Self = Self(1);
     pub(super) const QUERY: Self = Self(2);
-    pub(super) const AGENT: Self = Self(4);
     pub(super) const TARGET: Self = Self(1 | 2);
     pub(super) const ANY: Self = Self(1 | 2 | 4);
 
@@ -125,7 +126,8 @@ enum Entry {
 pub(super) struct Lexicon {
     words: Words,
     entries: Vec<Entry>,
-    /// The words that can mean something in a target without any syntax: all but SQL's own, which stand in every other URL.
+    /// The words that can mean something in a target without any syntax: all but SQL's own, which stand in every
+    /// other URL.
     plain: Words,
     /// What must stand around each of them.
     plain_edges: Vec<Edge>,

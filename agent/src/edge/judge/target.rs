@@ -1,5 +1,5 @@
-//! A request target decoded and cut into the parts that an application sees: path, parameter names, parameter values; the user
-//! agent beside them. Judges read [`Part`]s and nothing else.
+//! A request target decoded and cut into the parts that an application sees: path, parameter names, parameter
+//! values; the user agent beside them. Judges read [`Part`]s and nothing else.
 
 use std::ops::Range;
 
@@ -12,7 +12,8 @@ use crate::request::{AccessRecord, LogEscape};
 /// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
 const MAX_TARGET_BYTES: usize = 64 * 1024;
 
-/// Most parts of one request. What follows the last is read as one part with it: nothing escapes, the table stays small.
+/// Most parts of one request. What follows the last is read as one part with it: nothing escapes, the table stays
+/// small.
 const MAX_PARTS: usize = 256;
 
 /// What encoded text has in it; text without any of this is plain already.

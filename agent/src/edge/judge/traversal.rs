@@ -1,7 +1,7 @@
 //! Path traversal and inclusion of local files.
 //!
-//! Two kinds of evidence: steps upward (`..` once every spelling of dot and slash is plain), and names of files that a web application has
-//! no business naming. A parameter that resolves to `/etc/passwd` is both.
+//! Two kinds of evidence: steps upward (`..` once every spelling of dot and slash is plain), and names of files
+//! that a web application has no business naming. A parameter that resolves to `/etc/passwd` is both.
 
 use memchr::memmem;
 
@@ -211,7 +211,8 @@ fn is_drive_path(value: &[u8]) -> bool {
     }
 }
 
-/// Dots and slashes in the spellings that only custom decoders undo: `0x2e0x2f`, `..2f..2f`, `%c0%2e` remnants, `./\`, long runs of `./`.
+/// Dots and slashes in the spellings that only custom decoders undo: `0x2e0x2f`, `..2f..2f`, `%c0%2e` remnants,
+/// `./\`, long runs of `./`.
 fn judge_disguises(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
     let mut report = |needle: &[u8], times: usize, weight: u8, reason: &'static str| {

@@ -1,7 +1,8 @@
-//! URLs in parameters: requests forged from the server (SSRF), remote files included (RFI), wrappers of a language runtime.
+//! URLs in parameters: requests forged from the server (SSRF), remote files included (RFI), wrappers of a language
+//! runtime.
 //!
-//! Links to other sites are ordinary in parameters. What counts is where a URL leads when the *server* follows it, how it is
-//! written, and whether the parameter is one that a script would include.
+//! Links to other sites are ordinary in parameters. What counts is where a URL leads when the *server* follows it,
+//! how it is written, and whether the parameter is one that a script would include.
 
 use std::net::IpAddr;
 use std::ops::Range;

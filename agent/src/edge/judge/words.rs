@@ -1,15 +1,16 @@
 //! Finds a thousand words in one pass over a text, out of 16 KiB of tables.
 //!
-//! Every word is filed under its rarest window of four bytes (two, for the short ones). A pass looks every window of the text up in a bitmap
-//! that stays in the processor's first cache; only where a bit is set are the words filed there compared. An Aho-Corasick automaton
-//! over the same words takes megabytes, and waits for memory at every other byte of ordinary text.
+//! Every word is filed under its rarest window of four bytes (two, for the short ones). A pass looks every window
+//! of the text up in a bitmap that stays in the processor's first cache; only where a bit is set are the words
+//! filed there compared. An Aho-Corasick automaton over the same words takes megabytes, and waits for memory at
+//! every other byte of ordinary text.
 //!
 //! Linear: a window leads to the few words filed under it, each compared once.
 
 use std::ops::ControlFlow;
 
-/// Entries of a bitmap: one bit for every number of 16 bits, 8 KiB each. Fewer make every other window a candidate; more leave the
-/// cache.
+/// Entries of a bitmap: one bit for every number of 16 bits, 8 KiB each. Fewer make every other window a candidate;
+/// more leave the cache.
 const BITMAP: usize = (1 << 16) / 64;
 
 /// Bytes of a window of the long words, and of the short ones.
@@ -162,7 +163,8 @@ const fn short_number(window: u32) -> u16 {
     u16::from_le_bytes([a, b])
 }
 
-/// How common a window is in URLs, roughly: by its letters, as in English text, and by the marks that URLs are made of.
+/// How common a window is in URLs, roughly: by its letters, as in English text, and by the marks that URLs are made
+/// of.
 fn commonness(window: &[u8]) -> u32 {
     let byte = |byte: &u8| match byte {
         b'e' | b't' | b'a' | b'/' => 90,

@@ -1,7 +1,9 @@
-//! Speed of the edge road on one core, beside the `regex` crate with the usual ALB expression on the same lines in the same run.
+//! Speed of the edge road on one core, beside the `regex` crate with the usual ALB expression on the same lines in
+//! the same run.
 //!
-//! `edge_speed [FILE]` reads ALB lines (gzip or not; default: the day's log under `$BREACHLINE_SHARED/data`), prints one JSON object per figure:
-//! `{name, value, unit, peer, peer_value, ratio}`. Each figure is the best of several passes: noise only ever slows a pass down.
+//! `edge_speed [FILE]` reads ALB lines (gzip or not; default: the day's log under `$BREACHLINE_SHARED/data`),
+//! prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`. Each figure is the best of
+//! several passes: noise only ever slows a pass down.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;

@@ -5,7 +5,8 @@ use crate::edge::judge::marks::Marks;
 use crate::edge::judge::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
 
-/// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`, `{cat,file}` globs.
+/// Expansions that have no place in a value, whatever the command: `${IFS}`, `/dev/tcp/`, arithmetic, `$(<file)`,
+/// `{cat,file}` globs.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::BRACKET) {
         judge_bracket_glob(part, found);

@@ -1,4 +1,5 @@
-//! Words of languages and their runtimes: Java, PHP, JavaScript, Python, Ruby, Perl, template engines, serialized objects, shells.
+//! Words of languages and their runtimes: Java, PHP, JavaScript, Python, Ruby, Perl, template engines, serialized
+//! objects, shells.
 
 use super::Edge::{Assign, Begin, Call, None, Start, Word};
 use super::{Group, Places, evidence};

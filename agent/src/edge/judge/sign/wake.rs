@@ -1,5 +1,5 @@
-//! Words that are no evidence by themselves: they have a grammar look at the part they stand in, or name a file that the traversal judge
-//! weighs.
+//! Words that are no evidence by themselves: they have a grammar look at the part they stand in, or name a file
+//! that the traversal judge weighs.
 
 use super::Edge::{Begin, Letters, None};
 use super::{Group, Meaning, Places};

@@ -97,8 +97,8 @@ impl Statement<'_> {
         }
     }
 
-    /// Whether parentheses, comments or a repeated number stand around the condition at `at`: a statement's syntax, not a
-    /// sentence's.
+    /// Whether parentheses, comments or a repeated number stand around the condition at `at`: a statement's syntax,
+    /// not a sentence's.
     pub(super) fn has_syntax(&self, at: usize, after: usize) -> bool {
         let text = |at: usize| self.tokens.get(at).map(|token| &self.part.lower[token.start..token.end]);
         let before = at.checked_sub(1);
@@ -135,7 +135,8 @@ impl Statement<'_> {
         None
     }
 
-    /// A function name as operand: with its arguments it is computed, alone it is a name, save for those that take none.
+    /// A function name as operand: with its arguments it is computed, alone it is a name, save for those that take
+    /// none.
     pub(super) fn call_operand(&self, at: usize) -> (Operand, usize) {
         let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
         if matches!(

@@ -1,9 +1,11 @@
 //! SQL tokens, read from the middle of a statement that nobody has seen.
 //!
-//! Text goes in together with the quote that the application may have opened before it; at most [`MAX_TOKENS`] tokens come out. Dialects
-//! are not told apart: what MySQL, PostgreSQL, SQL Server, Oracle or SQLite would take as a comment, string or operator is one.
+//! Text goes in together with the quote that the application may have opened before it; at most [`MAX_TOKENS`]
+//! tokens come out. Dialects are not told apart: what MySQL, PostgreSQL, SQL Server, Oracle or SQLite would take as
+//! a comment, string or operator is one.
 
-/// Most tokens read of one text. Injections show themselves within the first few dozen; the bound keeps every rule linear.
+/// Most tokens read of one text. Injections show themselves within the first few dozen; the bound keeps every rule
+/// linear.
 pub(super) const MAX_TOKENS: usize = 1024;
 
 /// What a token is.
@@ -158,8 +160,8 @@ fn next(text: &[u8], at: usize, before: Option<Kind>) -> (Kind, usize) {
     }
 }
 
-/// `--` is a comment only before white space or at the end in MySQL, everywhere in others; `#` only in MySQL, where it must
-/// come after something.
+/// `--` is a comment only before white space or at the end in MySQL, everywhere in others; `#` only in MySQL, where
+/// it must come after something.
 fn comment_to_line_end(text: &[u8], at: usize, before: Option<Kind>) -> (Kind, usize) {
     let line_end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |found| at + found);
     if before.is_none() && text[at] == b'#' {
@@ -189,7 +191,8 @@ fn operator(text: &[u8], at: usize) -> (Kind, usize) {
     }
 }
 
-/// The end of a string whose quote opened before `from`, and whether it ends at all. A doubled or escaped quote is part of it.
+/// The end of a string whose quote opened before `from`, and whether it ends at all. A doubled or escaped quote is
+/// part of it.
 fn string_end(text: &[u8], from: usize, quote: u8) -> (usize, bool) {
     let mut at = from;
     while let Some(found) = memchr::memchr2(quote, b'\\', text.get(at..).unwrap_or_default()) {
@@ -243,7 +246,8 @@ fn word_end(text: &[u8], at: usize) -> usize {
     (from..text.len()).find(|at| !part_of_word(*at)).unwrap_or(text.len())
 }
 
-/// Length of the token at the front of `word`: a dot or a digit glued to a keyword begins another (`select.1`, `or1=1`).
+/// Length of the token at the front of `word`: a dot or a digit glued to a keyword begins another (`select.1`,
+/// `or1=1`).
 fn whole_word(word: &[u8]) -> usize {
     let letters = word.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let glued = match word.get(letters) {
