@@ -40,8 +40,8 @@ pub use upstreams::sockets_tried;
 
 use crate::request::AccessRecord;
 
-/// Longest line that is parsed, in bytes. ALB allows a 16 KiB URL and an 8 KiB user agent, each byte of which can
-/// grow fourfold by escaping; without a bound one hostile line would hold the whole road.
+/// Longest line that is parsed, in bytes. ALB allows a 16 KiB URL and an 8 KiB user agent, each byte of which can grow
+/// fourfold by escaping; without a bound one hostile line would hold the whole road.
 pub const MAX_LINE_BYTES: usize = 128 * 1024;
 
 /// A format this build can read.

@@ -1,10 +1,9 @@
-//! Log formats that the operator wrote: an nginx `log_format` or a HAProxy `log-format` from the config, compiled
-//! once into a parser for its lines.
+//! Log formats that the operator wrote: an nginx `log_format` or a HAProxy `log-format` from the config, compiled once into a
+//! parser for its lines.
 //!
-//! A template is a list of variables with literal text between them. A line is read from left to right: a value
-//! ends at the first occurrence of the literal behind its variable, so every byte is looked at a bounded number of
-//! times, whatever the line holds. Variables that say nothing for the join are skipped. Text in, [`AccessRecord`]s
-//! out; nothing here reads files.
+//! A template is a list of variables with literal text between them. A line is read from left to right: a value ends at the
+//! first occurrence of the literal behind its variable, so every byte is looked at a bounded number of times, whatever the
+//! line holds. Variables that say nothing for the join are skipped. Text in, [`AccessRecord`]s out; nothing here reads files.
 
 mod draft;
 mod haproxy;
@@ -18,8 +17,8 @@ use super::formats::upstreams::split_list;
 use super::formats::{Gives, MAX_LINE_BYTES, ParseError, Problem};
 use crate::request::{AccessRecord, LogEscape};
 
-/// Longest template, in bytes. nginx itself takes no longer word from its configuration (4 KiB per word, 8 KiB here
-/// for formats that are glued together from several).
+/// Longest template, in bytes. nginx itself takes no longer word from its configuration (4 KiB per word, 8 KiB here for
+/// formats that are glued together from several).
 const MAX_TEMPLATE_BYTES: usize = 8 * 1024;
 
 /// Most variables of one template. It bounds the work per line.
@@ -111,8 +110,8 @@ impl Template {
         gives
     }
 
-    /// Reads one line, with or without its line end. What follows the last literal is ignored; a line that was cut
-    /// off behind its time and request is read as far as it goes.
+    /// Reads one line, with or without its line end. What follows the last literal is ignored; a line that was cut off behind
+    /// its time and request is read as far as it goes.
     ///
     /// # Errors
     ///
@@ -171,8 +170,8 @@ impl Template {
         Ok(())
     }
 
-    /// A variable whose end the client can write. Both balancers escape quotes; a method, a URL and a host hold no
-    /// space; a time behind the variable tells where it ends if the client cannot write what follows the time.
+    /// A variable whose end the client can write. Both balancers escape quotes; a method, a URL and a host hold no space; a
+    /// time behind the variable tells where it ends if the client cannot write what follows the time.
     fn forgeable(&self) -> Option<&Slot> {
         let quoted = |delimiter: &[u8]| self.escape != LogEscape::Raw && delimiter.contains(&b'"');
         let safe = |slot: &Slot, next: Option<&Slot>| {
@@ -203,8 +202,7 @@ impl Template {
 }
 
 impl Slot {
-    /// The value at the front of `text` and what stands behind its delimiter; `None` when the delimiter does not
-    /// come.
+    /// The value at the front of `text` and what stands behind its delimiter; `None` when the delimiter does not come.
     fn cut<'l>(&self, text: &'l [u8], next: Option<&Self>) -> Option<(&'l [u8], &'l [u8])> {
         if self.field == Field::Captures {
             return self.cut_captures(text);
@@ -228,8 +226,7 @@ impl Slot {
             .find(|(_, behind)| next.is_none_or(|next| next.can_begin(behind)))
     }
 
-    /// `{a|b}`, in which HAProxy escapes braces. Where nothing is captured it writes neither the braces nor the
-    /// space behind.
+    /// `{a|b}`, in which HAProxy escapes braces. Where nothing is captured it writes neither the braces nor the space behind.
     fn cut_captures<'l>(&self, text: &'l [u8]) -> Option<(&'l [u8], &'l [u8])> {
         if !text.starts_with(b"{") {
             let behind = self.delimiter.strip_prefix(b" ").unwrap_or(&self.delimiter);
@@ -239,9 +236,8 @@ impl Slot {
         text[end..].strip_prefix(&*self.delimiter).map(|rest| (&text[..end], rest))
     }
 
-    /// Whether this variable's value may stand at the front of `text`. Only times have a form that tells: a user
-    /// name, which nginx does not quote, can hold anything that stands before a time, but not the time and what
-    /// follows it.
+    /// Whether this variable's value may stand at the front of `text`. Only times have a form that tells: a user name, which
+    /// nginx does not quote, can hold anything that stands before a time, but not the time and what follows it.
     fn can_begin(&self, text: &[u8]) -> bool {
         if !self.field.is_time() {
             return true;

@@ -6,10 +6,14 @@
 //! also an English word only with arguments that a sentence does not have. cmd.exe's own grammar (`for /f`, `if
 //! exist`, `%var%`) is read beside it.
 
+mod arguments;
 mod cmd_exe;
 mod expansion;
+mod reader;
 mod word;
 
+use arguments::Arguments;
+use reader::{MAX_WORD, Words, read_command};
 use word::{Command, command};
 
 use super::finding::Findings;
@@ -19,9 +23,6 @@ use crate::request::AttackClass::Cmdi;
 
 /// Most command positions tried in one part. A command line of an attack has a handful.
 const MAX_COMMANDS: usize = 1024;
-
-/// Longest word of a command that is read, in bytes after unquoting: program names and their paths are short.
-const MAX_WORD: usize = 96;
 
 /// How a command position was reached.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -129,56 +130,6 @@ impl Positions<'_> {
         }
         None
     }
-}
-
-/// A command word without quotes, cut at [`MAX_WORD`]. On the stack: it is read for every value of every request.
-#[derive(Clone, Copy)]
-struct Name {
-    bytes: [u8; MAX_WORD],
-    length: usize,
-}
-
-impl Default for Name {
-    fn default() -> Self {
-        Self { bytes: [0; MAX_WORD], length: 0 }
-    }
-}
-
-impl Name {
-    fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.length) {
-            *place = byte;
-            self.length += 1;
-        }
-    }
-
-    fn clear(&mut self) {
-        self.length = 0;
-    }
-}
-
-impl std::ops::Deref for Name {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-/// The words of one simple command, unquoted.
-struct Words {
-    /// The command word.
-    name: Name,
-    /// Where the command word ends in the text.
-    name_end: usize,
-    /// Where the simple command ends in the text.
-    end: usize,
-    /// The word was written with quotes, backslashes, variables or braces inside.
-    disguised: bool,
-    /// An assignment stood before it (`X=y cmd`), or it was the value of a variable.
-    assigned: bool,
-    /// Braces held it: `{cat,/etc/passwd}`.
-    braced: bool,
 }
 
 fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
@@ -352,189 +303,6 @@ fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
     let plain =
         !name.is_empty() && name.len() <= 32 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && text[at - 1] == b'$')
-}
-
-/// Reads one simple command at `at`: skips spaces, parentheses and assignments, unquotes its first word.
-fn read_command(text: &[u8], at: usize) -> Option<Words> {
-    let mut words =
-        Words { name: Name::default(), name_end: 0, end: 0, disguised: false, assigned: false, braced: false };
-    let mut start = at;
-    // 4: assignments and openers in front of one command.
-    for _ in 0..4 {
-        start += text[start.min(text.len())..]
-            .iter()
-            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'(' | b'@' | b'!' | b'"' | b'\'' | b'+'))
-            .count();
-        if text.get(start) == Some(&b'{') {
-            words.braced = true;
-            start += 1 + text[start + 1..].iter().take_while(|byte| matches!(byte, b',' | b' ')).count();
-        }
-        words.name_end = unquote(text, start, &mut words);
-        if is_empty_variable(&words.name) && matches!(text.get(words.name_end), Some(b' ' | b'\t')) {
-            words.disguised = true;
-            start = words.name_end;
-            words.name.clear();
-            continue;
-        }
-        if !words.name.contains(&b'=') {
-            break;
-        }
-        words.assigned = true;
-        if text.get(words.name_end).is_none_or(|byte| !matches!(byte, b' ' | b'\t')) {
-            break;
-        }
-        start = words.name_end;
-        words.name.clear();
-    }
-    words.end = command_end(text, words.name_end);
-    (!words.name.is_empty()).then_some(words)
-}
-
-/// `$x` as a word: expands to nothing where it is not set.
-fn is_empty_variable(word: &[u8]) -> bool {
-    word.len() <= 3 && word.starts_with(b"$") && word[1..].iter().all(u8::is_ascii_alphabetic)
-}
-
-/// Where the simple command that goes on at `from` ends.
-fn command_end(text: &[u8], from: usize) -> usize {
-    from + text[from..].iter().take_while(|byte| !matches!(byte, b';' | b'|' | b'&' | b'`' | b'\n' | b'\r')).count()
-}
-
-/// Unquotes the word at `from` into `words.name`; gives its end. Empty quotes, backslashes and carets, `$@`, `$1`,
-/// `$IFS` and `${IFS}` are what a shell drops or reads as a space.
-fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
-    let mut at = from;
-    while let Some(&byte) = text.get(at) {
-        if words.name.len() >= MAX_WORD {
-            break;
-        }
-        match byte {
-            b'\'' | b'"' => {
-                // A quote inside a word is a disguise; one that closes it is syntax around it.
-                words.disguised |= at > from && text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric);
-                at += 1;
-            }
-            b'\\' | b'^' if text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric) && !looks_windows(text, at) => {
-                words.disguised |= at > from;
-                at += 1;
-            }
-            b'$' if matches!(text.get(at + 1), Some(b'\'' | b'"')) => at += 1,
-            // `\n` written out at the end of a word is a line feed, not a disguise.
-            b'\\'
-                if matches!(text.get(at + 1), Some(b'n' | b'r'))
-                    && !text.get(at + 2).is_some_and(u8::is_ascii_alphanumeric) =>
-            {
-                break;
-            }
-            b'$' => match variable_length(text, at) {
-                Some((length, space)) => {
-                    words.disguised = true;
-                    if space && !words.name.is_empty() {
-                        return at;
-                    }
-                    at += length;
-                }
-                None => {
-                    words.name.push(byte);
-                    at += 1;
-                }
-            },
-            b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
-            | b'+' => break,
-            _ => {
-                words.name.push(byte);
-                at += 1;
-            }
-        }
-    }
-    at
-}
-
-/// `c:\windows\…`: there a backslash separates names.
-fn looks_windows(text: &[u8], at: usize) -> bool {
-    text[..at].iter().rev().take(64).take_while(|byte| !byte.is_ascii_whitespace()).any(|byte| *byte == b':')
-}
-
-/// Length of a variable at `at` that expands to nothing or to white space, and whether it is the latter.
-fn variable_length(text: &[u8], at: usize) -> Option<(usize, bool)> {
-    const EMPTY: [&[u8]; 8] = [b"$@", b"$*", b"$1", b"$2", b"$9", b"${@}", b"${9}", b"$()"];
-    let rest = &text[at..];
-    if rest.starts_with(b"${ifs") {
-        return Some((rest.iter().take(32).position(|byte| *byte == b'}').map_or(6, |end| end + 1), true));
-    }
-    if rest.starts_with(b"$ifs") {
-        return Some((
-            4 + usize::from(matches!(rest.get(4), Some(b'$')) && rest.get(5).is_some_and(u8::is_ascii_digit)) * 2,
-            true,
-        ));
-    }
-    EMPTY.iter().find(|variable| rest.starts_with(variable)).map(|variable| (variable.len(), false))
-}
-
-/// What follows a command word.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Arguments {
-    /// Nothing: the command ends here.
-    None,
-    /// Options, paths, variables, addresses, redirections.
-    Technical,
-    /// Words.
-    Prose,
-}
-
-impl Arguments {
-    fn of(text: &[u8], from: usize, to: usize, braced: bool) -> Self {
-        let rest = text.get(from..to).unwrap_or_default();
-        if rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
-            || rest.starts_with(b"\\n")
-        {
-            return Self::None;
-        }
-        if matches!(rest.first(), Some(b'<' | b'>' | b'$'))
-            || rest.starts_with(b"/c")
-            || (braced && rest.starts_with(b","))
-        {
-            return Self::Technical;
-        }
-        // What makes a command line one shows in its first arguments; two plain words in a row are a sentence.
-        let mut words = rest.split(|byte| matches!(byte, b' ' | b'\t' | b'+')).filter(|word| !word.is_empty());
-        let technical = words.by_ref().take(2).any(is_technical) || words.take(6).any(is_certain);
-        if technical { Self::Technical } else { Self::Prose }
-    }
-}
-
-/// Arguments that only a command line has, wherever they stand.
-fn is_certain(word: &[u8]) -> bool {
-    (word.len() > 2 && matches!(word.first(), Some(b'/' | b'>' | b'<' | b'$')))
-        || memchr::memmem::find(word, b"://").is_some()
-}
-
-fn is_technical(word: &[u8]) -> bool {
-    let word = word.strip_suffix(b")").or_else(|| word.strip_suffix(b"`")).unwrap_or(word);
-    let unquoted = word.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'(')).map_or(word, |at| &word[at..]);
-    let dot_inside = || {
-        unquoted
-            .iter()
-            .position(|byte| *byte == b'.')
-            .is_some_and(|at| at > 0 && unquoted.get(at + 1).is_some_and(u8::is_ascii_alphanumeric))
-    };
-    match unquoted.first() {
-        Some(b'-') => {
-            unquoted.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'-') && unquoted.len() <= 24
-        }
-        Some(b'/' | b'~' | b'$' | b'<' | b'>' | b'%' | b'*' | b'`' | b'{') => unquoted.len() > 1,
-        Some(drive) if drive.is_ascii_alphabetic() && unquoted.get(1) == Some(&b':') => true,
-        Some(byte) if byte.is_ascii_digit() => unquoted.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'),
-        Some(_) => {
-            memchr::memmem::find(unquoted, b"://").is_some()
-                || unquoted.contains(&b'$')
-                || unquoted.contains(&b'\\')
-                || unquoted.contains(&b'`')
-                || (unquoted.contains(&b'/') && unquoted.len() > 3)
-                || dot_inside()
-        }
-        None => false,
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,67 @@
+//! What follows a command word: arguments that only a command line has, or words of a sentence.
+
+/// What follows a command word.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Arguments {
+    /// Nothing: the command ends here.
+    None,
+    /// Options, paths, variables, addresses, redirections.
+    Technical,
+    /// Words.
+    Prose,
+}
+
+impl Arguments {
+    pub(super) fn of(text: &[u8], from: usize, to: usize, braced: bool) -> Self {
+        let rest = text.get(from..to).unwrap_or_default();
+        if rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
+            || rest.starts_with(b"\\n")
+        {
+            return Self::None;
+        }
+        if matches!(rest.first(), Some(b'<' | b'>' | b'$'))
+            || rest.starts_with(b"/c")
+            || (braced && rest.starts_with(b","))
+        {
+            return Self::Technical;
+        }
+        // What makes a command line one shows in its first arguments; two plain words in a row are a sentence.
+        let mut words = rest.split(|byte| matches!(byte, b' ' | b'\t' | b'+')).filter(|word| !word.is_empty());
+        let technical = words.by_ref().take(2).any(is_technical) || words.take(6).any(is_certain);
+        if technical { Self::Technical } else { Self::Prose }
+    }
+}
+
+/// Arguments that only a command line has, wherever they stand.
+fn is_certain(word: &[u8]) -> bool {
+    (word.len() > 2 && matches!(word.first(), Some(b'/' | b'>' | b'<' | b'$')))
+        || memchr::memmem::find(word, b"://").is_some()
+}
+
+fn is_technical(word: &[u8]) -> bool {
+    let word = word.strip_suffix(b")").or_else(|| word.strip_suffix(b"`")).unwrap_or(word);
+    let unquoted = word.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'(')).map_or(word, |at| &word[at..]);
+    let dot_inside = || {
+        unquoted
+            .iter()
+            .position(|byte| *byte == b'.')
+            .is_some_and(|at| at > 0 && unquoted.get(at + 1).is_some_and(u8::is_ascii_alphanumeric))
+    };
+    match unquoted.first() {
+        Some(b'-') => {
+            unquoted.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'-') && unquoted.len() <= 24
+        }
+        Some(b'/' | b'~' | b'$' | b'<' | b'>' | b'%' | b'*' | b'`' | b'{') => unquoted.len() > 1,
+        Some(drive) if drive.is_ascii_alphabetic() && unquoted.get(1) == Some(&b':') => true,
+        Some(byte) if byte.is_ascii_digit() => unquoted.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'),
+        Some(_) => {
+            memchr::memmem::find(unquoted, b"://").is_some()
+                || unquoted.contains(&b'$')
+                || unquoted.contains(&b'\\')
+                || unquoted.contains(&b'`')
+                || (unquoted.contains(&b'/') && unquoted.len() > 3)
+                || dot_inside()
+        }
+        None => false,
+    }
+}
