@@ -61,7 +61,7 @@ impl Detector {
             edge: Edge::new(config.edge.clone())?,
             enricher: Enricher::new(config.enrich.clone()),
             judge: Judge::new(config.host.clone()),
-            baseline: Baseline::new(config.baseline.clone()),
+            baseline: Baseline::new(config.baseline),
             correlator: Correlator::new(config.correlate.clone()),
             frozen: BTreeSet::new(),
             counters: Counters::default(),
@@ -78,7 +78,7 @@ impl Detector {
     pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, EdgeError> {
         let mut detector = Self::new(config)?;
         if let Some(bytes) = baseline {
-            match Baseline::from_bytes(config.baseline.clone(), bytes) {
+            match Baseline::from_bytes(config.baseline, bytes) {
                 Ok(baseline) => detector.baseline = baseline,
                 Err(error) => tracing::error!(%error, "what was normal cannot be read; learning starts anew"),
             }

@@ -219,7 +219,7 @@ fn victim() -> anyhow::Result<()> {
     }
     let listener = TcpListener::bind((address.parse::<Ipv4Addr>()?, 8080))?;
     let metadata = TcpListener::bind(("169.254.169.254", 80))?;
-    println!("{}", listener.local_addr()?);
+    writeln!(io::stdout(), "{}", listener.local_addr()?)?;
     let answering = std::thread::spawn(move || -> io::Result<()> {
         let (mut stream, _) = metadata.accept()?;
         let _asked = stream.read(&mut [0; 1024])?;
@@ -306,8 +306,9 @@ fn connects(count: u32) -> io::Result<()> {
 
 fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    let last = values.len().saturating_sub(1) as f64;
-    values.get((last * share).round() as usize).copied().unwrap_or_default()
+    let last = values.len().saturating_sub(1);
+    let rank = (0..=last).find(|rank| *rank as f64 >= last as f64 * share).unwrap_or(last);
+    values.get(rank).copied().unwrap_or_default()
 }
 
 fn own_path() -> io::Result<PathBuf> {
