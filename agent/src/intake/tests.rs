@@ -39,8 +39,9 @@ async fn receivers_share_a_queue_and_stop_together() {
         files: vec![FileConfig { path: log.clone(), from_end: false, ..FileConfig::default() }],
         ..Config::default()
     };
+    let around = Surroundings { directory: directory.path().to_owned(), cursors, now: || Timestamp::MIN };
     for expected in ["from the file", "from the file again"] {
-        let (intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
+        let (mut intake, mut batches) = Intake::start(&config, &around).await.expect("starts");
         let status = intake.description().status();
         let address = status.http.expect("an address");
         let mut sender = tokio::net::TcpStream::connect(address).await.expect("connects");
@@ -57,7 +58,9 @@ async fn receivers_share_a_queue_and_stop_together() {
         }
         lines.sort();
         assert_eq!(lines, [expected, "over http"]);
+        store.save(store::Blob::Cursor, JOURNAL_CURSOR, &1_u64.to_be_bytes());
         intake.stop(Duration::from_secs(20)).await;
+        intake.finish(Duration::from_secs(20)).await;
         assert!(batches.recv().await.is_none(), "closed, and nothing repeated");
         assert_eq!(status.files[0].path, log);
         assert_eq!(status.counters.lines.load(std::sync::atomic::Ordering::Relaxed), 2);
@@ -80,7 +83,9 @@ async fn take_lines_until_killed() {
     let file = FileConfig { path, from_end: false, poll: Duration::from_millis(10) };
     let http = HttpConfig { enabled: false, ..HttpConfig::default() };
     let config = Config { http, files: vec![file], ..Config::default() };
-    let (_intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
+    let around =
+        Surroundings { directory: directory.to_owned(), cursors: Arc::clone(&cursors), now: || Timestamp::MIN };
+    let (_intake, mut batches) = Intake::start(&config, &around).await.expect("starts");
     let mut ready = false;
     loop {
         let Ok(batch) = tokio::time::timeout(Duration::from_millis(5), batches.recv()).await else {

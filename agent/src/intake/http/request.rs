@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::Config;
 use crate::intake::body::{self, BodyError, Limits};
 use crate::intake::inflate::{Coding, InflateError, inflate};
+use crate::intake::journal::NotTaken;
 use crate::intake::queue::{self, Room};
 use crate::intake::{Batch, Counters, IntakeError, LINE_BYTES_MAX, Queue};
 use crate::timestamp::Timestamp;
@@ -48,8 +49,8 @@ enum Refusal {
     Unauthorized,
     #[error("stopping; send it again")]
     Stopping,
-    #[error("the queue is full; send it again")]
-    Full,
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     #[error("the body did not arrive in time")]
     Slow,
     #[error("the connection broke within the body: {0}")]
@@ -71,8 +72,12 @@ impl Refusal {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Stopping | Self::Aborted => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Full | Self::Inflate(InflateError::NoRoom) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Stopping | Self::Aborted | Self::NotTaken(NotTaken::Disk(_) | NotTaken::Stopping) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::NotTaken(NotTaken::Full | NotTaken::JournalFull) | Self::Inflate(InflateError::NoRoom) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_)
@@ -195,7 +200,7 @@ impl Handler {
         let count = lines.lines.len();
         if count > 0 {
             let batch = Batch::new(source, (self.now)(), lines.lines).in_room(room);
-            self.queue.try_send(batch).map_err(|_| Refusal::Full)?;
+            self.queue.take(batch, false).await?;
         }
         Counters::add(&self.queue.counters().lines_cut, lines.cut);
         Ok(count)
@@ -208,7 +213,10 @@ impl Handler {
         if announced > bytes_max as u64 {
             return Err(Refusal::TooLarge(bytes_max));
         }
-        let mut room = self.queue.try_reserve(usize::try_from(announced).unwrap_or(bytes_max)).ok_or(Refusal::Full)?;
+        let mut room = self
+            .queue
+            .try_reserve(usize::try_from(announced).unwrap_or(bytes_max))
+            .ok_or(Refusal::NotTaken(NotTaken::Full))?;
         let mut reserved = announced;
         let mut collected = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -221,7 +229,7 @@ impl Handler {
                 // No length was announced: in steps, so that small chunks do not round up one by one.
                 let step = data.len().max(64 << 10);
                 if !self.queue.try_grow(&mut room, step) {
-                    return Err(Refusal::Full);
+                    return Err(Refusal::NotTaken(NotTaken::Full));
                 }
                 reserved += step as u64;
             }
@@ -267,7 +275,7 @@ impl Unpack {
         let limits = Limits { lines: self.limits.lines_max, line_bytes: LINE_BYTES_MAX };
         let lines = body::lines(&plain, self.json, limits)?;
         if !self.queue.try_grow(&mut self.room, lines.copied + queue::handles(lines.lines.len())) {
-            return Err(Refusal::Full);
+            return Err(Refusal::NotTaken(NotTaken::Full));
         }
         Ok((lines, self.room))
     }
