@@ -31,6 +31,7 @@ use crate::kernel::KernelError;
 use crate::privileges;
 use crate::replay::recording::RecordingError;
 use crate::status::Status;
+use crate::status::metrics::metrics;
 use crate::status::socket::StatusSocket;
 use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
@@ -182,6 +183,7 @@ impl Pipeline {
             directory: config.store.directory.clone(),
             cursors: Arc::<Store>::clone(&store),
             now: clock::now,
+            metrics: metrics_of(engine.status()),
         };
         let (intake, batches) = Intake::start(&config.intake, &around).await?;
         let (raised, to_deliver) = mpsc::channel(delivery::QUEUE_MAX);
@@ -242,6 +244,11 @@ impl Pipeline {
         // A failure shows in the log of the store; the lines come again after the next start.
         let _ = tokio::task::spawn_blocking(move || self.store.sync()).await;
     }
+}
+
+/// The latest status for Prometheus.
+fn metrics_of(status: watch::Receiver<Arc<Status>>) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || metrics(&status.borrow()))
 }
 
 /// Adds how the receivers stand.

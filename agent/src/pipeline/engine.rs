@@ -82,6 +82,10 @@ pub(super) struct Running {
 }
 
 impl Handle {
+    pub(super) fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.running.status()
+    }
+
     /// Lets the engine run. `parts` adds to the status what the receivers and sinks count.
     pub(super) fn start(
         self,

@@ -113,7 +113,7 @@ async fn serve_until_killed() {
     let cursors: Arc<dyn Cursors> = Arc::<Store>::clone(&store);
     let http = HttpConfig { listen: "127.0.0.1:0".parse().expect("address"), ..HttpConfig::default() };
     let config = crate::intake::Config { http, ..crate::intake::Config::default() };
-    let around = Surroundings { directory, cursors, now: || Timestamp::MIN };
+    let around = Surroundings { directory, cursors, now: || Timestamp::MIN, metrics: Arc::new(String::new) };
     let (intake, mut batches) = Intake::start(&config, &around).await.expect("starts");
     println!("listens {}", intake.description().status().http.expect("an address"));
     let mut judged = Judged::default();
