@@ -10,7 +10,10 @@ use crate::intake::msgpack::{MsgpackError, Reader, Token};
 const SERVER_NAME: &str = "breachline";
 
 /// A nonce's bytes.
-pub(super) const NONCE_BYTES: usize = 16;
+pub(super) const NONCE_BYTES: usize = NONCE_LENGTH as usize;
+
+/// The same, as it is written.
+const NONCE_LENGTH: u8 = 16;
 
 /// What the client says.
 struct Ping<'p> {
@@ -25,7 +28,7 @@ pub(super) fn helo(nonce: &[u8; NONCE_BYTES]) -> Vec<u8> {
     text("HELO", &mut out);
     out.push(0x83);
     text("nonce", &mut out);
-    out.extend_from_slice(&[0xc4, NONCE_BYTES as u8]);
+    out.extend_from_slice(&[0xc4, NONCE_LENGTH]);
     out.extend_from_slice(nonce);
     text("auth", &mut out);
     text("", &mut out);
