@@ -8,17 +8,23 @@
 
 mod contact;
 mod emit;
+mod exchange;
 mod lineage;
 mod maps;
 mod memory;
+mod names;
+mod packet;
 mod path;
 mod probes {
     mod connect;
     mod exec;
+    mod ingress;
     mod lineage;
+    mod raw_socket;
     mod request;
     mod socket;
 }
+mod serving;
 mod stdio;
 mod taint;
 mod task;

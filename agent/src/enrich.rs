@@ -125,7 +125,13 @@ impl Enricher {
             HostEventKind::Addresses(seen) => self.listeners.set_addresses(seen.net_ns, &seen.addresses),
             HostEventKind::Contact(contact) => self.contact(contact, event.at),
             HostEventKind::MetadataRequest(request) => self.processes.observe(&request.actor, event.at),
-            HostEventKind::Flow(_) | HostEventKind::Program(_) | HostEventKind::Loss(_) => {}
+            HostEventKind::RawSocket(made) => self.processes.observe(&made.actor, event.at),
+            HostEventKind::Answer(_)
+            | HostEventKind::Serving(_)
+            | HostEventKind::MetadataStatus(_)
+            | HostEventKind::Flow(_)
+            | HostEventKind::Program(_)
+            | HostEventKind::Loss(_) => {}
         }
         for departed in self.processes.take_departed() {
             self.gone(departed);

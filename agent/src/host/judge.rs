@@ -84,6 +84,10 @@ impl Judge {
             HostEventKind::Fork(_)
             | HostEventKind::Exit(_)
             | HostEventKind::Flow(_)
+            | HostEventKind::Answer(_)
+            | HostEventKind::Serving(_)
+            | HostEventKind::MetadataStatus(_)
+            | HostEventKind::RawSocket(_)
             | HostEventKind::Cgroup(_)
             | HostEventKind::Addresses(_)
             | HostEventKind::Loss(_) => None,
