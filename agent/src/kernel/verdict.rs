@@ -201,7 +201,7 @@ mod tests {
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(
-            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason)],
+            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason), ("received", reason)],
             &[],
             "metadata",
             SenseState::Unavailable {
