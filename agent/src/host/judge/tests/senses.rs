@@ -1,3 +1,5 @@
+//! Names of peers, ends of contacts, raw sockets, connections being served: events in, what the judge makes of them out.
+
 use super::*;
 use crate::event::{
     CgroupSeen, Connection, ContactHook, Flow, FlowState, Listen, MetadataStatus, NameAnswer, NamedAddress, ProcessKey,
