@@ -5,16 +5,21 @@
 //! path).
 #![no_std]
 #![no_main]
+// For the one instruction in `noted`.
+#![feature(asm_experimental_arch)]
 
 mod contact;
 mod emit;
+mod known;
 mod lineage;
 mod maps;
 mod memory;
+mod noted;
 mod path;
 mod probes {
     mod connect;
     mod exec;
+    mod floor;
     mod lineage;
     mod request;
     mod socket;
