@@ -240,7 +240,7 @@ fn egress(contact: &Contact, place: Placement, case: &mut Case<'_>) -> EgressEvi
     let peer = SocketAddr::new(canonical(contact.peer.ip()), contact.peer.port());
     let novelty = case.baseline.peer(&place.workload.key, peer, contact.protocol, None, case.at);
     let acquaintance = match novelty {
-        Novelty::New => "which its workload had never needed",
+        Novelty::New | Novelty::Notorious => "which its workload had never needed",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "as its workload has before",
     };
@@ -284,7 +284,7 @@ impl Asked<'_> {
 
 const fn caller_novelty(novelty: Novelty) -> &'static str {
     match novelty {
-        Novelty::New => "which its workload does not do",
+        Novelty::New | Novelty::Notorious => "which its workload does not do",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "as its workload has before",
     }
@@ -332,7 +332,7 @@ fn spawn_reason(program: &Program, place: &Placement, socket_stdio: bool, filele
         Code::CommandLine | Code::Stdin | Code::File => {}
     }
     odds.push(match novelty {
-        Novelty::New => "its workload had never started one like it",
+        Novelty::New | Novelty::Notorious => "its workload had never started one like it",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "its workload has started its like before",
     });
