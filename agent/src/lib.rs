@@ -35,7 +35,10 @@ pub mod intake;
 // Where they meet.
 pub mod baseline;
 pub mod correlate;
+pub mod coverage;
 pub mod detector;
+pub mod expectation;
+pub mod lists;
 
 // What comes of it.
 pub mod deliver;
@@ -45,7 +48,9 @@ pub mod store;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod drill;
+pub mod identity;
 pub mod pipeline;
 pub mod privileges;
 pub mod replay;
