@@ -1,4 +1,4 @@
-//! Receivers of edge lines. In: HTTP requests and log files. Out: [`Batch`]es of lines through one queue, bounded in
+//! Receivers of edge lines. In: HTTP requests, log files, NATS messages. Out: [`Batch`]es of lines through one queue, bounded in
 //! bytes; the detector takes them line by line.
 //!
 //! Nothing here knows what a line means. Whoever sends hears the truth: an HTTP sender gets 200 only once the queue has
@@ -8,10 +8,11 @@
 mod body;
 mod http;
 mod inflate;
+pub mod nats;
 mod queue;
 mod tail;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,11 +42,13 @@ pub struct Config {
     pub http: HttpConfig,
     /// Log files to follow.
     pub files: Vec<FileConfig>,
+    /// The bus that a forwarder puts this host's lines on.
+    pub nats: nats::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { queue_bytes: 32 << 20, http: HttpConfig::default(), files: Vec::new() }
+        Self { queue_bytes: 32 << 20, http: HttpConfig::default(), files: Vec::new(), nats: nats::Config::default() }
     }
 }
 
@@ -58,6 +61,9 @@ impl Config {
     pub fn check(&self) -> Result<(), IntakeError> {
         if self.http.enabled {
             self.http.check(self.queue_bytes)?;
+        }
+        if self.nats.enabled {
+            self.nats.check()?;
         }
         for (index, file) in self.files.iter().enumerate() {
             file.check()?;
@@ -97,6 +103,9 @@ pub enum IntakeError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The bus cannot be used as configured.
+    #[error("intake.nats: {0}")]
+    Nats(#[from] nats::BusError),
     /// A limit that would refuse everything.
     #[error("intake.{key} is {value}: {reason}")]
     Limit {
@@ -124,6 +133,8 @@ pub struct Status {
     pub http: Option<SocketAddr>,
     /// Each followed file.
     pub files: Vec<FileStatus>,
+    /// The bus, where one is used.
+    pub nats: Option<nats::Status>,
     /// What came in and what did not.
     pub counters: Arc<Counters>,
 }
@@ -134,6 +145,7 @@ pub struct Intake {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     description: Description,
+    addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 /// A handle to how the receivers stand, good while they run.
@@ -141,6 +153,7 @@ pub struct Intake {
 pub struct Description {
     http: Option<SocketAddr>,
     files: Vec<Arc<Mutex<FileStatus>>>,
+    nats: Option<nats::Trouble>,
     counters: Arc<Counters>,
 }
 
@@ -149,7 +162,12 @@ impl Description {
     #[must_use]
     pub fn status(&self) -> Status {
         let file = |status: &Arc<Mutex<FileStatus>>| status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Status { http: self.http, files: self.files.iter().map(file).collect(), counters: Arc::clone(&self.counters) }
+        Status {
+            http: self.http,
+            files: self.files.iter().map(file).collect(),
+            nats: self.nats.as_ref().map(|trouble| nats::Status { trouble: trouble.now() }),
+            counters: Arc::clone(&self.counters),
+        }
     }
 }
 
@@ -180,14 +198,27 @@ impl Intake {
         for tail in tails {
             tasks.spawn(tail.run(stop.subscribe()));
         }
-        let description = Description { http, files, counters: Arc::clone(queue.counters()) };
-        Ok((Self { tasks, stop, description }, batches))
+        let addresses = watch::Sender::new(Vec::new());
+        let mut nats = None;
+        if config.nats.enabled {
+            let receiver = nats::Receiver::new(&config.nats, queue.clone(), now, addresses.subscribe());
+            nats = Some(receiver.trouble());
+            tasks.spawn(receiver.run(stop.subscribe()));
+        }
+        let description = Description { http, files, nats, counters: Arc::clone(queue.counters()) };
+        Ok((Self { tasks, stop, description, addresses }, batches))
     }
 
     /// How the receivers stand, now and later.
     #[must_use]
     pub fn description(&self) -> Description {
         self.description.clone()
+    }
+
+    /// Where to tell which addresses this host has, its containers' included: their lines are taken from the bus.
+    #[must_use]
+    pub fn addresses(&self) -> watch::Sender<Vec<IpAddr>> {
+        self.addresses.clone()
     }
 
     /// Stops taking lines and waits, up to `grace`, for requests under way and for the pipeline to acknowledge what it
@@ -216,6 +247,10 @@ pub struct Counters {
     pub http_refused: AtomicU64,
     /// HTTP requests given up because they came in too slowly.
     pub http_timeouts: AtomicU64,
+    /// Messages taken from the bus.
+    pub nats_messages: AtomicU64,
+    /// Messages of the bus that could not be read.
+    pub nats_refused: AtomicU64,
     /// Rotations and truncations of followed files.
     pub file_rotations: AtomicU64,
     /// Times that a rotated or truncated file's rest was nowhere to be found: lines may be missing.

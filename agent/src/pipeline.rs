@@ -182,7 +182,7 @@ impl Pipeline {
             describe(&receivers.status(), status);
             delivery::describe(&sinks, &store, status);
         };
-        let engine = engine.start(batches, raised, Arc::new(parts));
+        let engine = engine.start(batches, raised, Arc::new(parts), intake.addresses());
         let status = engine.status();
         Ok(Self {
             delivery: tokio::spawn(delivery::run(delivery, to_deliver, incidents, Arc::clone(&clock))),
@@ -227,6 +227,9 @@ impl Pipeline {
 /// Adds how the receivers stand.
 fn describe(receivers: &intake::Status, status: &mut Status) {
     status.count("intake", receivers.counters.as_ref());
+    if let Some(trouble) = receivers.nats.as_ref().and_then(|nats| nats.trouble.as_ref()) {
+        status.troubles.push(format!("edge bus: {trouble}"));
+    }
     for file in &receivers.files {
         if let Some(trouble) = &file.trouble {
             status.troubles.push(format!("edge log {}: {trouble}", file.path.display()));

@@ -5,6 +5,7 @@
 //! /proc; while it works, records wait in the kernel's rings and lines in the bounded queue.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -63,6 +64,7 @@ struct Start {
     batches: mpsc::Receiver<Batch>,
     raised: mpsc::Sender<Raised>,
     parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+    addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 /// An engine whose senses are attached; the kernel buffers for it.
@@ -79,15 +81,17 @@ pub(super) struct Running {
 }
 
 impl Handle {
-    /// Lets the engine run. `parts` adds to the status what the receivers and sinks count.
+    /// Lets the engine run. `parts` adds to the status what the receivers and sinks count; `addresses` hears which addresses
+    /// this host has.
     pub(super) fn start(
         self,
         batches: mpsc::Receiver<Batch>,
         raised: mpsc::Sender<Raised>,
         parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+        addresses: watch::Sender<Vec<IpAddr>>,
     ) -> Running {
         // A thread that has gone shows as ended.
-        let _ = self.start.send(Start { batches, raised, parts });
+        let _ = self.start.send(Start { batches, raised, parts, addresses });
         self.running
     }
 }
@@ -205,7 +209,10 @@ impl Engine {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => break,
                 () = self.sensor.ready() => { self.drain(); }
-                _ = tick.tick() => self.tick(&start.parts),
+                _ = tick.tick() => {
+                    self.tick(&start.parts);
+                    self.tell_addresses(&start.addresses);
+                }
                 Some(batch) = start.batches.recv() => self.batch(batch),
             }
             self.hand_over(&start.raised).await;
@@ -268,6 +275,16 @@ impl Engine {
                 self.host(&fact);
             }
         }
+    }
+
+    /// A container that came up gets its lines from now on.
+    fn tell_addresses(&self, to: &watch::Sender<Vec<IpAddr>>) {
+        let now = self.detector.addresses();
+        to.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
     }
 
     /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.
