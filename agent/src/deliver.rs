@@ -8,7 +8,7 @@
 
 mod backoff;
 mod file;
-mod http;
+pub(crate) mod http;
 mod secret;
 mod stdout;
 mod worker;

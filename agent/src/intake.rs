@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 pub use self::http::{Config as HttpConfig, Server};
 pub use self::queue::{Batch, Queue, queue};
 pub use self::tail::{Config as FileConfig, Cursors, FileStatus, Tail};
+pub(crate) use self::tail::{Cursor, Follower, Step};
 use crate::timestamp::Timestamp;
 
 /// Longest line passed on, in bytes; the rest of a longer one is cut and counted. An ALB line is at most some 20 KiB

@@ -46,6 +46,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drill;
+pub mod forward;
 pub mod pipeline;
 pub mod privileges;
 pub mod replay;

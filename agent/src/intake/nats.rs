@@ -18,8 +18,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub(crate) use self::bus::jetstream;
 pub use self::bus::{BusError, ServerConfig, StreamConfig, Trouble};
 use self::subscription::Subscription;
+pub(crate) use self::subscription::{ENCODING_HEADER, SOURCE_HEADER};
 use super::Queue;
 use crate::timestamp::Timestamp;
 
