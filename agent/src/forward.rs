@@ -111,6 +111,11 @@ impl Forwarder {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, ForwardError> {
         config.check()?;
+        let forgetful = config.state_directory.as_os_str().is_empty() && !options.once;
+        if forgetful && !config.objects.is_empty() {
+            let reason = "is empty, and without it each object would be read again and again; name a directory";
+            return Err(ForwardError::Config(format!("state_directory {reason}")));
+        }
         let cursors = Cursors::open(&config.state_directory)?;
         let transport = if config.nats.enabled {
             Transport::Nats(Box::new(nats::Publisher::connect(&config.nats).await?))

@@ -144,7 +144,7 @@ pub struct RetryConfig {
     #[serde(with = "crate::config::duration")]
     pub wait_max: Duration,
     /// An HTTP destination that has taken nothing for so long is given up: what waits for it is dropped and counted, or one
-    /// terminated host would hold up all others.
+    /// terminated host would hold up all others. It is asked again every `wait_max`.
     #[serde(with = "crate::config::duration")]
     pub give_up_after: Duration,
     /// Time to send a batch and hear of it.
@@ -157,7 +157,7 @@ impl Default for RetryConfig {
         Self {
             wait_min: Duration::from_millis(250),
             wait_max: Duration::from_secs(30),
-            give_up_after: Duration::from_secs(15 * 60),
+            give_up_after: Duration::from_secs(5 * 60),
             timeout: Duration::from_secs(30),
         }
     }

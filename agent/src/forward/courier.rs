@@ -124,6 +124,10 @@ impl Courier {
 
     /// Sends until there is an answer for good. What is too large comes back in halves.
     async fn deliver_part(&self, batch: &Sealed, text: &Bytes) -> Result<(), [Bytes; 2]> {
+        if !self.may_try(batch) {
+            count(&self.counters.lines_given_up, lines(text));
+            return Ok(());
+        }
         let body = self.pack(text).await;
         let mut wait = self.retry.wait_min;
         loop {
@@ -160,6 +164,11 @@ impl Courier {
         let sending = self.transport.send(&batch.destination, &batch.source, body.clone());
         let late = || Outcome::Retry { reason: "no answer in time".into(), after: None };
         tokio::time::timeout(self.retry.timeout, sending).await.unwrap_or_else(|_| late())
+    }
+
+    fn may_try(&self, batch: &Sealed) -> bool {
+        let Transport::Http(_) = self.transport else { return true };
+        batch.destination.may_try(self.retry.give_up_after, self.retry.wait_max)
     }
 
     /// One agent may be gone for ever; the bus is what all lines go over, and is waited for.

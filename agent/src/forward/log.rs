@@ -65,7 +65,7 @@ pub(super) struct Log {
     pub(super) feed: Feed,
     follower: Follower,
     /// Size and modification time, where the file is complete.
-    complete: Option<(u64, i128)>,
+    pub(super) complete: Option<(u64, i128)>,
     /// Read once and no more.
     once: bool,
     poll: Duration,

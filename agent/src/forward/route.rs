@@ -37,6 +37,7 @@ pub(super) struct Destination {
 #[derive(Debug, Clone)]
 struct Failing {
     since: Instant,
+    tried: Instant,
     reason: String,
 }
 
@@ -55,11 +56,26 @@ impl Destination {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = failing.get_or_insert_with(|| {
             tracing::warn!(destination = self.name, reason, "a destination does not take lines");
-            Failing { since: Instant::now(), reason: String::new() }
+            Failing { since: Instant::now(), tried: Instant::now(), reason: String::new() }
         });
+        failing.tried = Instant::now();
         failing.reason.clear();
         failing.reason.push_str(reason);
         failing.since.elapsed()
+    }
+
+    /// Whether a batch may be tried: one that was given up is asked again only every `probe`, and what else comes for it
+    /// is dropped at once, or it would fill the memory that the others need.
+    pub(super) fn may_try(&self, give_up_after: Duration, probe: Duration) -> bool {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(failing) = failing.as_mut().filter(|failing| failing.since.elapsed() >= give_up_after) else {
+            return true;
+        };
+        let due = failing.tried.elapsed() >= probe;
+        if due {
+            failing.tried = Instant::now();
+        }
+        due
     }
 
     /// A sentence, while it takes nothing.
@@ -205,6 +221,20 @@ mod tests {
         check(routes, "10.1.2.3", "https://two/");
         check(routes, "192.0.2.1", "");
         check(routes, "", "https://two/");
+    }
+
+    #[test]
+    fn one_that_was_given_up_is_asked_now_and_then() {
+        let (hour, zero) = (Duration::from_secs(3600), Duration::ZERO);
+        let destination = Destination::new(1, "https://h/".into(), 0);
+        assert!(destination.may_try(zero, hour), "nothing is known against it");
+        destination.failed("no route");
+        assert!(destination.may_try(hour, hour), "not given up yet");
+        assert!(!destination.may_try(zero, hour), "given up, and asked just now");
+        assert!(destination.may_try(zero, zero), "given up, and asked long ago");
+        assert!(destination.trouble().is_some_and(|trouble| trouble.contains("no route")));
+        destination.took();
+        assert!(destination.may_try(zero, hour) && destination.trouble().is_none());
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) struct Sources {
     stdin: Option<Stdin>,
     once: bool,
     next_scan: Instant,
+    first_scan: bool,
     refused: bool,
 }
 
@@ -69,6 +70,7 @@ impl Sources {
             stdin: stdin.then(open).transpose()?,
             once,
             next_scan: Instant::now(),
+            first_scan: true,
             refused: false,
         })
     }
@@ -87,6 +89,7 @@ impl Sources {
         let now = Instant::now();
         if now >= self.next_scan {
             self.find_logs(cursors);
+            self.first_scan = false;
             self.next_scan = now + RESCAN;
         }
         let mut round = Round { progressed: false, over: self.once || self.is_stdin_only() };
@@ -135,7 +138,9 @@ impl Sources {
                 continue;
             };
             let feed = Feed::new(number(index), &config.source, &config.format);
-            let log = Log::follow(&path, feed, config.from_end, config.poll, self.once, cursors);
+            // A log that comes later is new as a whole.
+            let from_end = config.from_end && self.first_scan;
+            let log = Log::follow(&path, feed, from_end, config.poll, self.once, cursors);
             self.logs.insert(path, Followed { log, missing: 0 });
         }
     }

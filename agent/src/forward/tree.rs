@@ -29,6 +29,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 const TRIES_MAX: u32 = 4;
 /// Damaged files remembered.
 const DAMAGED_MAX: usize = 4096;
+/// Files read whose lines are not taken yet. With so many, no further one is begun: they are known by nothing else.
+const UNSETTLED_MAX: usize = 65_536;
 
 /// One directory.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(super) struct Tree {
     next_scan: Instant,
     settled: HashMap<PathBuf, Settled>,
     damaged: HashMap<PathBuf, Damaged>,
+    /// Files read to their end that the cursors do not know of yet, with size and modification time.
+    unsettled: HashMap<PathBuf, (u64, i128)>,
     once: bool,
     scanned: bool,
     pub(super) trouble: Option<String>,
@@ -80,6 +84,7 @@ impl Tree {
             next_scan: Instant::now(),
             settled: HashMap::new(),
             damaged: HashMap::new(),
+            unsettled: HashMap::new(),
             once,
             scanned: false,
             trouble: None,
@@ -126,6 +131,7 @@ impl Tree {
         self.feed.format = log.feed.format; // the next file is most likely of the same format
         let Some(trouble) = log.trouble else {
             self.damaged.remove(&log.path);
+            self.unsettled.insert(log.path, log.complete.unwrap_or_default());
             return count(&counters.objects_read, 1);
         };
         if self.damaged.len() >= DAMAGED_MAX {
@@ -149,6 +155,10 @@ impl Tree {
         self.trouble = None;
         if self.settled.len() > SETTLED_MAX {
             self.settled.clear();
+        }
+        self.unsettled.retain(|path, read| !is_read(cursors.load(&key(path)).as_ref(), *read));
+        if self.unsettled.len() >= UNSETTLED_MAX {
+            return;
         }
         let directory = self.config.directory.clone();
         let mut found = VecDeque::new();
@@ -226,16 +236,20 @@ impl Tree {
             .damaged
             .get(&path)
             .is_some_and(|damaged| (damaged.size, damaged.modified) == (size, modified) && damaged.tries >= TRIES_MAX);
-        if age < self.config.settle || age > self.config.newer_than || given_up {
+        let unsettled = self.unsettled.get(&path) == Some(&(size, modified));
+        if age < self.config.settle || age > self.config.newer_than || given_up || unsettled {
             return None;
         }
         let key: Arc<str> = key(&path).into();
         let position = cursors.load(&key);
-        let read = position
-            .as_ref()
-            .is_some_and(|position| position.done && (position.size, position.modified) == (size, modified));
+        let read = is_read(position.as_ref(), (size, modified));
         (!read).then_some(Found { path, key, position, size, modified })
     }
+}
+
+/// Whether a file of this size and modification time was read to its end.
+fn is_read(position: Option<&Position>, identity: (u64, i128)) -> bool {
+    position.is_some_and(|position| position.done && (position.size, position.modified) == identity)
 }
 
 /// Name of a complete file among the cursors.

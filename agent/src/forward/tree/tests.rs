@@ -107,3 +107,28 @@ fn rubbish_and_old_files_are_left_alone() {
     let (lines, counts) = bucket.read();
     assert_eq!((lines, counts.objects_read), (vec!["new".to_owned()], 1));
 }
+
+#[test]
+fn an_object_whose_lines_are_not_taken_yet_is_not_read_again() {
+    let bucket = Bucket::new();
+    bucket.put("a.log", b"one\n");
+    let config = ObjectsConfig {
+        directory: bucket.directory.path().to_owned(),
+        settle: Duration::ZERO,
+        rescan: Duration::from_nanos(1),
+        ..ObjectsConfig::default()
+    };
+    let cursors = Cursors::open(bucket.state.path()).expect("opens");
+    let counters = Counters::default();
+    let mut tree = Tree::new(&config, Feed::new(0, "", &config.format), false);
+    // Many rescans, and no position is saved in between: a destination takes nothing.
+    for _ in 0..100 {
+        tree.turn(Instant::now(), &cursors, &counters);
+    }
+    assert_eq!((counters.counts().objects_read, counters.counts().lines_read), (1, 1));
+    bucket.put("a.log", b"one\ntwo\n");
+    for _ in 0..100 {
+        tree.turn(Instant::now(), &cursors, &counters);
+    }
+    assert_eq!(counters.counts().objects_read, 2);
+}
