@@ -1,5 +1,5 @@
 //! The NATS receiver. In: the JetStream subjects of this host's own addresses. Out: batches of lines, each message
-//! acknowledged once the pipeline is done with what it held.
+//! acknowledged once the journal has what it held.
 //!
 //! One durable consumer per host and address: the server remembers how far each was read, so nothing is lost over a
 //! restart, and a host that was started a minute ago reads what was kept for its address before. Only lines sent to an
@@ -29,7 +29,7 @@ use crate::timestamp::Timestamp;
 /// [`MESSAGE_BYTES_MAX`].
 const UNPACKING_MAX: usize = 4;
 
-/// Time for the pipeline to acknowledge what it has when the agent stops; what it does not, the server sends again.
+/// Time for what was taken to be kept when the agent stops; what is not, the server sends again.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// What is received from NATS.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use breachline::forward::{Config, Counts, Forwarder, LogConfig, Options, RouteConfig};
-use breachline::intake::{self, Cursors, HttpConfig, Intake};
+use breachline::intake::{self, Cursors, HttpConfig, Intake, JournalConfig, Judged, Surroundings};
 use breachline::timestamp::Timestamp;
 use breachline_tests::wait_for;
 use tokio::runtime::{Builder, Runtime};
@@ -34,13 +34,23 @@ fn main() -> Result<()> {
 fn over_http(log: &Path, level: u32) -> Result<()> {
     let receiving = runtime()?;
     let http = HttpConfig { listen: "127.0.0.1:0".parse()?, ..HttpConfig::default() };
-    let config = intake::Config { http, ..intake::Config::default() };
-    let cursors: Arc<dyn Cursors> = Arc::new(NoCursors);
-    let (intake, mut batches) = receiving.block_on(Intake::start(&config, &cursors, || Timestamp::MIN))?;
+    // The journal is the agent's disk, not the forwarder's speed; nor is a bound on what one sender may send.
+    let journal = JournalConfig { enabled: false, ..JournalConfig::default() };
+    let config = intake::Config { http, journal, sender_bytes_per_second: 0, ..intake::Config::default() };
+    let state = tempfile::tempdir()?;
+    let around = Surroundings {
+        directory: state.path().to_owned(),
+        cursors: Arc::new(NoCursors),
+        now: || Timestamp::MIN,
+        metrics: Arc::new(String::new),
+    };
+    let (intake, mut batches) = receiving.block_on(Intake::start(&config, &around))?;
     let address = intake.description().status().http.context("no address")?;
     receiving.spawn(async move {
         while let Some(batch) = batches.recv().await {
-            batch.acknowledge();
+            let mut judged = Judged::default();
+            judged.add(batch);
+            judged.acknowledge(true);
         }
     });
     let mut config = config_for(log, level);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use breachline::intake::{Config, Cursors, HttpConfig, Intake, nats};
+use breachline::intake::{Config, Cursors, HttpConfig, Intake, Judged, Surroundings, nats};
 use breachline::timestamp::Timestamp;
 use breachline_tests::wait_for;
 use tokio::runtime::Runtime;
@@ -22,6 +22,8 @@ pub(crate) struct Agent {
     intake: Option<Intake>,
     seen: Arc<Mutex<BTreeMap<u64, u64>>>,
     url: String,
+    /// Where its journal lies.
+    _state: tempfile::TempDir,
 }
 
 /// No files are followed here.
@@ -56,9 +58,14 @@ impl Agent {
     fn start(config: &Config, addresses: &[IpAddr]) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let cursors: Arc<dyn Cursors> = Arc::new(NoCursors);
-        let now = || Timestamp::MIN;
-        let (intake, mut batches) = runtime.block_on(Intake::start(config, &cursors, now)).expect("starts");
+        let state = tempfile::tempdir().expect("directory");
+        let around = Surroundings {
+            directory: state.path().to_owned(),
+            cursors: Arc::new(NoCursors),
+            now: || Timestamp::MIN,
+            metrics: Arc::new(String::new),
+        };
+        let (intake, mut batches) = runtime.block_on(Intake::start(config, &around)).expect("starts");
         intake.addresses().send_replace(addresses.to_vec());
         let seen: Arc<Mutex<BTreeMap<u64, u64>>> = Arc::default();
         let counted = Arc::clone(&seen);
@@ -70,11 +77,13 @@ impl Agent {
                         *counted.entry(number(line).expect("a line of the test")).or_default() += 1;
                     }
                 }
-                batch.acknowledge();
+                let mut judged = Judged::default();
+                judged.add(batch);
+                judged.acknowledge(true);
             }
         });
         let url = intake.description().status().http.map(|address| format!("http://{address}/v1/lines"));
-        Self { runtime, intake: Some(intake), seen, url: url.unwrap_or_default() }
+        Self { runtime, intake: Some(intake), seen, url: url.unwrap_or_default(), _state: state }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -109,8 +118,11 @@ impl Agent {
 
     /// Stops as an agent does: what it has is acknowledged first.
     pub(crate) fn stop(mut self) {
-        if let Some(intake) = self.intake.take() {
-            self.runtime.block_on(intake.stop(Duration::from_secs(10)));
+        if let Some(mut intake) = self.intake.take() {
+            self.runtime.block_on(async {
+                intake.stop(Duration::from_secs(10)).await;
+                intake.finish(Duration::from_secs(10)).await;
+            });
         }
     }
 }

@@ -1,5 +1,4 @@
-//! One subject. In: its durable consumer. Out: each message as a batch, acknowledged to the server when the pipeline is
-//! done with it.
+//! One subject. In: its durable consumer. Out: each message as a batch, acknowledged to the server when the journal has it.
 //!
 //! Messages are asked for, never pushed, so a slow pipeline leaves them with the server. What cannot be read is
 //! refused once and counted; everything else comes again until it was acknowledged.
@@ -13,13 +12,12 @@ use async_nats::jetstream::message::Acker;
 use async_nats::jetstream::{AckKind, Message};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::bus::{MESSAGE_BYTES_MAX, StreamConfig, Trouble, jetstream};
-use crate::intake::body::{self, Limits};
 use crate::intake::inflate::{Coding, inflate};
-use crate::intake::{Batch, Counters, LINE_BYTES_MAX, Queue, queue};
+use crate::intake::{Batch, Counters, LINE_BYTES_MAX, Limits, Lines, Queue, body, queue};
 use crate::timestamp::Timestamp;
 
 /// Messages asked for at a time: hides the way to the server, and bounds with [`MESSAGE_BYTES_MAX`] what waits here.
@@ -29,12 +27,11 @@ const PULL_MESSAGES: usize = 32;
 /// batch of async-nats 0.51 that has heard one is not woken by the message behind it.
 const PULL_EXPIRES: Duration = Duration::from_secs(10);
 
-/// Time after which the server sends a message again that was not acknowledged: longer than the pipeline keeps it, and
-/// prolonged while it does.
+/// Time after which the server sends a message again that was not acknowledged: much longer than keeping it takes.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 
-/// How often the server hears that a message is still worked on.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
+/// When the server sends a message again that could not be kept.
+const DEFER: Duration = Duration::from_secs(1);
 
 /// Messages taken and not acknowledged; with more, none are asked for.
 const UNACKNOWLEDGED_MAX: usize = 256;
@@ -146,7 +143,7 @@ impl Subscription {
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
     }
 
-    /// Hands one message over; false when the pipeline is gone.
+    /// Begins to take one message; false when the pipeline is gone.
     async fn take(&mut self, message: Message) -> bool {
         let (message, acker) = message.split();
         let counters = Arc::clone(self.shared.queue.counters());
@@ -156,33 +153,29 @@ impl Subscription {
             Err(reason) => {
                 tracing::warn!(subject = self.subject, reason, "a message is refused");
                 Counters::add(&counters.nats_refused, 1);
-                drop(acker.ack_with(AckKind::Term).await); // the server hears of it again when it asks again
+                drop(acker.ack_with(AckKind::Term).await); // unheard, it comes again and is refused again
                 return true;
             }
         };
         Counters::add(&counters.nats_messages, 1);
         Counters::add(&counters.lines_cut, lines.cut);
-        let bytes = lines.lines.iter().map(Bytes::len).sum::<usize>() + queue::handles(lines.lines.len());
         if lines.lines.is_empty() {
             drop(acker.ack().await);
             return true;
         }
+        let bytes = lines.lines.iter().map(Bytes::len).sum::<usize>() + queue::handles(lines.lines.len());
         let Some(room) = self.shared.queue.reserve(bytes).await else { return false };
-        let (done, heard) = oneshot::channel();
-        let batch = Batch::new(source, (self.shared.now)(), lines.lines).in_room(room).acknowledged_to(done);
-        if self.shared.queue.send(batch).await.is_err() {
-            return false;
-        }
+        let batch = Batch::new(source, (self.shared.now)(), lines.lines).in_room(room);
         while self.acknowledging.len() >= UNACKNOWLEDGED_MAX {
             self.acknowledging.join_next().await;
         }
-        self.acknowledging.spawn(acknowledge(acker, heard));
+        self.acknowledging.spawn(keep(self.shared.queue.clone(), batch, acker));
         while self.acknowledging.try_join_next().is_some() {}
         true
     }
 
     /// The lines of a message, in whatever shape an HTTP body may have.
-    async fn unpack(&self, payload: Bytes, headers: Option<&HeaderMap>) -> Result<body::Lines, String> {
+    async fn unpack(&self, payload: Bytes, headers: Option<&HeaderMap>) -> Result<Lines, String> {
         let named = headers.and_then(|headers| headers.get(ENCODING_HEADER)).map_or("", |value| value.as_str());
         let Some(coding) = Coding::parse(named.as_bytes()) else {
             return Err(format!("its coding {named:?} is not supported; send gzip, deflate or none"));
@@ -191,8 +184,9 @@ impl Subscription {
         let unpacking = tokio::task::spawn_blocking(move || {
             let plain =
                 inflate(coding, payload, MESSAGE_BYTES_MAX, &mut |_| true).map_err(|error| error.to_string())?;
-            let limits = Limits { lines: LINES_MAX, line_bytes: LINE_BYTES_MAX };
-            body::lines(&plain, false, limits).map_err(|error| error.to_string())
+            let mut lines = Lines::new(Limits { lines: LINES_MAX, line_bytes: LINE_BYTES_MAX });
+            body::read(&plain, false, &mut lines).map_err(|error| error.to_string())?;
+            if lines.overflow { Err(format!("it has more than {LINES_MAX} lines")) } else { Ok(lines) }
         });
         unpacking.await.map_err(|error| error.to_string())?
     }
@@ -208,20 +202,17 @@ fn source(headers: Option<&HeaderMap>) -> Arc<str> {
     format!("nats:{name}").into()
 }
 
-/// Tells the server once the pipeline is done, and until then that it is at work. A batch that the pipeline let go is
-/// left alone: the server sends it again.
-async fn acknowledge(acker: Acker, mut heard: oneshot::Receiver<()>) {
-    loop {
-        tokio::select! {
-            done = &mut heard => {
-                if done.is_ok() {
-                    drop(acker.ack().await);
-                }
-                return;
-            }
-            () = tokio::time::sleep(PROGRESS_INTERVAL) => drop(acker.ack_with(AckKind::Progress).await),
+/// Acknowledges a message once its lines are kept; one that is not kept comes again in a while.
+async fn keep(queue: Queue, batch: Batch, acker: Acker) {
+    let kept = match queue.take(batch, false).await {
+        Ok(()) => acker.ack().await,
+        Err(reason) => {
+            tracing::debug!(%reason, "a message is left with the bus for now");
+            Counters::add(&queue.counters().nats_deferred, 1);
+            acker.ack_with(AckKind::Nak(Some(DEFER))).await
         }
-    }
+    };
+    drop(kept); // unheard, the message comes again
 }
 
 #[cfg(test)]
