@@ -8,6 +8,7 @@ mod check_config;
 mod coverage;
 mod doctor;
 mod drill;
+mod forward;
 mod incidents;
 mod judge;
 mod replay;
@@ -46,6 +47,8 @@ enum Verb {
     Replay(replay::Args),
     /// Judge the lines of an access log, or requests in JSON lines.
     Judge(judge::Args),
+    /// Take balancer logs to the agents that they concern, from a machine at the edge.
+    Forward(forward::Args),
     /// Play live breaches in namespaces of their own, and say whether they were caught.
     Drill(drill::Args),
     /// Be one of the drill's processes.
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Judge(args) => judge::run(&args),
+        Verb::Forward(args) => forward::run(&args),
         Verb::Drill(args) => drill::run(&args),
         Verb::DrillActor(args) => drill::act(&args),
         Verb::Doctor(args) => doctor::run(&args),

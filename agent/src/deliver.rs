@@ -9,7 +9,7 @@
 mod backoff;
 mod file;
 pub mod format;
-mod http;
+pub(crate) mod http;
 mod secret;
 mod stdout;
 mod worker;

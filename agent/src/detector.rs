@@ -4,6 +4,7 @@
 //! (recordings), `drill` (through `pipeline`) and the simulation and benchmarks in `tests`; no other wiring exists.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,12 @@ impl Detector {
     #[must_use]
     pub const fn baseline(&self) -> &Baseline {
         &self.baseline
+    }
+
+    /// The addresses whose requests are joined here, sorted.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.enricher.addresses()
     }
 
     /// Open chains and edge memory, to be saved.

@@ -50,6 +50,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod drill;
+pub mod forward;
 pub mod identity;
 pub mod pipeline;
 pub mod privileges;

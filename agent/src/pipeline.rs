@@ -197,7 +197,8 @@ impl Pipeline {
             delivery::describe(&sinks, &described, status);
         };
         let (to_engine, asked) = mpsc::channel(ASKED_MAX);
-        let engine = engine.start(engine::Start { batches, raised, asked, parts: Arc::new(parts) });
+        let (parts, addresses) = (Arc::new(parts), intake.addresses());
+        let engine = engine.start(engine::Start { batches, raised, asked, parts, addresses });
         let status = engine.status();
         let served = Served { status: status.clone(), store: Arc::clone(&store), engine: to_engine };
         Ok(Self {
@@ -259,6 +260,9 @@ fn metrics_of(status: watch::Receiver<Arc<Status>>) -> Arc<dyn Fn() -> String + 
 /// Adds how the receivers stand.
 fn describe(receivers: &intake::Status, status: &mut Status) {
     status.count("intake", receivers.counters.as_ref());
+    if let Some(trouble) = receivers.nats.as_ref().and_then(|nats| nats.trouble.as_ref()) {
+        status.troubles.push(format!("edge bus: {trouble}"));
+    }
     status.troubles.extend(receivers.journal_trouble.clone());
     for file in &receivers.files {
         if let Some(trouble) = &file.trouble {

@@ -5,6 +5,7 @@
 //! /proc; while it works, records wait in the kernel's rings and lines in the bounded queue.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -77,6 +78,8 @@ pub(super) struct Start {
     pub(super) asked: mpsc::Receiver<Ask>,
     /// Adds to the status what the receivers and sinks count.
     pub(super) parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+    /// Hears which addresses this host has.
+    pub(super) addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 /// An engine whose senses are attached; the kernel buffers for it.
@@ -238,7 +241,10 @@ impl Engine {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => break,
                 () = self.sensor.ready() => { self.drain(); }
-                _ = tick.tick() => self.tick(&start.parts),
+                _ = tick.tick() => {
+                    self.tick(&start.parts);
+                    self.tell_addresses(&start.addresses);
+                }
                 Some(batch) = start.batches.recv() => self.batch(batch),
                 Some(ask) = start.asked.recv() => self.answer(ask),
             }
@@ -305,6 +311,16 @@ impl Engine {
                 self.host(&fact);
             }
         }
+    }
+
+    /// A container that came up gets its lines from now on.
+    fn tell_addresses(&self, to: &watch::Sender<Vec<IpAddr>>) {
+        let now = self.detector.addresses();
+        to.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
     }
 
     /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 14] = [
     &["status"],
     &["config"],
     &["detector", "control"],
-    &["replay"],
+    &["replay", "forward"],
     &["pipeline"],
     &["drill"],
     &["cli"],

@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 20] = [
+const PARTS: [Part; 22] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
@@ -57,6 +57,8 @@ const PARTS: [Part; 20] = [
     Part::program("php-cgi", "php-cgi", Purpose::Test, "a real application server with a hole in it"),
     Part::file("rsyslog", "/usr/sbin/rsyslogd", Purpose::Test, "a real sender of syslog"),
     Part::file("rsyslog-openssl", "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", Purpose::Test, "its TLS"),
+    Part::program("nats-server", "nats-server", Purpose::Test, "a real bus for the forwarder's tests"),
+    Part::program("openssl", "openssl", Purpose::Test, "certificates of the tests"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
     Part::program("busybox-static", "busybox", Purpose::Kernels, "a victim of the tests, and the guests' tools"),
     Part::program("qemu-system-x86", "qemu-system-x86_64", Purpose::Kernels, "boots the other kernels"),
