@@ -36,8 +36,8 @@ mod url;
 mod words;
 
 use finding::{Finding, Findings, Ground};
-use memchr::memmem;
 use marks::Marks;
+use memchr::memmem;
 use scanner::Scanners;
 use sign::{Lexicon, Woken};
 use sqli::Sql;

@@ -86,7 +86,8 @@ impl Default for ScannerNoise {
 impl ScannerNoise {
     /// Counts a judged request, and turns its verdict down if it is noise.
     pub fn weigh(&mut self, record: &AccessRecord<'_>, verdict: &mut Verdict) {
-        let Some(client) = record.client.filter(|_| verdict.exploit_like() || verdict.class == AttackClass::Probe) else {
+        let Some(client) = record.client.filter(|_| verdict.exploit_like() || verdict.class == AttackClass::Probe)
+        else {
             return;
         };
         if self.sources.len() == MAX_SOURCES.get() && !self.sources.contains(&client.ip()) {

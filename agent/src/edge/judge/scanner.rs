@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::finding::Findings;
-use super::target::Part;
 use super::sieve::Sieve;
+use super::target::Part;
 use super::words::{Hit, Words};
 use crate::request::AttackClass::{ScannerUa, Webshell};
 

@@ -6,6 +6,7 @@
 //! where it is one byte (`/` before a whole segment, `=` before a whole value), so that short words get long enough.
 //! Ends and roots of paths are compared as wholes.
 
+use super::base64;
 use super::sign::Edge;
 use super::target::PART_END;
 
@@ -52,7 +53,15 @@ impl Sieve {
     /// Files `words` with what must stand around them; those that need bytes which [`is_plain`] refuses are left out.
     pub(super) fn new<'w>(words: impl Iterator<Item = (&'w str, Edge)>) -> Self {
         let bits = Box::new([0; 1 << (BITS - 6)]);
-        let mut sieve = Self { bits, cards: Vec::new(), shelves: Vec::new(), words: Vec::new(), ends: Vec::new(), roots: Vec::new(), heads: Vec::new() };
+        let mut sieve = Self {
+            bits,
+            cards: Vec::new(),
+            shelves: Vec::new(),
+            words: Vec::new(),
+            ends: Vec::new(),
+            roots: Vec::new(),
+            heads: Vec::new(),
+        };
         for (word, edge) in words {
             // As logged, a parameter's name and value have an `=` between them; cut into parts, the end of one.
             let word = word.replace(char::from(PART_END), "=");
@@ -70,7 +79,9 @@ impl Sieve {
         let bytes = word.as_bytes();
         match edge {
             Edge::End if bytes.len() <= LONGEST_END && bytes.starts_with(b".") => self.ends.extend(packed(bytes)),
-            Edge::Root if bytes.len() <= LONGEST_ROOT - 2 => self.roots.extend(packed(word.trim_end_matches('/').as_bytes())),
+            Edge::Root if bytes.len() <= LONGEST_ROOT - 2 => {
+                self.roots.extend(packed(word.trim_end_matches('/').as_bytes()))
+            }
             Edge::Root => self.add(&["/", word.trim_end_matches('/')], edge),
             Edge::Segment => self.add(&["/", word], edge),
             Edge::Begin => ["=", "?", "&"].iter().for_each(|before| self.add(&[before, word], edge)),
@@ -92,7 +103,12 @@ impl Sieve {
             let Some(window) = word[offset..].first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { continue };
             let bit = number_of(window);
             self.bits[bit >> 6] |= 1 << (bit & 63);
-            self.cards.push(Card { bit: u32::try_from(bit).unwrap_or(u32::MAX), window, word: number, offset: u8::try_from(offset).unwrap_or(u8::MAX) });
+            self.cards.push(Card {
+                bit: u32::try_from(bit).unwrap_or(u32::MAX),
+                window,
+                word: number,
+                offset: u8::try_from(offset).unwrap_or(u8::MAX),
+            });
         }
         self.words.push((word, edge));
     }
@@ -106,7 +122,9 @@ impl Sieve {
                 continue;
             }
             // A short name is filed with what can stand before it, and as the beginning of the text.
-            [" ", "(", ";", "/", "+", "-", ",", "\"", "["].iter().for_each(|before| sieve.add(&[before, name], Edge::None));
+            [" ", "(", ";", "/", "+", "-", ",", "\"", "["]
+                .iter()
+                .for_each(|before| sieve.add(&[before, name], Edge::None));
             sieve.heads.extend(name.as_bytes().first_chunk::<WINDOW>().map(|bytes| fold(*bytes)));
         }
         sieve.shelve();
@@ -116,7 +134,9 @@ impl Sieve {
     /// Sorts the cards and notes where each shelf begins.
     fn shelve(&mut self) {
         self.cards.sort_unstable();
-        let begins = |shelf: usize| self.cards.partition_point(|card| (card.bit >> 6) < u32::try_from(shelf).unwrap_or(u32::MAX));
+        let begins = |shelf: usize| {
+            self.cards.partition_point(|card| (card.bit >> 6) < u32::try_from(shelf).unwrap_or(u32::MAX))
+        };
         self.shelves = (0..=self.bits.len()).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
     }
 
@@ -130,7 +150,11 @@ impl Sieve {
     /// Whether `target`, a path with or without its query, is ordinary.
     #[inline]
     pub(super) fn passes(&self, target: &[u8]) -> bool {
-        is_plain(target) && !has_pair(target) && !self.ends_or_roots(target) && !self.holds_word(target)
+        is_plain(target)
+            && !has_pair(target)
+            && !self.ends_or_roots(target)
+            && !self.holds_word(target)
+            && !carries_text(target)
     }
 
     /// Whether a word stands in `target`.
@@ -173,6 +197,12 @@ impl Sieve {
         let root = root.strip_suffix(b"/").unwrap_or(root);
         packed(root).is_some_and(|root| self.roots.binary_search(&root).is_ok())
     }
+}
+
+/// Whether a value of the query, or a long segment of the path, may be base64 of a text.
+fn carries_text(target: &[u8]) -> bool {
+    let long = target.len() > base64::MIN_WORD;
+    long && target.split(|byte| matches!(byte, b'=' | b'/')).any(base64::looks_like_text)
 }
 
 /// A short text in lower case as one number, for one comparison; `None` for what is longer.
@@ -299,13 +329,44 @@ mod tests {
         check("/a.bake", true);
         check("/a?x=etc", true);
         for target in [
-            "/etc/passwd", "/xetc/passwd", "/info.php", "/a/info.php?x=1", "/a/info.php/b", "/env", "/env/", "/env?x=1",
-            "/a.bak", "/a.bak?x=y", "/a?x=/etc", "/a?/etc", "/a?x=y&/etc/a", "/a?cmd=ls", "/a?b=c&cmd=ls",
-            "/a?type=rau", "/a/../b", "/a/./b", "/.a", "/a?b=__c", "/a?x==y", "/a?x=/*y", "/a%20b", "/a b", "/a;b",
-            "/a?x='", "/a?x=\u{e9}",
+            "/etc/passwd",
+            "/xetc/passwd",
+            "/info.php",
+            "/a/info.php?x=1",
+            "/a/info.php/b",
+            "/env",
+            "/env/",
+            "/env?x=1",
+            "/a.bak",
+            "/a.bak?x=y",
+            "/a?x=/etc",
+            "/a?/etc",
+            "/a?x=y&/etc/a",
+            "/a?cmd=ls",
+            "/a?b=c&cmd=ls",
+            "/a?type=rau",
+            "/a/../b",
+            "/a/./b",
+            "/.a",
+            "/a?b=__c",
+            "/a?x==y",
+            "/a?x=/*y",
+            "/a%20b",
+            "/a b",
+            "/a;b",
+            "/a?x='",
+            "/a?x=\u{e9}",
         ] {
             check(target, false);
         }
+    }
+
+    #[test]
+    fn encoded_text_does_not_pass() {
+        let sieve = Sieve::new(std::iter::empty());
+        assert!(!sieve.passes(b"/a?x=Y2F0IC9ldGMvcGFzc3dk"));
+        assert!(!sieve.passes(b"/x/Command/Y2F0IC9ldGMvcGFzc3dk"));
+        assert!(sieve.passes(b"/a?x=4f8a2c19d7e3b0554f8a"));
     }
 
     proptest::proptest! {
