@@ -3,6 +3,7 @@
 //! [`Enricher`] is pure and knows nothing but what it was told: facts from /proc come in as events too
 //! ([`procfs`] alone reads files), so a recording replays the same anywhere. It never judges.
 
+mod departed;
 pub mod listeners;
 pub(crate) mod names;
 pub mod process_table;
@@ -21,9 +22,11 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Actor, CgroupSeen, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
+use crate::evidence::RouteBasis;
 use crate::evidence::{Placement, ProcessNode, ServiceRoot};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
+use departed::Departed;
 use listeners::Listeners;
 use process_table::{LINEAGE_MAX, ProcessTable};
 use published::Published;
@@ -70,6 +73,8 @@ pub struct Counters {
     pub listeners: listeners::Counters,
     /// Cgroups dropped because the bound was reached.
     pub cgroups_evicted: u64,
+    /// Listeners that are gone and no longer remembered: late lines for them find no workload.
+    pub departed_evicted: u64,
     /// Connections between workloads, and published ports, not followed because a bound was reached.
     pub forwards_refused: u64,
     /// Processes held now.
@@ -92,6 +97,7 @@ pub struct Enricher {
     host: Arc<Workload>,
     topology: Topology,
     published: Published,
+    departed: Departed,
 }
 
 impl Enricher {
@@ -107,6 +113,7 @@ impl Enricher {
             host: Arc::new(Workload::host()),
             topology: Topology::default(),
             published: Published::default(),
+            departed: Departed::default(),
         }
     }
 
@@ -129,6 +136,13 @@ impl Enricher {
         }
         for departed in self.processes.take_departed() {
             self.gone(departed);
+        }
+        for (socket, owner) in self.listeners.take_released() {
+            let workload = self.known().workload_of_departed(&socket, owner);
+            for address in self.listeners.answers_at(&socket) {
+                let (workload, owner) = (Arc::clone(&workload), Some(owner));
+                self.departed.note(address, event.at, Route { workload, owner, basis: RouteBasis::Listener });
+            }
         }
     }
 
@@ -186,6 +200,7 @@ impl Enricher {
             processes: self.processes.counters(),
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
+            departed_evicted: self.departed.evicted(),
             forwards_refused: self.topology.refused() + self.published.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),

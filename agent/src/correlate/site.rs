@@ -61,14 +61,16 @@ impl Site {
         after.map(|seen| seen.surface.echoes(sought)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
     }
 
-    /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last.
+    /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last
+    /// and of these the least severe first: an intruder's noise must not push out the breach.
     /// Whether one had to go.
     pub(super) fn make_room(&mut self, lineage: &Lineage, most: usize) -> bool {
         if self.chains.contains_key(lineage) || self.chains.len() < most.max(1) {
             return false;
         }
         let oldest = self.chains.iter().min_by_key(|(_, chain)| {
-            (!chain.raised.is_empty(), !chain.pivots.is_empty(), chain.span().map(|(_, last)| last))
+            let severity = chain.raised.values().map(|raised| raised.incident.severity).max();
+            (severity, !chain.pivots.is_empty(), chain.span().map(|(_, last)| last))
         });
         let oldest = oldest.map(|(lineage, _)| lineage.clone());
         oldest.is_some_and(|lineage| self.chains.remove(&lineage).is_some())

@@ -238,7 +238,12 @@ fn counts(program: &Program, exec: &Exec, place: &Placement) -> bool {
 
 fn egress(contact: &Contact, place: Placement, case: &mut Case<'_>) -> EgressEvidence {
     let peer = SocketAddr::new(canonical(contact.peer.ip()), contact.peer.port());
-    let novelty = case.baseline.peer(&place.workload.key, peer, contact.protocol, None, case.at);
+    let novelty = match case.baseline.peer(&place.workload.key, peer, contact.protocol, None, case.at) {
+        Novelty::New if by_service(&place) && case.baseline.reaches_anyone(&place.workload.key, case.at) => {
+            Novelty::Known
+        }
+        novelty => novelty,
+    };
     let acquaintance = match novelty {
         Novelty::New => "which its workload had never needed",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
@@ -299,6 +304,13 @@ fn below_shell(place: &Placement) -> Option<&ProcessNode> {
 
 fn runs_what_it_is_told(node: &ProcessNode) -> bool {
     matches!(program::class_of_path(&node.exe_path), Some(ProgramClass::Shell | ProgramClass::TransferTool))
+}
+
+/// Whether the service's own program does it, rather than something that it started.
+fn by_service(place: &Placement) -> bool {
+    let root =
+        place.service.as_ref().and_then(|service| place.lineage.iter().find(|node| node.process == service.process));
+    place.process().zip(root).is_some_and(|(own, root)| own.exe == root.exe && own.exe_path == root.exe_path)
 }
 
 /// `x`, or `x, below sh`.
