@@ -467,11 +467,15 @@ impl Correlator {
         }
         let counts = observation.counts();
         let (chains, observations) = (self.config.chains_per_workload, self.config.observations_per_chain);
+        // A known peer counts when something that was started here reaches it.
+        let below = observation
+            .as_egress()
+            .map(|egress| egress.place.lineage.iter().map(|node| node.process).collect::<Vec<_>>());
         let site = self.site(&key, at);
         let evicted = site.make_room(&lineage, chains);
         let chain = site.chains.entry(lineage.clone()).or_default();
         let insertion = chain.insert(observation, observations);
-        let matters = counts || !chain.pivots.is_empty();
+        let matters = counts || below.is_some_and(|lineage| chain.started_any_of(&lineage));
         if evicted {
             self.counters.chains_evicted += 1;
             self.gaps.add(lost("root process", 1, at, &key));

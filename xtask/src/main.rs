@@ -11,6 +11,7 @@ mod fuzz;
 mod lint;
 mod process;
 mod setup;
+mod simulate;
 mod test;
 mod workspace;
 
@@ -45,6 +46,8 @@ enum Verb {
     Lint(lint::Args),
     /// Measure; prints a table, or one JSON object per figure
     Bench(bench::Args),
+    /// Virtual days past the whole detector: silence without a breach, every breach found, the right request named
+    Simulate(simulate::Args),
     /// Fuzz the decoders and parsers
     Fuzz(fuzz::Args),
     /// Make the static binary, the .deb, the container image and their checksums
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Lint(args) => lint::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Dist(args) => dist::run(&args),
     };

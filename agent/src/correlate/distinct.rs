@@ -10,14 +10,16 @@ const REGISTERS: usize = 64;
 pub(super) struct Distinct([[u8; 32]; 2]);
 
 impl Distinct {
-    /// Adds one fingerprint.
-    pub(super) fn add(&mut self, fingerprint: u64) {
+    /// Adds one fingerprint; whether that changed anything.
+    pub(super) fn add(&mut self, fingerprint: u64) -> bool {
         let register = (fingerprint & 63) as usize;
         let rest = fingerprint >> 6;
         #[expect(clippy::cast_possible_truncation, reason = "at most 59")]
         let rank = (rest.trailing_zeros().min(58) + 1) as u8;
         let slot = &mut self.0[register / 32][register % 32];
+        let changed = *slot < rank;
         *slot = (*slot).max(rank);
+        changed
     }
 
     /// About how many were added.
@@ -48,7 +50,7 @@ mod tests {
         let check = |added: u64, tolerance: f64| {
             let mut sketch = Distinct::default();
             for _ in 0..2 {
-                (0..added).for_each(|n| sketch.add(fingerprint::of(&n)));
+                (0..added).for_each(|n| drop(sketch.add(fingerprint::of(&n))));
             }
             let off = (sketch.estimate() - added as f64).abs();
             assert!(off <= tolerance * added as f64 + 0.6, "{added}: {}", sketch.estimate());

@@ -110,19 +110,24 @@ fn matches<'s>(
     let longest = requests.iter().map(|kept| kept.request.completed.since(kept.id.received)).max().unwrap_or_default();
     let mut matches = Vec::new();
     for on in observed {
-        let from = on.at().minus(scales.config.loose + longest);
+        // What is ordinary here counts only together with a request in whose flight it happened.
+        let ordinary = on.novelty() == Novelty::Known && !on.is_pivot();
+        let before = if ordinary { scales.config.skew } else { scales.config.loose };
+        let from = on.at().minus(before + longest);
         let near = requests.partition_point(|kept| kept.id.received < from);
         let past = requests.partition_point(|kept| kept.id.received <= on.at().plus(scales.config.skew));
         let near = near.min(past)..past;
         let tied = requests[near].iter().filter_map(|kept| Some(Match { kept, on, tie: scales.tie(kept, on)? }));
-        matches.extend(tied.filter(|found| found.tie.timing != Timing::Distant));
+        matches.extend(
+            tied.filter(|found| found.tie.timing != Timing::Distant && (!ordinary || found.tie.timing.pinned())),
+        );
     }
     matches.extend(distant(&requests, observed, scales));
     matches.sort_by_key(|found| (found.kept.id, found.on.id));
     matches
 }
 
-/// Requests long before an observation, tied to it by nothing but what reappears there. Hours of scanners' requests stand against
+/// Requests before an observation that is too late or too ordinary for more, tied to it by nothing but what reappears there. Hours of scanners' requests stand against
 /// few observations, so what no observation holds is let go by one look.
 fn distant<'s>(requests: &[&'s Arc<Kept>], observed: &[&'s Observation], scales: Scales<'_>) -> Vec<Match<'s>> {
     let mut keys: Vec<u64> = observed.iter().flat_map(|on| on.surface.keys().iter().copied()).collect();
@@ -132,8 +137,14 @@ fn distant<'s>(requests: &[&'s Arc<Kept>], observed: &[&'s Observation], scales:
         |kept: &Kept| kept.sought().iter().any(|sought| sought.key.is_none_or(|key| keys.binary_search(&key).is_ok()));
     let mut matches = Vec::new();
     for kept in requests.iter().filter(|kept| may(kept)) {
-        let tied = observed.iter().filter(|on| scales.timing(kept, on.at()) == Some(Timing::Distant));
-        matches.extend(tied.filter_map(|on| Some(Match { kept, on, tie: scales.tie(kept, on)? })));
+        let apart = |on: &Observation| match scales.timing(kept, on.at()) {
+            Some(Timing::Distant) => true,
+            Some(Timing::Loose | Timing::Tight) => on.novelty() == Novelty::Known && !on.is_pivot(),
+            _ => false,
+        };
+        let tied = observed.iter().filter(|on| apart(on));
+        let tied = tied.filter_map(|on| Some(Match { kept, on, tie: scales.tie(kept, on)? }));
+        matches.extend(tied.filter(|found| found.tie.decisive()));
     }
     matches
 }

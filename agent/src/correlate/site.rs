@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::ProcessKey;
 use crate::evidence::Novelty;
 use crate::incident::Incident;
 use crate::timestamp::Timestamp;
@@ -96,6 +97,12 @@ impl Chain {
         } else {
             self.ordinary.insert(observation, most, Give::Oldest)
         }
+    }
+
+    /// Whether one of these processes is one that an odd finding started.
+    pub(super) fn started_any_of(&self, lineage: &[ProcessKey]) -> bool {
+        let mut started = self.pivots.iter().filter(|pivot| pivot.is_execution()).filter_map(Observation::process);
+        started.any(|process| lineage.contains(&process))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Observation> {
