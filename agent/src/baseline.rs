@@ -202,8 +202,31 @@ impl Baseline {
         learn: Learn,
         at: Timestamp,
     ) -> Novelty {
-        let name = format!("{parent} > {child}: {}", template(command_line));
-        self.habit(workload, Kind::Shell, &name, learn, at)
+        let shape = template(command_line);
+        let name = format!("{parent} > {child}: {shape}");
+        let Some(loose) = template::without_places(&shape) else {
+            return self.habit(workload, Kind::Shell, &name, learn, at);
+        };
+        // A service that runs it on whatever address its users name: seen with a few, the next is nothing new.
+        let loose = format!("{parent} > {child}: {loose}");
+        let as_usual = self.habit(workload, Kind::Shell, &loose, learn, at);
+        let profile = self.profile(workload, at);
+        let varies = profile.varies(Kind::Shell, &loose);
+        if learn == Learn::Yes {
+            profile.note_variant(Kind::Shell, &loose, template::digest(&name));
+        }
+        if as_usual == Novelty::Known && varies {
+            as_usual
+        } else {
+            self.habit(workload, Kind::Shell, &name, learn, at)
+        }
+    }
+
+    /// Whether contacting peers that it never contacted before is this workload's business, so that one more says nothing:
+    /// crawlers, senders of webhooks.
+    #[must_use]
+    pub fn reaches_anyone(&self, workload: &WorkloadKey, at: Timestamp) -> bool {
+        self.profiles.get(workload).is_some_and(|profile| profile.reaches_anyone(at))
     }
 
     /// Whether the workload is still being learned; `true` for one never seen.

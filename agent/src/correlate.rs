@@ -11,6 +11,7 @@
 //! a clock, never does I/O, and knows no log format.
 
 mod account;
+mod campaign;
 mod chance;
 mod checkpoint;
 mod distinct;
@@ -161,6 +162,8 @@ pub struct Counters {
     pub chains_evicted: u64,
     /// Workloads forgotten for a cap.
     pub workloads_evicted: u64,
+    /// Times that the clock was set back by more than anything may be late.
+    pub clock_set_back: u64,
     /// Incidents raised.
     pub incidents: u64,
     /// Revisions of incidents raised before.
@@ -288,9 +291,12 @@ impl Correlator {
         self.gaps.add(gap);
     }
 
-    /// Moves time to `now` (never back): settles what nothing can change any more, reports what changed without haste, and forgets
+    /// Moves time to `now` (back only when it turns out to have been wrong, by more than anything may be late): settles what nothing can change any more, reports what changed without haste, and forgets
     /// what is too old. Returns the revisions that this leads to.
     pub fn advance(&mut self, now: Timestamp) -> Vec<Incident> {
+        if self.now != Timestamp::MIN && self.now.since(now) > self.retention() {
+            self.set_back(now);
+        }
         self.now = self.now.max(now);
         let mut raised = Vec::new();
         if self.now.since(self.swept) < SWEEP {
@@ -327,6 +333,27 @@ impl Correlator {
         self.config.lateness + self.config.loose + self.config.skew
     }
 
+    /// Begins again at `now`: the time until now was wrong, and all that is new would lie too far in its past. What was seen in
+    /// a future that is none is forgotten, and said so.
+    fn set_back(&mut self, now: Timestamp) {
+        let latest = now.plus(self.retention());
+        let before = self.sites.len();
+        self.sites.retain(|_, site| site.touched <= latest);
+        let count = (before - self.sites.len()) as u64;
+        self.places.split_off(&at_id(latest));
+        self.sources.retain(|_, seen| *seen <= latest);
+        (self.host_edge, self.host_rates) = (EdgeMemory::default(), Rates::default());
+        self.counters.clock_set_back += 1;
+        self.gaps.add(Gap {
+            from: now,
+            to: now,
+            sense: "clock (it was set back): workload".into(),
+            count,
+            workload: None,
+        });
+        (self.now, self.swept) = (now, now);
+    }
+
     fn out_of_bounds(&self, at: Timestamp) -> bool {
         self.now != Timestamp::MIN && self.now.distance(at) > self.retention()
     }
@@ -344,9 +371,10 @@ impl Correlator {
         while self.sites.len() >= self.config.workloads.max(1) && !self.sites.contains_key(key) {
             let open = |site: &Site| site.chains.values().any(|chain| !chain.raised.is_empty());
             let oldest = self.sites.iter().min_by_key(|(key, site)| (open(site), site.touched, *key));
-            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
+            let Some((oldest, touched)) = oldest.map(|(key, site)| (key.clone(), site.touched)) else { break };
             self.sites.remove(&oldest);
             self.counters.workloads_evicted += 1;
+            self.gaps.add(lost("evidence", 0, touched, &oldest));
         }
         let site = self.sites.entry(key.clone()).or_default();
         site.touched = site.touched.max(at);
@@ -424,8 +452,7 @@ impl Correlator {
     fn note_evicted(&mut self, key: &WorkloadKey, at: Timestamp, count: u64) {
         if count > 0 {
             self.counters.edge_evicted += count;
-            let sense = "edge request".to_owned();
-            self.gaps.add(Gap { from: at, to: at, sense, count, workload: Some(key.clone()) });
+            self.gaps.add(lost("edge request", count, at, key));
         }
     }
 
@@ -440,12 +467,19 @@ impl Correlator {
         }
         let counts = observation.counts();
         let (chains, observations) = (self.config.chains_per_workload, self.config.observations_per_chain);
+        // A known peer counts when something that was started here reaches it.
+        let below = observation
+            .as_egress()
+            .map(|egress| egress.place.lineage.iter().map(|node| node.process).collect::<Vec<_>>());
         let site = self.site(&key, at);
         let evicted = site.make_room(&lineage, chains);
         let chain = site.chains.entry(lineage.clone()).or_default();
         let insertion = chain.insert(observation, observations);
-        let matters = counts || !chain.pivots.is_empty();
-        self.counters.chains_evicted += u64::from(evicted);
+        let matters = counts || below.is_some_and(|lineage| chain.started_any_of(&lineage));
+        if evicted {
+            self.counters.chains_evicted += 1;
+            self.gaps.add(lost("root process", 1, at, &key));
+        }
         match insertion {
             Insertion::Duplicate => self.counters.observations_duplicate += 1,
             Insertion::Omitted => self.counters.observations_omitted += 1,
@@ -511,11 +545,15 @@ impl Correlator {
     fn forget(&mut self) {
         let horizon = self.now.minus(self.retention());
         let (edge_share, ring_share) = (self.edge_share(), self.ring_share());
-        for site in self.sites.values_mut() {
+        for (key, site) in &mut self.sites {
             site.edge.evict_before(horizon);
             site.rates.evict(horizon);
             site.ring.shrink(ring_share);
-            self.counters.edge_evicted += site.edge.shrink(edge_share);
+            let evicted = site.edge.shrink(edge_share);
+            if evicted > 0 {
+                self.counters.edge_evicted += evicted;
+                self.gaps.add(lost("edge request", evicted, site.touched, key));
+            }
         }
         self.host_edge.evict_before(horizon);
         self.host_rates.evict(horizon);
@@ -525,6 +563,11 @@ impl Correlator {
     }
 }
 
+/// Something of `workload` that had to go for a cap: its incidents say so.
+fn lost(what: &str, count: u64, at: Timestamp, workload: &WorkloadKey) -> Gap {
+    Gap { from: at, to: at, sense: what.to_owned(), count, workload: Some(workload.clone()) }
+}
+
 /// The least identity at `at`: a bound for ranges.
 fn at_id(at: Timestamp) -> ObservationId {
     ObservationId::first_at(at)
@@ -532,6 +575,7 @@ fn at_id(at: Timestamp) -> ObservationId {
 
 #[cfg(test)]
 mod tests {
+    mod bad_day;
     mod build;
     mod connections;
     mod floods;

@@ -13,22 +13,27 @@ use crate::baseline::Baseline;
 use crate::config::Config;
 use crate::correlate::Correlator;
 use crate::coverage::{Coverage, Report};
+use crate::edge::formats::sockets_tried;
 use crate::edge::{Edge, EdgeError, Seen};
 use crate::enrich::{Enricher, Route};
 use crate::event::{HostEvent, HostEventKind, Loss};
-use crate::evidence::{EdgeEvidence, Gap};
+use crate::evidence::{EdgeEvidence, ErrorSpike, Gap};
 use crate::expectation::Expectations;
 use crate::host::{Judge, Stage};
 use crate::identity::Identity;
 use crate::identity::detect::Found;
 use crate::incident::Incident;
 use crate::lists::Lists;
+use crate::request::{AccessRecord, Target, Verdict};
 use crate::status::Status;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
 /// Longest time between two questions for lost records: how far before its event a loss may lie.
 pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Targets beside the last that one request is weighed on: a balancer gives up after a few, a hostile line may name endless ones.
+const TRIED_MAX: usize = 8;
 
 /// Both roads, from event and line to incident.
 #[derive(Debug)]
@@ -99,7 +104,10 @@ impl Detector {
         }
         if let Some(bytes) = checkpoint {
             match Correlator::restore(config.correlate.clone(), bytes) {
-                Ok(correlator) => detector.correlator = correlator,
+                Ok(correlator) => {
+                    detector.frozen = correlator.open_workloads();
+                    detector.correlator = correlator;
+                }
                 Err(error) => tracing::error!(%error, "open chains are forgotten"),
             }
         }
@@ -143,19 +151,41 @@ impl Detector {
             Ok(None) => return,
             Err(_) => return self.coverage.unread(),
         };
-        let route = self.enricher.route_request(&seen.record);
-        self.coverage.line(&seen.record, route.as_ref());
-        let Some(route) = route else { return };
-        self.counters.edge_lines_routed += 1;
-        // What a front server passes on shows on the workload behind it: the same request is evidence there too.
-        let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
+        let Seen { record, ref verdict, spike } = seen;
         let mut revisions = Vec::new();
-        for Route { workload, owner, basis } in routes {
-            let Seen { record, ref verdict, spike } = seen;
-            let evidence = EdgeEvidence { record, verdict: verdict.clone(), workload, owner, basis, spike };
-            revisions.extend(self.correlator.edge(evidence));
+        let route = self.enricher.route_request(&record);
+        self.coverage.line(&record, route.as_ref());
+        if let Some(route) = route {
+            self.counters.edge_lines_routed += 1;
+            self.record(&record, route, verdict.as_ref(), spike, &mut revisions);
+        }
+        // A front server that got no answer asks the next target: each of them received the request, and the first may be the
+        // one that died of it.
+        let tried = sockets_tried(&record).map(Target::Socket).filter(|target| *target != record.target);
+        for target in tried.take(TRIED_MAX) {
+            let record = AccessRecord { target, target_status: None, ..record };
+            if let Some(route) = self.enricher.route_request(&record) {
+                self.record(&record, route, verdict.as_ref(), None, &mut revisions);
+            }
         }
         self.raise(revisions, raised);
+    }
+
+    /// One request at one target.
+    fn record(
+        &mut self,
+        record: &AccessRecord<'_>,
+        route: Route,
+        verdict: Option<&Verdict>,
+        spike: Option<ErrorSpike>,
+        revisions: &mut Vec<Incident>,
+    ) {
+        // What a front server passes on shows on the workload behind it: the same request is evidence there too.
+        let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
+        for Route { workload, owner, basis } in routes {
+            let evidence = EdgeEvidence { record: *record, verdict: verdict.cloned(), workload, owner, basis, spike };
+            revisions.extend(self.correlator.edge(evidence));
+        }
     }
 
     /// Lets event time pass: what was only waiting for time is settled, what is too old is forgotten, and workloads whose
@@ -166,6 +196,10 @@ impl Detector {
         let revisions = self.correlator.advance(now);
         self.raise(revisions, raised);
         self.baseline.prune(now);
+        // As a rule nothing is open, and time passes before every look at the rings.
+        if self.frozen.is_empty() {
+            return;
+        }
         let open = self.correlator.open_workloads();
         for over in self.frozen.difference(&open) {
             self.baseline.thaw(over);

@@ -3,6 +3,7 @@
 //! [`Enricher`] is pure and knows nothing but what it was told: facts from /proc come in as events too
 //! ([`procfs`] alone reads files), so a recording replays the same anywhere. It never judges.
 
+mod departed;
 pub mod listeners;
 pub(crate) mod names;
 pub mod passive_dns;
@@ -25,9 +26,11 @@ use crate::event::{
     Actor, CgroupSeen, Connection, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, NameAnswer, ProcessKey,
     ProcessSeen, Serving,
 };
+use crate::evidence::RouteBasis;
 use crate::evidence::{Placement, ProcessNode, ServiceRoot};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
+use departed::Departed;
 use listeners::Listeners;
 use passive_dns::{Named, PassiveDns};
 use process_table::{LINEAGE_MAX, ProcessTable};
@@ -81,6 +84,8 @@ pub struct Counters {
     pub listeners: listeners::Counters,
     /// Cgroups dropped because the bound was reached.
     pub cgroups_evicted: u64,
+    /// Listeners that are gone and no longer remembered: late lines for them find no workload.
+    pub departed_evicted: u64,
     /// Connections between workloads, and published ports, not followed because a bound was reached.
     pub forwards_refused: u64,
     /// Names looked up.
@@ -108,6 +113,7 @@ pub struct Enricher {
     names: PassiveDns,
     /// By the process that started a program.
     servings: LruCache<ProcessKey, Serving>,
+    departed: Departed,
 }
 
 impl Enricher {
@@ -125,6 +131,7 @@ impl Enricher {
             published: Published::default(),
             names: PassiveDns::default(),
             servings: LruCache::new(SERVINGS_MAX),
+            departed: Departed::default(),
         }
     }
 
@@ -153,6 +160,13 @@ impl Enricher {
         }
         for departed in self.processes.take_departed() {
             self.gone(departed);
+        }
+        for (socket, owner) in self.listeners.take_released() {
+            let workload = self.known().workload_of_departed(&socket, owner);
+            for address in self.listeners.answers_at(&socket) {
+                let (workload, owner) = (Arc::clone(&workload), Some(owner));
+                self.departed.note(address, event.at, Route { workload, owner, basis: RouteBasis::Listener });
+            }
         }
     }
 
@@ -243,6 +257,7 @@ impl Enricher {
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
             names: self.names.counters(),
+            departed_evicted: self.departed.evicted(),
             forwards_refused: self.topology.refused() + self.published.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),

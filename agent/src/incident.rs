@@ -147,6 +147,16 @@ impl Candidates {
     }
 }
 
+/// The attack that an incident is part of, as far as what the attacker brought along tells: incidents of other root processes,
+/// replicas and hosts with the same name, or with an indicator in common, are the same attacker's doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// Made of the first indicator alone: the same wherever that one shows.
+    pub id: String,
+    /// `address A`, `host NAME`, `client A`; the attacker's own first. Bounded.
+    pub indicators: Vec<String>,
+}
+
 /// What stands behind a step of the timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -262,6 +272,9 @@ pub struct Incident {
     /// The requests that may have done it.
     #[serde(default)]
     pub candidates: Candidates,
+    /// The attack that it is part of, where something tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Campaign>,
     /// Processes involved.
     #[serde(default)]
     pub processes: ProcessTree,
@@ -330,6 +343,7 @@ impl Default for Incident {
             timeline: Vec::new(),
             timeline_omitted: 0,
             candidates: Candidates::default(),
+            campaign: None,
             processes: ProcessTree::default(),
             exposures: Vec::new(),
             response: Vec::new(),

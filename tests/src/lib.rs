@@ -1,5 +1,7 @@
 //! What the whole-agent tests share: the binary under test, and a bounded wait.
 
+pub mod simulate;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;

@@ -68,7 +68,9 @@ fn build(targets: &[&String]) -> Result<()> {
     say("building the fuzz targets");
     let mut cargo = command("cargo");
     cargo.args(["build", "--release", "--target", TRIPLE]).current_dir(folder()).env("RUSTFLAGS", COUNTERS);
-    targets.iter().for_each(|target| drop(cargo.args(["--bin", target])));
+    for target in targets {
+        cargo.args(["--bin", target]);
+    }
     run_command(&mut cargo).context("libFuzzer's own part needs a C++ compiler: `apt-get install g++`")
 }
 

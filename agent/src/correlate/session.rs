@@ -13,6 +13,7 @@ use super::chance::Specificity;
 use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
 use super::observation::{Lineage, Observation, ObservationId};
+use super::score;
 use super::site::{Chain, Site};
 use super::tie::{Scales, Tie};
 
@@ -22,6 +23,8 @@ const CONTACT_BEFORE: Duration = Duration::from_secs(120);
 const CONTACT_AFTER: Duration = Duration::from_secs(3600);
 /// The same for a contact by another lineage of the workload.
 const FOREIGN_CONTACT_AFTER: Duration = Duration::from_secs(600);
+/// Difference of clocks that are kept by NTP, and then some: what is ordinary by itself counts no further from its request.
+const USUAL_SKEW: Duration = Duration::from_millis(200);
 /// Least weight of a request that makes a contact of the service itself, without any finding, the start of a session.
 const IN_PROCESS_WEIGHT: f64 = 4.0;
 
@@ -99,17 +102,49 @@ fn matches<'s>(
 ) -> Vec<Match<'s>> {
     let (Some(first), Some(last)) = (observed.first(), observed.last()) else { return Vec::new() };
     let latest = last.at().plus(scales.config.skew);
-    let mut requests: BTreeMap<RequestId, &'s Arc<Kept>> =
-        site.edge.around(first.at().minus(scales.config.lateness), latest);
+    let mut requests: Vec<&'s Arc<Kept>> = site.edge.around(first.at().minus(scales.config.lateness), latest);
     requests.extend(host.around(first.at().minus(scales.config.tight), latest));
-    requests.extend(chain.held.iter().map(|(id, kept)| (*id, kept)));
+    requests.extend(chain.held.values());
+    requests.sort_unstable_by_key(|kept| kept.id);
+    requests.dedup_by_key(|kept| kept.id);
+    let longest = requests.iter().map(|kept| kept.request.completed.since(kept.id.received)).max().unwrap_or_default();
     let mut matches = Vec::new();
-    for kept in requests.values() {
-        for on in observed {
-            if let Some(tie) = scales.tie(kept, on) {
-                matches.push(Match { kept, on, tie });
-            }
-        }
+    for on in observed {
+        // What is ordinary here counts only together with a request in whose flight it happened.
+        let ordinary = on.novelty() == Novelty::Known && !on.is_pivot();
+        let before = if ordinary { scales.config.skew } else { scales.config.loose };
+        let from = on.at().minus(before + longest);
+        let near = requests.partition_point(|kept| kept.id.received < from);
+        let past = requests.partition_point(|kept| kept.id.received <= on.at().plus(scales.config.skew));
+        let near = near.min(past)..past;
+        let tied = requests[near].iter().filter_map(|kept| Some(Match { kept, on, tie: scales.tie(kept, on)? }));
+        matches.extend(
+            tied.filter(|found| found.tie.timing != Timing::Distant && (!ordinary || found.tie.timing.pinned())),
+        );
+    }
+    matches.extend(distant(&requests, observed, scales));
+    matches.sort_by_key(|found| (found.kept.id, found.on.id));
+    matches
+}
+
+/// Requests before an observation that is too late or too ordinary for more, tied to it by nothing but what reappears there. Hours of scanners' requests stand against
+/// few observations, so what no observation holds is let go by one look.
+fn distant<'s>(requests: &[&'s Arc<Kept>], observed: &[&'s Observation], scales: Scales<'_>) -> Vec<Match<'s>> {
+    let mut keys: Vec<u64> = observed.iter().flat_map(|on| on.surface.keys().iter().copied()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let may =
+        |kept: &Kept| kept.sought().iter().any(|sought| sought.key.is_none_or(|key| keys.binary_search(&key).is_ok()));
+    let mut matches = Vec::new();
+    for kept in requests.iter().filter(|kept| may(kept)) {
+        let apart = |on: &Observation| match scales.timing(kept, on.at()) {
+            Some(Timing::Distant) => true,
+            Some(Timing::Loose | Timing::Tight) => on.novelty() == Novelty::Known && !on.is_pivot(),
+            _ => false,
+        };
+        let tied = observed.iter().filter(|on| apart(on));
+        let tied = tied.filter_map(|on| Some(Match { kept, on, tie: scales.tie(kept, on)? }));
+        matches.extend(tied.filter(|found| found.tie.decisive()));
     }
     matches
 }
@@ -121,17 +156,23 @@ fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
         .iter()
         .filter(|found| found.on.id == seen.id && found.kept.verdict.as_ref().is_some_and(|v| v.exploit_like()));
     if seen.as_host().is_some() {
-        // Within the clocks' skew of a refresh there is, on a busy site, always some scanner that asks for the same: a request that
-        // the service refused did not make it.
-        let refused =
-            |found: &Match<'_>| found.kept.request.target_status.is_some_and(|status| (400..500).contains(&status));
+        // Libraries ask for credentials every hour and scanners ask for the same all day: some request lies within the clocks'
+        // greatest skew of every refresh. What asks for credentials on behalf of a request does it while that is in flight.
         return tied.any(|found| {
-            let timing = found.tie.timing;
-            let meant = timing == Timing::InFlight || (timing.pinned() && (found.tie.decisive() || !refused(found)));
+            let answered = !found.kept.request.target_status.is_some_and(|status| (400..500).contains(&status));
+            let flight = (found.kept.request.received.minus(USUAL_SKEW), found.kept.request.completed.plus(USUAL_SKEW));
+            let meant = found.tie.timing == Timing::InFlight
+                || answered && flight.0 <= seen.at() && seen.at() <= flight.1
+                || found.tie.timing.pinned() && found.tie.decisive();
             meant && !found.tie.echoes.is_empty()
         });
     }
     tied.any(|found| {
+        // Whoever fetches for its users reaches what they name.
+        let fetches = found.kept.verdict.as_ref().is_some_and(|verdict| score::reaches_out(verdict.class));
+        if fetches && seen.novelty() != Novelty::New {
+            return false;
+        }
         let rare = found.tie.timing == Timing::InFlight && found.kept.specificity() == Specificity::Specific;
         found.tie.decisive()
             || (rare

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::ProcessKey;
 use crate::evidence::Novelty;
 use crate::incident::Incident;
 use crate::timestamp::Timestamp;
@@ -61,14 +62,16 @@ impl Site {
         after.map(|seen| seen.surface.echoes(sought)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
     }
 
-    /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last.
+    /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last
+    /// and of these the least severe first: an intruder's noise must not push out the breach.
     /// Whether one had to go.
     pub(super) fn make_room(&mut self, lineage: &Lineage, most: usize) -> bool {
         if self.chains.contains_key(lineage) || self.chains.len() < most.max(1) {
             return false;
         }
         let oldest = self.chains.iter().min_by_key(|(_, chain)| {
-            (!chain.raised.is_empty(), !chain.pivots.is_empty(), chain.span().map(|(_, last)| last))
+            let severity = chain.raised.values().map(|raised| raised.incident.severity).max();
+            (severity, !chain.pivots.is_empty(), chain.span().map(|(_, last)| last))
         });
         let oldest = oldest.map(|(lineage, _)| lineage.clone());
         oldest.is_some_and(|lineage| self.chains.remove(&lineage).is_some())
@@ -94,6 +97,12 @@ impl Chain {
         } else {
             self.ordinary.insert(observation, most, Give::Oldest)
         }
+    }
+
+    /// Whether one of these processes is one that an odd finding started.
+    pub(super) fn started_any_of(&self, lineage: &[ProcessKey]) -> bool {
+        let mut started = self.pivots.iter().filter(|pivot| pivot.is_execution()).filter_map(Observation::process);
+        started.any(|process| lineage.contains(&process))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Observation> {

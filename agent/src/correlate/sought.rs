@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use crate::metadata;
 use crate::request::{Indicator, Verdict};
 
+use super::fingerprint;
+
 /// Indicators of one request that are compared; a hostile line may name endless ones.
 const INDICATORS_MAX: usize = 16;
 /// Words of one command that are compared; real payloads have a handful.
@@ -32,6 +34,8 @@ pub(super) struct Sought {
     /// As the judge gave it.
     pub(super) indicator: Indicator,
     pub(super) form: Form,
+    /// What a surface has among its keys wherever this reappears; `None` when only a comparison can tell.
+    pub(super) key: Option<u64>,
 }
 
 /// What to compare.
@@ -79,11 +83,43 @@ impl Sought {
             Indicator::Command(command) => Form::command(command),
             Indicator::Path(path) => Form::path(&path.to_lowercase()),
         };
-        Self { indicator: indicator.clone(), form }
+        Self { indicator: indicator.clone(), key: form.key(), form }
     }
 }
 
+/// Key of an address.
+pub(super) fn address_key(address: IpAddr) -> u64 {
+    fingerprint::of(&(0_u8, address))
+}
+
+/// Key of a host name as it is compared.
+pub(super) fn host_key(host: &str) -> u64 {
+    fingerprint::of(&(1_u8, host))
+}
+
+/// Key of a word of a command line, lower case.
+pub(super) fn word_key(word: &str) -> u64 {
+    fingerprint::of(&(2_u8, word))
+}
+
+/// Key of the end of a word from one of its slashes on.
+pub(super) fn path_key(path: &str) -> u64 {
+    fingerprint::of(&(3_u8, path))
+}
+
 impl Form {
+    /// A URL that reappears in a word brings its place along, a command its first telling word.
+    fn key(&self) -> Option<u64> {
+        match self {
+            Self::Address { address, .. } => Some(address_key(*address)),
+            Self::Host { host, .. } => Some(host_key(host)),
+            Self::Url { authority, .. } => authority.as_ref()?.key(),
+            Self::Command { telling, .. } => telling.first().map(|word| word_key(word)),
+            Self::CommonCommand { words } => words.first().map(|word| word_key(word)),
+            Self::Path { path, .. } => path.starts_with('/').then(|| path_key(path)),
+        }
+    }
+
     fn address(address: IpAddr) -> Self {
         let address = metadata::canonical(address);
         let common = address.is_loopback()

@@ -92,6 +92,8 @@ pub(super) struct Listeners {
     owned_by: HashMap<IpAddr, Vec<u32>>,
     /// The namespace told first, the host's own: where two own the same loopback address, it counts.
     home: Option<u32>,
+    /// Sockets released since they were last taken, each with its last owner.
+    released: Vec<(Socket, ProcessKey)>,
     counters: Counters,
 }
 
@@ -107,6 +109,7 @@ impl Listeners {
             namespaces: BTreeMap::new(),
             owned_by: HashMap::new(),
             home: None,
+            released: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -274,6 +277,22 @@ impl Listeners {
             .map(|(_, socket)| socket)
     }
 
+    /// Sockets released since the last call: to be asked after every event, so that few are held here.
+    pub(super) fn take_released(&mut self) -> Vec<(Socket, ProcessKey)> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Addresses and port at which a socket answers: a wildcard at every address of its namespace.
+    pub(super) fn answers_at(&self, socket: &Socket) -> Vec<SocketAddr> {
+        let bound = socket.local.ip();
+        if !bound.is_unspecified() {
+            return vec![socket.local];
+        }
+        let addresses = self.namespaces.get(&socket.net_ns).map(Vec::as_slice).unwrap_or_default();
+        let fits = addresses.iter().filter(|address| address.is_ipv4() || bound.is_ipv6());
+        fits.map(|address| SocketAddr::new(*address, socket.local.port())).collect()
+    }
+
     /// Every socket that answers on `address`, whatever its port.
     pub(super) fn on_address(&self, address: IpAddr) -> impl Iterator<Item = &Socket> {
         let address = canonical(address);
@@ -319,7 +338,9 @@ impl Listeners {
         if !socket.owners.is_empty() {
             return;
         }
-        let cgroup = sockets.remove(at).cgroup;
+        let socket = sockets.remove(at);
+        let cgroup = socket.cgroup;
+        self.released.push((socket, opener));
         if let Some(count) = self.per_cgroup.get_mut(&cgroup) {
             *count -= 1;
             if *count == 0 {

@@ -57,6 +57,11 @@ impl Enricher {
     /// The workload of a request: by its target, else by the configured routes.
     #[must_use]
     pub fn route_request(&self, record: &AccessRecord<'_>) -> Option<Route> {
+        if let Target::Socket(socket) = record.target
+            && let Some(then) = self.departed.find(socket, record.received)
+        {
+            return Some(then.clone());
+        }
         let by_target = self.route(record.target);
         if by_target.as_ref().is_some_and(|route| route.basis == RouteBasis::Listener) {
             return by_target;
@@ -129,6 +134,12 @@ impl Known<'_> {
     pub(super) fn workload_of_socket(&self, socket: &Socket) -> Arc<Workload> {
         let owner = socket.owner().and_then(|owner| self.processes.get(owner));
         let legacy = owner.and_then(|process| process.legacy_workload.clone());
+        legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
+    }
+
+    /// The same for a socket that is released: its last owner is told apart.
+    pub(super) fn workload_of_departed(&self, socket: &Socket, owner: ProcessKey) -> Arc<Workload> {
+        let legacy = self.processes.get(owner).and_then(|process| process.legacy_workload.clone());
         legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
     }
 

@@ -333,7 +333,11 @@ fn counts(program: &Program, exec: &Exec, place: &Placement) -> bool {
 fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut Case<'_>) -> EgressEvidence {
     let peer = SocketAddr::new(canonical(contact.peer.ip()), contact.peer.port());
     let believed = if let PeerName::LookedUp(name) = name { Some(Arc::clone(name)) } else { None };
-    let novelty = case.baseline.peer(&place.workload.key, peer, contact.protocol, believed.as_deref(), case.at);
+    let key = &place.workload.key;
+    let novelty = match case.baseline.peer(key, peer, contact.protocol, believed.as_deref(), case.at) {
+        Novelty::New if by_service(&place) && case.baseline.reaches_anyone(key, case.at) => Novelty::Known,
+        novelty => novelty,
+    };
     let acquaintance = match novelty {
         Novelty::New | Novelty::Notorious => "which its workload had never needed",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
@@ -400,6 +404,13 @@ fn below_shell(place: &Placement) -> Option<&ProcessNode> {
 
 fn runs_what_it_is_told(node: &ProcessNode) -> bool {
     matches!(program::class_of_path(&node.exe_path), Some(ProgramClass::Shell | ProgramClass::TransferTool))
+}
+
+/// Whether the service's own program does it, rather than something that it started.
+fn by_service(place: &Placement) -> bool {
+    let root =
+        place.service.as_ref().and_then(|service| place.lineage.iter().find(|node| node.process == service.process));
+    place.process().zip(root).is_some_and(|(own, root)| own.exe == root.exe && own.exe_path == root.exe_path)
 }
 
 /// `x`, or `x, below sh`.

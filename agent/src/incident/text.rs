@@ -150,6 +150,9 @@ impl Page {
         if let Some(heir) = &incident.superseded_by {
             self.line(0, &format!("part of {heir}: read that one"));
         }
+        if let Some(campaign) = &incident.campaign {
+            self.line(0, &format!("campaign {}: {}", campaign.id, campaign.indicators.join(", ")));
+        }
         if incident.provisional {
             self.line(0, "provisional: a load balancer line may yet name the request");
         }

@@ -258,6 +258,8 @@ impl Engine {
         let clock = BootClock { offset_ns: self.setup.clock.boot_offset_nanos() };
         let mut events = std::mem::take(&mut self.events);
         let count = self.sensor.drain(clock, &mut events);
+        // After a step of the clock what the rings hold is from the new time; so must the detector be.
+        self.detector.advance(self.setup.clock.now(), &mut self.raised);
         for event in events.drain(..) {
             for fact in self.resolver.facts_for(&event) {
                 self.host(&fact);
