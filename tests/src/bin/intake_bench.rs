@@ -2,7 +2,7 @@
 //! and nothing else, first alone and then with 10,000 connections that say nothing. `intake_bench [SECONDS]` prints one JSON
 //! object per figure; a debug build says nothing about speed. The lines are made here.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -64,7 +64,8 @@ fn measure(server: &Server, batches: &[Vec<u8>], duration: Duration, name: &str)
         ("intake rss", server.rss_mib()?, "MiB"),
         ("intake requests sent away", f64::from(refused), "requests"),
     ] {
-        println!("{}", json!({"name": format!("{figure} {name}"), "value": value, "unit": unit}));
+        let figure = json!({"name": format!("{figure} {name}"), "value": value, "unit": unit});
+        writeln!(io::stdout(), "{figure}")?;
     }
     Ok(())
 }
@@ -82,7 +83,9 @@ fn post(stream: &mut TcpStream, body: &[u8]) -> Result<u16> {
         let read = stream.read(&mut buffer)?;
         ensure!(read > 0, "the connection was closed");
         answer.extend_from_slice(&buffer[..read]);
-        if answer.ends_with(b"\r\n\r\n") && answer.windows(17).any(|part| part.eq_ignore_ascii_case(b"content-length: 0")) {
+        if answer.ends_with(b"\r\n\r\n")
+            && answer.windows(17).any(|part| part.eq_ignore_ascii_case(b"content-length: 0"))
+        {
             break;
         }
     }
@@ -177,10 +180,11 @@ fn serve() -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (intake, mut batches) = runtime.block_on(Intake::start(&config.intake, &around))?;
-    println!("{}", intake.description().status().http.context("an address")?);
+    let address = intake.description().status().http.context("an address")?;
+    writeln!(io::stdout(), "{address}")?;
     std::thread::spawn(|| {
         // The end of stdin is the end of the sender, however it ended.
-        let _ = std::io::stdin().read(&mut [0]);
+        let _ = io::stdin().read(&mut [0]);
         std::process::exit(0);
     });
     let mut detector = Detector::new(&config)?;
