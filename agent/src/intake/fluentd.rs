@@ -75,6 +75,22 @@ impl Default for Config {
     }
 }
 
+/// How many lines the messages in a whole stream of these bytes hold; what follows half a message is not read. The receiver does
+/// the same with bytes as they come.
+///
+/// # Errors
+///
+/// Something in it is no message, or past a bound.
+pub fn read(stream: &[u8], limits: Limits, unpacked_bytes_max: usize) -> Result<usize, ContentError> {
+    let mut rest = Bytes::copy_from_slice(stream);
+    let mut lines = Lines::new(limits);
+    while let Some(end) = Scanner::default().end(&rest)? {
+        let mut unpacking = Unpacking { bytes_left: unpacked_bytes_max, grow: &mut |_| true };
+        message::read(&rest.split_to(end), &mut unpacking, &mut lines)?;
+    }
+    Ok(lines.lines.len())
+}
+
 /// A bound port.
 #[derive(Debug)]
 pub(super) struct Fluentd {

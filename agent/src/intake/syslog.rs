@@ -68,6 +68,21 @@ impl Default for Config {
     }
 }
 
+/// What a whole stream of these bytes says: program and text of each message; what follows a broken frame is not read. The
+/// receiver does the same with bytes as they come.
+#[must_use]
+pub fn read(stream: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut framer = Framer::default();
+    framer.buffer().extend_from_slice(stream);
+    let mut messages: Vec<Bytes> = std::iter::from_fn(|| framer.next().ok().flatten()).collect();
+    messages.extend(framer.last());
+    let part = |message: &Bytes| {
+        let Message { program, text } = Message::read(message);
+        (program.to_owned(), text.to_vec())
+    };
+    messages.iter().map(part).collect()
+}
+
 /// Bound ports.
 #[derive(Debug)]
 pub(super) struct Syslog {
