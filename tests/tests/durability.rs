@@ -45,7 +45,7 @@ fn free_port() -> u16 {
 /// A service with a hole: whatever stands on a line of its input, it hands to a shell.
 const VICTIM: &str = "
 import socket, subprocess, sys
-s = socket.socket(); s.bind(('10.77.0.1', 8080)); s.listen(); print('listening', flush=True)
+s = socket.socket(); s.bind((sys.argv[1], 8080)); s.listen(); print('listening', flush=True)
 for line in sys.stdin: subprocess.run(['/bin/sh', '-c', line]); print('done', flush=True)
 ";
 
@@ -56,14 +56,14 @@ struct Victim {
 }
 
 impl Victim {
-    fn start(name: &str) -> Self {
+    fn start(name: &str, address: &str) -> Self {
         let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
         let cgroup2 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("a cgroup2 mount");
         let cgroup = Path::new(cgroup2.split(' ').nth(1).expect("its place")).join(name);
         fs::create_dir_all(&cgroup).expect("a cgroup can be made");
         let join = format!("echo $$ > {}/cgroup.procs", cgroup.display());
-        let net = "ip link set lo up; ip addr add 10.77.0.1/32 dev lo; ip addr add 169.254.169.254/32 dev lo";
-        let script = format!("{join}; {net}; exec python3 -c \"$0\"");
+        let net = format!("ip link set lo up; ip addr add {address}/32 dev lo; ip addr add 169.254.169.254/32 dev lo");
+        let script = format!("{join}; {net}; exec python3 -c \"$0\" {address}");
         let child = Command::new("unshare")
             .args(["--net", "sh", "-c", &script, VICTIM])
             .stdin(Stdio::piped())
@@ -206,7 +206,7 @@ impl Drop for Place {
 }
 
 /// An ALB line of a request that asks for `command`, in flight for three seconds from `received`.
-fn edge_line(received: SystemTime, command: &str) -> String {
+fn edge_line(received: SystemTime, target: &str, command: &str) -> String {
     let rfc3339 = |at: SystemTime| {
         let millis = i64::try_from(at.duration_since(UNIX_EPOCH).expect("after 1970").as_millis()).expect("fits");
         breachline::timestamp::Timestamp::from_unix_millis(millis)
@@ -214,11 +214,11 @@ fn edge_line(received: SystemTime, command: &str) -> String {
     let (from, to) = (rfc3339(received), rfc3339(received + Duration::from_secs(3)));
     let encoded = command.replace(' ', "%20");
     format!(
-        "http {to} app/shop/50dc6c495c0c9188 198.51.100.9:40100 10.77.0.1:8080 0.001 2.998 0.001 200 200 34 366 \
+        "http {to} app/shop/50dc6c495c0c9188 198.51.100.9:40100 {target}:8080 0.001 2.998 0.001 200 200 34 366 \
          \"GET http://shop.example:80/ping?host=;{encoded} HTTP/1.1\" \"curl/8\" - - \
          arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/shop/73e2d6bc24d8a067 \
          \"Root=1-58337262-36d228ad5d99923122bbe354\" \"-\" \"-\" 0 {from} \"forward\" \"-\" \"-\" \
-         \"10.77.0.1:8080\" \"200\" \"-\" \"-\"\n"
+         \"{target}:8080\" \"200\" \"-\" \"-\"\n"
     )
 }
 
@@ -275,7 +275,8 @@ fn killed_after_each_alert_it_still_names_the_request_and_delivers_everything() 
     let mut victims = Vec::new();
     for kill in 0..KILLS {
         let name = format!("breachline-durability-{}-{kill}", std::process::id());
-        let mut victim = Victim::start(&name);
+        let address = format!("10.77.0.{}", kill + 1);
+        let mut victim = Victim::start(&name, &address);
         let command = format!(
             "curl -s --max-time 1 http://169.254.169.254/latest/meta-data/iam/security-credentials/role-{kill}"
         );
@@ -287,7 +288,7 @@ fn killed_after_each_alert_it_still_names_the_request_and_delivers_everything() 
         wait_for(Duration::from_millis(u64::from(kill * 37 % 90)), || None::<()>);
         place.kill();
         place.start(&[]);
-        place.post(&edge_line(received, &command));
+        place.post(&edge_line(received, &address, &command));
         let named = wait_for(LIMIT, || {
             let shown = place.ask(&["incidents", "show", first["id"].as_str()?])?;
             shown["candidates"]["ranked"][0]["request"]["url"]
@@ -317,7 +318,7 @@ fn a_full_disk_is_said_and_survived() {
     place.start(&["unshare", "--mount", "sh", "-c", &mount]);
     place.wait_for_trouble("state is kept in memory only", true);
     let name = format!("breachline-durability-{}-full", std::process::id());
-    let mut victim = Victim::start(&name);
+    let mut victim = Victim::start(&name, "10.77.0.99");
     victim.break_in("curl -s --max-time 1 http://169.254.169.254/latest/meta-data/iam/security-credentials/x");
     let summary = wait_for(LIMIT, || place.summary(&name));
     let state_seen = format!("/proc/{}/root{state}", place.agent.as_ref().expect("running").id());

@@ -104,8 +104,7 @@ fn done(common: &Common, json: &Value, said: &str) -> Result<()> {
     if common.json {
         return Common::print_json(json);
     }
-    println!("{said}");
-    Ok(())
+    Ok(writeln!(io::stdout(), "{said}")?)
 }
 
 fn show(common: &Common, workload: Option<WorkloadKey>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `breachline incidents expect`, `expected`, `withdraw`.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -50,7 +51,7 @@ pub(super) fn run(common: &Common, args: &Args) -> Result<ExitCode> {
     if common.json {
         Common::print_json(&made)?;
     } else {
-        print(&made);
+        print(&made)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -60,9 +61,9 @@ pub(super) fn list(common: &Common) -> Result<ExitCode> {
     if common.json {
         Common::print_json(&expectations)?;
     } else if expectations.is_empty() {
-        println!("nothing is expected: every incident is delivered");
+        writeln!(io::stdout(), "nothing is expected: every incident is delivered")?;
     } else {
-        expectations.iter().for_each(print);
+        expectations.iter().try_for_each(print)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -72,17 +73,16 @@ pub(super) fn withdraw(common: &Common, id: &str) -> Result<ExitCode> {
     if common.json {
         Common::print_json(&serde_json::json!({ "withdrawn": id }))?;
     } else {
-        println!("{} and its like are delivered again", clean(id));
+        writeln!(io::stdout(), "{} and its like are delivered again", clean(id))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(expectation: &Expectation) {
+fn print(expectation: &Expectation) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     let Expectation { incident, workload, severity: highest, said, covered, .. } = expectation;
-    println!("{incident}  {} on {}, until {}", severity(*highest), clean(workload.as_str()), said.until);
-    println!("    {}: {}", clean(&said.owner), clean(&said.reason));
-    println!("    incidents covered: {covered}");
-    for shape in &expectation.shapes {
-        println!("      {}", clean(shape));
-    }
+    writeln!(out, "{incident}  {} on {}, until {}", severity(*highest), clean(workload.as_str()), said.until)?;
+    writeln!(out, "    {}: {}", clean(&said.owner), clean(&said.reason))?;
+    writeln!(out, "    incidents covered: {covered}")?;
+    expectation.shapes.iter().try_for_each(|shape| writeln!(out, "      {}", clean(shape)))
 }

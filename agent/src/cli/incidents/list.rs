@@ -16,7 +16,7 @@ pub(super) fn run(common: &Common, filter: &Filter) -> Result<ExitCode> {
     if common.json {
         Common::print_json(&summaries)?;
     } else if summaries.is_empty() {
-        println!("no incidents");
+        writeln!(io::stdout(), "no incidents")?;
     } else {
         table(&mut io::stdout().lock(), &summaries, style())?;
     }

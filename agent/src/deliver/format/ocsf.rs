@@ -100,9 +100,11 @@ fn info(incident: &Incident) -> Value {
         let (id, name) = tactic(&technique.id);
         let parent = technique.id.split('.').next().unwrap_or_default();
         let named = json!({"uid": technique.id, "name": technique.name});
-        // Only the sub-technique's own name is at hand; its parent goes by identifier.
-        let (technique, sub) =
-            if parent == technique.id { (named, Value::Null) } else { (json!({"uid": parent}), named) };
+        let (technique, sub) = if parent == technique.id {
+            (named, Value::Null)
+        } else {
+            (json!({"uid": parent, "name": parent_name(parent)}), named)
+        };
         object([
             ("version", json!(ATTACK_VERSION)),
             ("tactic", json!({"uid": id, "name": name})),
@@ -123,6 +125,15 @@ fn info(incident: &Incident) -> Value {
             json!({"uid": "AN0223", "name": "Exploit Public-Facing Application", "type_id": 2, "type": "Behavioral", "category": "DET0080"}),
         ),
     ])
+}
+
+/// Name of the technique that a sub-technique belongs to, as of [`ATTACK_VERSION`].
+fn parent_name(technique: &str) -> &str {
+    match technique {
+        "T1059" => "Command and Scripting Interpreter",
+        "T1552" => "Unsecured Credentials",
+        other => other,
+    }
 }
 
 fn evidences(incident: &Incident) -> Value {
@@ -258,7 +269,7 @@ fn resources(incident: &Incident) -> Value {
         ("type", json!(kind)),
         ("role_id", json!(1)),
         ("role", json!("Target")),
-        ("owner", incident.owner.as_ref().map_or(Value::Null, |owner| json!({"name": owner}))),
+        ("labels", incident.owner.as_ref().map_or(Value::Null, |owner| json!([format!("owner={owner}")]))),
     ]);
     let exposed = incident.exposures.iter().map(|exposure| {
         let kind = match exposure.provider {
