@@ -2,7 +2,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use breachline_abi::control::{CONTACT_WAYS, COUNTERS, ContactSet, LastConnect, MetadataPorts, Orphan, RepeatKey};
+use breachline_abi::control::{
+    CONTACT_WAYS, COUNTERS, ContactSet, LastConnect, MetadataPorts, Orphan, RepeatKey, TOLD_SLOTS,
+};
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
     ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, NOTED_SLOTS, ORPHAN_ENTRIES,
@@ -29,6 +31,10 @@ pub static BULK: RingBuf = RingBuf::with_byte_size(BULK_RING_BYTES, 0);
 /// Counters, see `control::COUNTER_…`.
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// What the agent told, see `control::TOLD_…`. Only it reads and writes this; it is here to outlive it.
+#[map]
+pub static TOLD: Array<u64> = Array::with_max_entries(TOLD_SLOTS, 0);
 
 /// Boot time of the last forced wake-up. Shared by all CPUs; a lost update costs one wake-up more.
 #[map]

@@ -10,6 +10,7 @@ mod replay;
 mod run;
 mod sample_config;
 mod status;
+mod uninstall;
 
 use std::io;
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, self_check};
 
 /// `EX_USAGE` of sysexits.h: bad use or config.
 pub const EXIT_USAGE: u8 = 64;
@@ -51,6 +52,11 @@ enum Verb {
     Doctor(doctor::Args),
     /// Ask the running agent how it is.
     Status(status::Args),
+    /// Be the child of a self-check.
+    #[command(hide = true, name = self_check::VERB)]
+    SelfCheckActor,
+    /// End the senses that outlive the agent: nothing of it is left in the kernel.
+    Uninstall(uninstall::Args),
     /// Say whether a config is right, and if not where.
     CheckConfig(check_config::Args),
     /// Print the defaults as a config file, every key explained.
@@ -75,6 +81,8 @@ pub fn main() -> ExitCode {
         Verb::DrillActor(args) => drill::act(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::SelfCheckActor => self_check::act().map(ExitCode::from).map_err(Into::into),
+        Verb::Uninstall(args) => uninstall::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),
         Verb::SampleConfig(args) => sample_config::run(&args),
     };

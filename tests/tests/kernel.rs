@@ -11,6 +11,8 @@ mod exec;
 mod lineage;
 #[path = "kernel/loss.rs"]
 mod loss;
+#[path = "kernel/restart.rs"]
+mod restart;
 #[path = "kernel/socket.rs"]
 mod socket;
 #[path = "kernel/watch.rs"]

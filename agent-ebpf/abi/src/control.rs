@@ -123,6 +123,13 @@ pub const COUNTER_CROSS_CHECK: u32 = COUNTER_WAKEUPS + 2;
 /// How many slots there are.
 pub const COUNTERS: u32 = COUNTER_WAKEUPS + 3;
 
+/// What user space told already, so that the next agent goes on from there. Lost records, by kind: slot `kind`.
+pub const TOLD_LOST: u32 = 0;
+/// When an agent last looked, nanoseconds since boot.
+pub const TOLD_AT: u32 = KIND_END as u32;
+/// How many slots there are.
+pub const TOLD_SLOTS: u32 = TOLD_AT + 1;
+
 const _: () = assert!(
     size_of::<EndpointKey>() == 20
         && size_of::<ContactSet>() == 64

@@ -102,6 +102,8 @@ parameters! {
         current_task_btf,
         /// Bytes waiting in the bulk ring from which user space is woken.
         bulk_wake_bytes,
+        /// Bytes waiting in the priority ring from which ordinary first contacts take the other.
+        priority_crowded_bytes,
         /// Shortest time between two forced wake-ups, microseconds.
         wake_interval_us,
         /// Places of the contact table less one.
