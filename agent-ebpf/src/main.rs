@@ -10,20 +10,26 @@
 
 mod contact;
 mod emit;
+mod exchange;
 mod known;
 mod lineage;
 mod maps;
 mod memory;
+mod names;
 mod noted;
+mod packet;
 mod path;
 mod probes {
     mod connect;
     mod exec;
     mod floor;
+    mod ingress;
     mod lineage;
+    mod raw_socket;
     mod request;
     mod socket;
 }
+mod serving;
 mod stdio;
 mod taint;
 mod task;

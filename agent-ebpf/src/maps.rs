@@ -7,12 +7,14 @@ use breachline_abi::control::{
 };
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
-    ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, NOTED_SLOTS, ORPHAN_ENTRIES,
-    PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES,
-    WATCHED_SOCKET_ENTRIES,
+    ANSWER_BYTES_MAX, ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES,
+    METADATA_ENTRIES, NOTED_SLOTS, ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES,
+    RAW_MAKER_ENTRIES, REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES, WATCHED_SOCKET_ENTRIES,
 };
+use breachline_abi::names::AnswerRecord;
 use breachline_abi::parameters::Parameters;
-use breachline_abi::request::WatchedSocket;
+use breachline_abi::request::{Exchange, WatchedSocket};
+use breachline_abi::serving::ServingRecord;
 
 use crate::path::Place;
 
@@ -106,3 +108,41 @@ pub static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entrie
 /// An orphan under construction (too big to stand on the stack).
 #[map]
 pub static ORPHAN_SCRATCH: PerCpuArray<Orphan> = PerCpuArray::with_max_entries(1, 0);
+
+/// Requests and answers of metadata endpoints that are under way, by socket cookie.
+#[map]
+pub static EXCHANGES: LruHashMap<u64, Exchange> = LruHashMap::with_max_entries(EXCHANGE_ENTRIES, 0);
+
+/// A DNS answer under construction: packets of one CPU are received one after the other.
+#[repr(C)]
+pub struct AnswerScratch {
+    /// Fixed part.
+    pub record: AnswerRecord,
+    /// The message.
+    pub message: [u8; ANSWER_BYTES_MAX],
+}
+
+/// See [`AnswerScratch`].
+#[map]
+pub static ANSWER_SCRATCH: PerCpuArray<AnswerScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// DNS answers that a CPU handed over in a window of time.
+#[repr(C)]
+pub struct AnswerBudget {
+    /// Number of the window.
+    pub window: u64,
+    /// Answers in it.
+    pub spent: u64,
+}
+
+/// See [`AnswerBudget`].
+#[map]
+pub static ANSWER_BUDGET: PerCpuArray<AnswerBudget> = PerCpuArray::with_max_entries(1, 0);
+
+/// When a process (pid, family and protocol in one number) was last reported for a raw socket.
+#[map]
+pub static RAW_MAKERS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(RAW_MAKER_ENTRIES, 0);
+
+/// A serving record under construction: as with [`EXEC_SCRATCH`], one per CPU is enough.
+#[map]
+pub static SERVING_SCRATCH: PerCpuArray<ServingRecord> = PerCpuArray::with_max_entries(1, 0);

@@ -533,6 +533,7 @@ fn at_id(at: Timestamp) -> ObservationId {
 #[cfg(test)]
 mod tests {
     mod build;
+    mod connections;
     mod floods;
     mod properties;
     mod scenarios;

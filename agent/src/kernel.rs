@@ -259,6 +259,7 @@ fn load_object(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
 fn load_maps(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
     let mut parameters = layout.parameters;
     parameters.current_task_btf = u32::from(attach::kernel_at_least(5, 11));
+    parameters.task_registers = u32::from(attach::kernel_at_least(5, 15));
     parameters.bulk_wake_bytes = ring_bytes(config.bulk_ring_bytes) / 4;
     parameters.priority_crowded_bytes = ring_bytes(config.priority_ring_bytes) / 2;
     parameters.wake_interval_us = 2000;

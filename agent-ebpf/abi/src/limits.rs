@@ -24,6 +24,22 @@ pub const REQUEST_BYTES_MAX: usize = 512;
 pub const REQUESTS_PER_SOCKET: u16 = 16;
 /// Connections to metadata endpoints that are looked at; the least recently used is let go.
 pub const WATCHED_SOCKET_ENTRIES: u32 = 1024;
+/// Bytes of a DNS answer that are copied: what servers send without splitting (DNS flag day 2020); of a longer one its
+/// beginning, where the question and the first addresses stand.
+pub const ANSWER_BYTES_MAX: usize = 1232;
+/// DNS answers handed over per processor in a second of about 1.07 s; more are counted as lost. Without it a flood of
+/// forged answers would push forks and exits out of the bulk ring.
+pub const ANSWERS_PER_WINDOW: u32 = 1000;
+/// Established connections of a parent that are told with the program it starts. Enough for the ways in which servers
+/// hand a request to a child; more would cost the exec sense its budget.
+pub const SERVING_MAX: usize = 16;
+/// Descriptors of a parent that are looked at for connections.
+pub const SERVING_DESCRIPTORS_MAX: u32 = 128;
+/// Conversations with metadata endpoints whose requests or answers may be split; the least recently used is let go, and
+/// its next request begins anew.
+pub const EXCHANGE_ENTRIES: u32 = 256;
+/// Processes remembered for having made raw sockets; one that is forgotten is told again.
+pub const RAW_MAKER_ENTRIES: u32 = 1024;
 /// Bytes of `comm` (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 

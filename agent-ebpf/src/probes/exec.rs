@@ -17,7 +17,7 @@ use crate::emit::{self, Lane};
 use crate::maps::{EXEC_SCRATCH, ExecScratch, PRIORITY_PROGRAMS};
 use crate::memory::{Address, Object, Typed, parameter};
 use crate::path::{self, Place};
-use crate::{lineage, stdio, taint, task};
+use crate::{lineage, serving, stdio, taint, task};
 
 /// How `memfd_create` names its files.
 const MEMFD_PREFIX: [u8; 6] = *b"memfd:";
@@ -47,6 +47,10 @@ fn sense(task: Typed, binprm: Typed) {
     let program = write_link_count(record, task);
     let tail_len = write_tail(scratch, task, binprm);
     let lane = lane(&mut scratch.record, program);
+    if lane != Lane::Bulk {
+        // Told before the program itself: whoever judges that knows already what its parent was being asked.
+        serving::report_serving();
+    }
     hand_over(scratch, lane, tail_len);
 }
 

@@ -17,10 +17,13 @@ use super::KernelError;
 use crate::metadata;
 
 /// Programs on BTF tracepoints. They bear their tracepoints' names.
-const TRACEPOINTS: [&str; 4] =
-    ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state"];
+const TRACEPOINTS: [&str; 5] =
+    ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state", "cap_capable"];
 /// Programs on the root of the cgroup v2 hierarchy.
-const CGROUP_HOOKS: [&str; 5] = ["connect4", "connect6", "sendmsg4", "sendmsg6", "metadata_request"];
+const CGROUP_HOOKS: [&str; 7] =
+    ["connect4", "connect6", "sendmsg4", "sendmsg6", "metadata_request", "received", "raw_socket"];
+/// The packet program that looks at what comes in; the other one looks at what goes out.
+const INGRESS: &str = "received";
 
 /// Attempts to load a program: a signal in the middle of verifying is no refusal, five in a row are.
 const LOAD_ATTEMPTS: u32 = 5;
@@ -113,7 +116,12 @@ fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), String> {
         }
         Some(Program::CgroupSkb(program)) => {
             load(|| program.load())?;
-            program.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| said(&error))
+            let way = if name == INGRESS { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
+            program.attach(root, way, mode).map(drop).map_err(|error| said(&error))
+        }
+        Some(Program::CgroupSock(program)) => {
+            load(|| program.load())?;
+            program.attach(root, mode).map(drop).map_err(|error| said(&error))
         }
         _ => Err("not in the object".to_owned()),
     }
