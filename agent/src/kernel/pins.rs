@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
-use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{BtfTracePoint, ProgramFd};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -24,6 +24,8 @@ const MAPS: [&str; 6] = ["PRIORITY", "BULK", "COUNTS", "TOLD", "TAINTED", "ORPHA
 const UNFINISHED: &str = "new_";
 /// What the names of pinned links begin with; the program's follows. (A BPF file system takes no dots in names.)
 const LINK: &str = "link_";
+/// The same of pinned programs. To ask for a program by its id takes `CAP_SYS_ADMIN`, which the agent has not.
+const PROGRAM: &str = "prog_";
 /// Where the system's BPF file system belongs; mounted here where it is not.
 const SYSTEM: &str = "/sys/fs/bpf";
 
@@ -133,13 +135,14 @@ impl Pins {
     /// # Errors
     ///
     /// [`PinError::Object`]; the set stays unfinished and goes with [`Self::forget`].
-    pub(super) fn keep_links(&self, ebpf: &Ebpf) -> Result<(), PinError> {
+    pub(super) fn keep_links(&self, ebpf: &mut Ebpf) -> Result<(), PinError> {
         let directory = self.unfinished();
-        for (name, program) in ebpf.programs() {
+        for (name, program) in ebpf.programs_mut() {
             let path = directory.join(format!("{LINK}{name}"));
             // A program that was refused is not loaded.
             let Ok(info) = program.info() else { continue };
             if let Some(descriptor) = link_of(info.id()).map_err(|error| object(&path, error))? {
+                program.pin(directory.join(format!("{PROGRAM}{name}"))).map_err(|error| object(&path, error))?;
                 pin_link(descriptor, &path)?;
             }
         }
@@ -185,21 +188,44 @@ impl Kept {
         Map::from_map_data(data).map_err(|error| object(&path, error))
     }
 
-    /// Its attached programs, by name.
+    /// Names of its attached programs.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub(super) fn names(&self) -> Result<Vec<String>, PinError> {
+        Ok(self.links()?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Its attached programs, by name, to ask what they cost. Those that this user may not open are left out.
+    pub(super) fn programs(&self) -> Vec<(String, ProgramFd)> {
+        let open = |(name, link): (String, PathBuf)| {
+            // Whatever the program's kind: it is asked for its descriptor and nothing else.
+            let program = BtfTracePoint::from_pin(link.with_file_name(format!("{PROGRAM}{name}"))).ok()?;
+            Some((name, program.fd().ok()?.try_clone().ok()?))
+        };
+        self.links().unwrap_or_default().into_iter().filter_map(open).collect()
+    }
+
+    /// The ids of its attached programs, by name.
     ///
     /// # Errors
     ///
     /// One of its links cannot be opened.
-    pub(super) fn programs(&self) -> Result<Vec<(String, ProgramInfo)>, PinError> {
-        let mut programs = Vec::new();
-        for path in list(&self.directory).map_err(|error| object(&self.directory, error))? {
-            let Some(name) = name_of(&path).strip_prefix(LINK).map(str::to_owned) else { continue };
+    pub(super) fn program_ids(&self) -> Result<Vec<(String, u32)>, PinError> {
+        let id = |(name, path): (String, PathBuf)| {
             let link = FdLink::from(PinnedLink::from_pin(&path).map_err(|error| object(&path, error))?);
-            let id = link.info().map_err(|error| object(&path, error))?.program_id();
-            programs.push((name, program(id).ok_or_else(|| object(&path, "its program is gone"))?));
-        }
-        programs.sort_by(|one, other| one.0.cmp(&other.0));
-        Ok(programs)
+            Ok((name, link.info().map_err(|error| object(&path, error))?.program_id()))
+        };
+        self.links()?.into_iter().map(id).collect()
+    }
+
+    fn links(&self) -> Result<Vec<(String, PathBuf)>, PinError> {
+        let files = list(&self.directory).map_err(|error| object(&self.directory, error))?;
+        let mut links: Vec<_> =
+            files.into_iter().filter_map(|path| Some((name_of(&path).strip_prefix(LINK)?.to_owned(), path))).collect();
+        links.sort();
+        Ok(links)
     }
 
     /// Detaches its programs: whoever holds nothing of it sees it end.
@@ -208,11 +234,6 @@ impl Kept {
             tracing::warn!(%error, directory = %self.directory.display(), "pins of an earlier agent are left");
         }
     }
-}
-
-/// A loaded program by its id.
-fn program(id: u32) -> Option<ProgramInfo> {
-    aya::programs::loaded_programs().flatten().find(|info| info.id() == id)
 }
 
 fn lock(root: &Path) -> Result<Flock<File>, PinError> {

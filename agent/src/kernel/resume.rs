@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use aya::Ebpf;
 use zerocopy::IntoBytes as _;
 
 use super::attach::{self, Attached};
@@ -93,10 +92,10 @@ impl Sensor {
     /// Goes on with senses that already run.
     fn adopt(config: &Config, layout: &Layout, kept: &Kept) -> Result<Self, KernelError> {
         let failed = |error: PinError| KernelError::NoExec(error.to_string());
-        let programs = kept.programs().map_err(failed)?;
+        let names = kept.names().map_err(failed)?;
         let attached: Vec<Attached> = attach::names()
             .map(|program| {
-                let runs = programs.iter().any(|(name, _)| name == program);
+                let runs = names.iter().any(|name| name == program);
                 Attached { program, outcome: if runs { Ok(()) } else { Err(NOT_ATTACHED.to_owned()) } }
             })
             .collect();
@@ -108,8 +107,7 @@ impl Sensor {
         let resumed = Some(rings.last_look()).filter(|at| *at != 0);
         let unread = resumed.map(|at| clock::since_boot().saturating_sub(std::time::Duration::from_nanos(at)));
         tracing::info!(?unread, "senses of an earlier agent taken over");
-        let programs =
-            programs.into_iter().filter_map(|(name, info)| Some((name, info.fd().ok()?.try_clone().ok()?))).collect();
+        let programs = kept.programs();
         Ok(Self {
             rings,
             previous: None,
@@ -132,7 +130,7 @@ impl Sensor {
         }
         let kept = pins.keep_maps(&ebpf);
         let mut sensor = Self::attach(ebpf, config, layout).inspect_err(|_| pins.forget())?;
-        let outcome = kept.and_then(|()| sensor.ebpf.as_ref().map_or(Ok(()), |ebpf: &Ebpf| pins.keep_links(ebpf)));
+        let outcome = kept.and_then(|()| sensor.ebpf.as_mut().map_or(Ok(()), |ebpf| pins.keep_links(ebpf)));
         if let Err(error) = &outcome {
             tracing::warn!(%error, "the senses will end with this agent");
             pins.forget();

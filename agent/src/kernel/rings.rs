@@ -97,10 +97,15 @@ impl Rings {
         interval_max: Duration,
     ) -> Result<Self, KernelError> {
         let interval_max = interval_max.clamp(Duration::from_millis(1), Duration::from_secs(1));
+        let counts: PerCpuArray<MapData, u64> = open(&mut map, "COUNTS", PerCpuArray::try_from)?;
+        if counts.len() != COUNTERS {
+            let reason = format!("{} counters where this build has {COUNTERS}: another build's", counts.len());
+            return Err(KernelError::Map { name: "COUNTS", reason });
+        }
         Ok(Self {
             priority: ring(&mut map, "PRIORITY")?,
             bulk: ring(&mut map, "BULK")?,
-            counts: open(&mut map, "COUNTS", PerCpuArray::try_from)?,
+            counts,
             told: open(&mut map, "TOLD", Array::try_from)?,
             span: 0..=u64::MAX,
             interval: interval_max,

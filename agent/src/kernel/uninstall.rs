@@ -39,7 +39,7 @@ pub fn uninstall(directory: &Path) -> Result<Uninstalled, PinError> {
     let mut programs: Vec<(String, u32)> = Vec::new();
     for set in pins.others()? {
         // A set whose links cannot be read goes all the same.
-        programs.extend(set.programs().unwrap_or_default().into_iter().map(|(name, info)| (name, info.id())));
+        programs.extend(set.program_ids().unwrap_or_default());
     }
     pins.remove_all()?;
     let deadline = Instant::now() + PATIENCE;
