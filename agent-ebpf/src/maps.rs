@@ -57,7 +57,7 @@ pub static NOTED: Array<u64> = Array::with_max_entries(NOTED_SLOTS, 0);
 
 /// Contacts remembered, by the lower bits of their hash.
 #[map]
-pub static CONTACTS: Array<ContactSet> = Array::with_max_entries(CONTACT_ENTRIES / CONTACT_WAYS as u32, 0);
+pub static CONTACTS: Array<ContactSet> = Array::with_max_entries(CONTACT_ENTRIES / CONTACT_WAYS, 0);
 
 /// When a process last reported a contact that is reported every time, nanoseconds since boot.
 #[map]

@@ -299,7 +299,7 @@ fn halves(number: u64) -> [u32; 2] {
 
 /// Places of the contact table: a power of two, so that a place is some bits of a hash.
 fn contact_sets(contacts: u32) -> u32 {
-    contacts.clamp(64, 1 << 20).next_power_of_two() / CONTACT_WAYS as u32
+    contacts.clamp(64, 1 << 20).next_power_of_two() / CONTACT_WAYS
 }
 
 /// A ring's size as the kernel wants it: a power of two and whole pages.

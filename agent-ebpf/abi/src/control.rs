@@ -46,9 +46,9 @@ pub struct KnownContact {
 }
 
 /// Contacts that share a place; a cache line of them.
-pub const CONTACT_WAYS: usize = 4;
+pub const CONTACT_WAYS: u32 = 4;
 /// One place of the contact table.
-pub type ContactSet = [KnownContact; CONTACT_WAYS];
+pub type ContactSet = [KnownContact; CONTACT_WAYS as usize];
 /// Ticks (`bpf_jiffies64`) are divided by 2 to this: fine enough to tell which contact is oldest, coarse enough that one
 /// met all the time is seldom written.
 pub const SEEN_TICKS_SHIFT: u32 = 10;

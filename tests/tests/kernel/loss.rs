@@ -72,7 +72,7 @@ fn a_lost_first_contact_is_first_again() {
 }
 
 /// Threads that make each kind of noise.
-const MAKERS: usize = 2;
+const MAKERS: u8 = 2;
 /// How long they make it.
 const NOISE: Duration = Duration::from_secs(3);
 /// Chains buried in it.
@@ -90,7 +90,7 @@ fn noise(stop: &Arc<AtomicBool>) -> Vec<JoinHandle<(u64, u64)>> {
                 execs += 1;
                 for _ in 0..200 {
                     let [_, high, low, port] = peers.to_be_bytes();
-                    let host = Ipv4Addr::new(127, 100 + maker as u8, high, low);
+                    let host = Ipv4Addr::new(127, 100 + maker, high, low);
                     socket.connect(SocketAddr::from((host, 1 + u16::from(port)))).expect("connected");
                     peers += 1;
                 }
