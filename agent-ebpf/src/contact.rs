@@ -118,7 +118,11 @@ fn report<K: Object>(task: K, attempt: &Attempt, who: &Who, flags: u8, socket: u
             watch::begin(task, socket, &attempt.peer);
         }
     }
-    let lane = if metadata { Lane::Urgent } else { Lane::Priority };
+    let lane = match flags & (FLAG_METADATA | FLAG_TAINTED) {
+        0 => emit::unless_crowded(),
+        FLAG_TAINTED => Lane::Priority,
+        _ => Lane::Urgent,
+    };
     emit::in_place(lane, KIND_CONTACT, |header, record: *mut ContactRecord| {
         // SAFETY: room for a record, each field of which is written.
         unsafe {

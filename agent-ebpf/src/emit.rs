@@ -51,6 +51,14 @@ impl Lane {
     }
 }
 
+/// The priority ring, or the bulk ring while the other is half full: a scan of ten thousand peers must not push out the
+/// shells, tainted lines and metadata contacts that the rest is kept for.
+#[inline(always)]
+pub fn unless_crowded() -> Lane {
+    let crowded = PRIORITY.query(AVAILABLE) > u64::from(parameter!(priority_crowded_bytes));
+    if crowded { Lane::Bulk } else { Lane::Priority }
+}
+
 /// Adds one to a counter of this CPU.
 #[inline(always)]
 pub fn count(slot: u32) {

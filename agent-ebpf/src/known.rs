@@ -68,7 +68,7 @@ pub fn place(who: &Who, peer: &EndpointKey) -> Option<Place> {
 /// Whether the contact is known: `None` when not, else whether the peer is a metadata endpoint. Being asked for keeps it.
 #[inline(always)]
 pub fn find(place: Place) -> Option<bool> {
-    for way in 0..CONTACT_WAYS {
+    for way in 0..CONTACT_WAYS as usize {
         // SAFETY: a way of a valid map value; a race costs at most a record more.
         let known = unsafe { &mut (*place.set)[way] };
         if known.tag == place.tag {

@@ -2,7 +2,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use breachline_abi::control::{CONTACT_WAYS, COUNTERS, ContactSet, LastConnect, MetadataPorts, Orphan, RepeatKey};
+use breachline_abi::control::{
+    CONTACT_WAYS, COUNTERS, ContactSet, LastConnect, MetadataPorts, Orphan, RepeatKey, TOLD_SLOTS,
+};
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
     ANSWER_BYTES_MAX, ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES,
@@ -32,6 +34,10 @@ pub static BULK: RingBuf = RingBuf::with_byte_size(BULK_RING_BYTES, 0);
 #[map]
 pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
+/// What the agent told, see `control::TOLD_…`. Only it reads and writes this; it is here to outlive it.
+#[map]
+pub static TOLD: Array<u64> = Array::with_max_entries(TOLD_SLOTS, 0);
+
 /// Boot time of the last forced wake-up. Shared by all CPUs; a lost update costs one wake-up more.
 #[map]
 pub static LAST_WAKE: Array<u64> = Array::with_max_entries(1, 0);
@@ -51,7 +57,7 @@ pub static NOTED: Array<u64> = Array::with_max_entries(NOTED_SLOTS, 0);
 
 /// Contacts remembered, by the lower bits of their hash.
 #[map]
-pub static CONTACTS: Array<ContactSet> = Array::with_max_entries(CONTACT_ENTRIES / CONTACT_WAYS as u32, 0);
+pub static CONTACTS: Array<ContactSet> = Array::with_max_entries(CONTACT_ENTRIES / CONTACT_WAYS, 0);
 
 /// When a process last reported a contact that is reported every time, nanoseconds since boot.
 #[map]

@@ -15,6 +15,7 @@ mod replay;
 mod run;
 mod sample_config;
 mod status;
+mod uninstall;
 
 use std::io;
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::ConfigError;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, self_check};
 
 /// `EX_USAGE` of sysexits.h: bad use or config.
 pub const EXIT_USAGE: u8 = 64;
@@ -64,6 +65,11 @@ enum Verb {
     Baseline(baseline::Args),
     /// Ask the running agent how it is.
     Status(status::Args),
+    /// Be the child of a self-check.
+    #[command(hide = true, name = self_check::VERB)]
+    SelfCheckActor,
+    /// End the senses that outlive the agent: nothing of it is left in the kernel.
+    Uninstall(uninstall::Args),
     /// Say whether a config is right, and if not where.
     CheckConfig(check_config::Args),
     /// Print the defaults as a config file, every key explained.
@@ -92,6 +98,8 @@ pub fn main() -> ExitCode {
         Verb::Coverage(args) => coverage::run(&args),
         Verb::Baseline(args) => baseline::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::SelfCheckActor => self_check::act().map(ExitCode::from).map_err(Into::into),
+        Verb::Uninstall(args) => uninstall::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),
         Verb::SampleConfig(args) => sample_config::run(&args),
     };

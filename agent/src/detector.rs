@@ -288,5 +288,6 @@ impl Detector {
 
 /// Records are counted when they are lost, and that is asked for every so often: the loss lies somewhere in between.
 fn gap(at: Timestamp, loss: &Loss) -> Gap {
-    Gap { from: at.minus(LOSS_INTERVAL), to: at, sense: loss.sense.clone(), count: loss.count, workload: None }
+    let from = loss.since.unwrap_or_else(|| at.minus(LOSS_INTERVAL));
+    Gap { from, to: at, sense: loss.sense.clone(), count: loss.count, workload: None }
 }

@@ -432,8 +432,11 @@ pub struct ProgramSeen {
 pub struct Loss {
     /// Record kind (`exec`, `fork`, `exit`, `connect`, `flow`, `listen`, `metadata`, `names`, `raw`, `inbound`).
     pub sense: String,
-    /// How many since the last such event.
+    /// How many since the last such event; 0 when nobody knows, because nobody watched.
     pub count: u64,
+    /// From when on, where that is longer ago than the agent's usual interval: an agent took over from an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// One thing the host did, or one fact about it.

@@ -10,8 +10,12 @@ mod attach;
 mod cost;
 mod floor;
 mod layout;
+mod notes;
+mod pins;
 mod programs;
+mod resume;
 mod rings;
+mod uninstall;
 mod verdict;
 
 use std::collections::hash_map::RandomState;
@@ -21,6 +25,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aya::programs::ProgramFd;
 use aya::{Ebpf, EbpfLoader};
 use breachline_abi::control::CONTACT_WAYS;
 use breachline_abi::limits;
@@ -30,8 +35,12 @@ use zerocopy::IntoBytes as _;
 pub use self::cost::ProgramCost;
 pub use self::floor::Floor;
 use self::layout::Layout;
+use self::pins::Pins;
+use self::resume::Previous;
+pub use self::resume::RESTART;
 use self::rings::Rings;
 pub use self::rings::{Counters, SenseCounters};
+pub use self::uninstall::{PinError, Uninstalled, uninstall};
 pub use self::verdict::{SenseState, SenseVerdict, probe};
 use crate::decode::BootClock;
 use crate::event::{HostEvent, Loss};
@@ -56,6 +65,14 @@ pub struct Config {
     /// Longest time a record waits in a ring before it is read (1 to 1000 ms). Shorter costs CPU at rest.
     #[serde(with = "crate::config::duration")]
     pub drain_interval: Duration,
+    /// Whether the senses outlive the agent: they go on filling the rings while it restarts, and the next one reads on.
+    pub pin: bool,
+    /// Where they are kept; its parent must be a BPF file system (/sys/fs/bpf is mounted where it is not).
+    pub pin_directory: PathBuf,
+    /// How often each sense is triggered by a child of the agent and its record waited for, the first time at start; 0
+    /// switches it off.
+    #[serde(with = "crate::config::duration")]
+    pub self_check: Duration,
     /// Metadata endpoints beside the built-in ones; port 0 stands for every port. No key of its own: taken from
     /// `host.metadata_endpoints`, so that kernel and judge never differ.
     #[serde(skip)]
@@ -71,6 +88,9 @@ impl Default for Config {
             bulk_ring_bytes: limits::BULK_RING_BYTES,
             contacts: limits::CONTACT_ENTRIES,
             drain_interval: Duration::from_millis(20),
+            pin: true,
+            pin_directory: PathBuf::from("/sys/fs/bpf/breachline"),
+            self_check: Duration::from_secs(600),
             metadata_endpoints: Vec::new(),
             log_level: 0,
         }
@@ -114,19 +134,29 @@ pub enum KernelError {
     NoExec(String),
 }
 
-/// The attached senses. Dropping it detaches them.
+/// The attached senses. Dropping it detaches them, unless they are kept for the next agent.
 pub struct Sensor {
     rings: Rings,
+    /// Senses that these took the place of, until their rings are empty.
+    previous: Option<Previous>,
+    /// What those could not tell.
+    gap: Option<Loss>,
+    /// When an earlier agent last looked, nanoseconds since boot.
+    resumed: Option<u64>,
     verdicts: Vec<SenseVerdict>,
     /// Hands the kernel half's own diagnostics to the agent's log.
     flush_log: Option<Box<dyn FnMut() + Send>>,
-    // Holds the programs and links: without it the senses end.
-    ebpf: Ebpf,
+    /// The programs by name, to ask what they cost.
+    programs: Vec<(String, ProgramFd)>,
+    /// Programs and links that this agent loaded: unless they are kept, the senses end without it.
+    ebpf: Option<Ebpf>,
+    /// Says that an agent lives; lets the next one in when dropped.
+    pins: Option<Pins>,
 }
 
 impl Sensor {
-    /// Loads and attaches every sense this kernel allows. A sense that cannot be attached is a verdict; only without
-    /// exec there is nothing to run for.
+    /// Loads and attaches every sense this kernel allows, for as long as the answer lives. A sense that cannot be attached
+    /// is a verdict; only without exec there is nothing to run for. [`Sensor::start`] lets them outlive the agent.
     ///
     /// Must be called within a tokio runtime (the rings' descriptors are registered with it).
     ///
@@ -134,21 +164,22 @@ impl Sensor {
     ///
     /// [`KernelError`], each with its remedy.
     pub fn load(config: &Config) -> Result<Self, KernelError> {
-        let layout = Layout::read(Path::new(BTF_PATH))?;
-        if let Some(field) = verdict::missing_identity(&layout.missing) {
-            return Err(KernelError::NoIdentity(field));
-        }
-        let mut ebpf = load_object(config, &layout)?;
-        programs::fill(&mut ebpf)?;
-        attach::fill_metadata(&mut ebpf, &config.metadata_endpoints)?;
+        let layout = known_layout()?;
+        Self::attach(load_object(config, &layout)?, config, &layout)
+    }
+
+    fn attach(mut ebpf: Ebpf, config: &Config, layout: &Layout) -> Result<Self, KernelError> {
         let flush_log = if config.log_level > 0 { log_flusher(&mut ebpf) } else { None };
-        let rings = Rings::take(&mut ebpf, config.drain_interval)?;
+        let map = |name: &str| ebpf.take_map(name).ok_or_else(|| "not in the object".to_owned());
+        let rings = Rings::open(map, config.drain_interval)?;
         let attached = attach::all(&mut ebpf)?;
         let verdicts = verdict::from_attached(&attached, &layout.missing);
         if let Some(reason) = verdict::exec_refused(&verdicts) {
             return Err(KernelError::NoExec(reason));
         }
-        Ok(Self { rings, verdicts, flush_log, ebpf })
+        let programs = cost::descriptors(&ebpf);
+        let (previous, gap, resumed) = (None, None, None);
+        Ok(Self { rings, previous, gap, resumed, verdicts, flush_log, programs, ebpf: Some(ebpf), pins: None })
     }
 
     /// What each sense can do here.
@@ -172,12 +203,27 @@ impl Sensor {
         if let Some(flush) = &mut self.flush_log {
             flush();
         }
-        self.rings.drain(clock, out)
+        let before = self.previous.as_mut().map_or(0, |previous| previous.drain(clock, out));
+        if before > 0 { before } else { self.rings.drain(clock, out) }
     }
 
     /// Records the kernel half could not hand over since the last call, by sense; empty when nothing was lost.
+    ///
+    /// The first call after senses were taken over tells what was lost while no agent read, see [`Sensor::resumed`].
     pub fn losses(&mut self) -> Vec<Loss> {
-        self.rings.losses()
+        let mut losses: Vec<Loss> = self.gap.take().into_iter().collect();
+        // Asked for once: its programs are gone, its records are read by the time the first second is over.
+        if let Some(mut previous) = self.previous.take_if(|previous| previous.is_read()) {
+            losses.extend(previous.rings.losses());
+        }
+        losses.extend(self.rings.losses());
+        losses
+    }
+
+    /// When an earlier agent last looked (nanoseconds since boot), where these senses or their records were taken over from
+    /// one: since then, records may have been lost unread. Told once.
+    pub fn resumed(&mut self) -> Option<u64> {
+        self.resumed.take()
     }
 
     /// Counters since load.
@@ -189,15 +235,33 @@ impl Sensor {
     /// What each program costs, while the kernel counts it.
     #[must_use]
     pub fn costs(&self) -> Vec<ProgramCost> {
-        cost::read(&self.ebpf)
+        cost::read(&self.programs)
     }
 }
 
+/// The running kernel's layout, if processes can be told apart by it.
+fn known_layout() -> Result<Layout, KernelError> {
+    let layout = Layout::read(Path::new(BTF_PATH))?;
+    match verdict::missing_identity(&layout.missing) {
+        Some(field) => Err(KernelError::NoIdentity(field)),
+        None => Ok(layout),
+    }
+}
+
+/// Loads the object and fills its tables; no program runs yet.
 fn load_object(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
+    let mut ebpf = load_maps(config, layout)?;
+    programs::fill(&mut ebpf)?;
+    attach::fill_metadata(&mut ebpf, &config.metadata_endpoints)?;
+    Ok(ebpf)
+}
+
+fn load_maps(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
     let mut parameters = layout.parameters;
     parameters.current_task_btf = u32::from(attach::kernel_at_least(5, 11));
     parameters.task_registers = u32::from(attach::kernel_at_least(5, 15));
     parameters.bulk_wake_bytes = ring_bytes(config.bulk_ring_bytes) / 4;
+    parameters.priority_crowded_bytes = ring_bytes(config.priority_ring_bytes) / 2;
     parameters.wake_interval_us = 2000;
     let sets = contact_sets(config.contacts);
     parameters.contact_set_mask = sets - 1;
@@ -235,7 +299,7 @@ fn halves(number: u64) -> [u32; 2] {
 
 /// Places of the contact table: a power of two, so that a place is some bits of a hash.
 fn contact_sets(contacts: u32) -> u32 {
-    contacts.clamp(64, 1 << 20).next_power_of_two() / CONTACT_WAYS as u32
+    contacts.clamp(64, 1 << 20).next_power_of_two() / CONTACT_WAYS
 }
 
 /// A ring's size as the kernel wants it: a power of two and whole pages.

@@ -10,6 +10,7 @@
 
 mod delivery;
 mod engine;
+pub mod self_check;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -117,8 +118,9 @@ pub struct Senses {
 }
 
 impl Senses {
-    /// Opens the store and attaches the senses. With `give_up_privileges` the sensing thread keeps only what it needs
-    /// from then on; the caller does the same for its own thread.
+    /// Opens the store and attaches the senses. With `give_up_privileges` this process is the agent and nothing else: the
+    /// sensing thread keeps only what it needs from then on, the caller does the same for its own thread, and the senses
+    /// are checked by a child of this program.
     ///
     /// # Errors
     ///
@@ -130,6 +132,7 @@ impl Senses {
             config: config.clone(),
             record,
             give_up_privileges,
+            self_check: give_up_privileges,
             clock: Arc::clone(&clock),
             store: Arc::clone(&store),
         };

@@ -37,7 +37,7 @@ impl Default for Config {
 }
 
 /// One sense, as `doctor` and `status` show it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenseStatus {
     /// Its name.
     pub sense: String,
@@ -46,6 +46,9 @@ pub struct SenseStatus {
     /// What is missing and what to do about it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// When the agent last saw it sense something of its own making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Timestamp>,
 }
 
 impl From<&SenseVerdict> for SenseStatus {
@@ -57,7 +60,7 @@ impl From<&SenseVerdict> for SenseStatus {
             SenseState::Unavailable { reason, .. } if reason.contains(';') => ("unavailable", reason.clone()),
             SenseState::Unavailable { reason, remedy } => ("unavailable", format!("{reason}; {remedy}")),
         };
-        Self { sense: verdict.sense.to_owned(), state: state.to_owned(), detail }
+        Self { sense: verdict.sense.to_owned(), state: state.to_owned(), detail, proven: None }
     }
 }
 
@@ -142,7 +145,9 @@ pub fn senses_text(senses: &[SenseStatus]) -> String {
     let mut out = String::new();
     for sense in senses {
         let _ = write!(out, "  {:<10} {:<12}", sense.sense, sense.state);
-        let _ = writeln!(out, "{}", sense.detail);
+        let proven = sense.proven.map(|at| format!("proven at {at}")).unwrap_or_default();
+        let between = if proven.is_empty() || sense.detail.is_empty() { "" } else { "; " };
+        let _ = writeln!(out, "{proven}{between}{}", sense.detail);
     }
     out
 }
@@ -188,7 +193,11 @@ mod tests {
     fn trouble_comes_first() {
         let mut status = Status::starting(Timestamp::default());
         status.troubles.push("state is kept in memory only".to_owned());
-        status.senses.push(SenseStatus { sense: "exec".to_owned(), state: "active".to_owned(), detail: String::new() });
+        status.senses.push(SenseStatus {
+            sense: "exec".to_owned(),
+            state: "active".to_owned(),
+            ..SenseStatus::default()
+        });
         let text = status.text();
         assert!(text.find("memory only").expect("shown") < text.find("senses").expect("shown"), "{text}");
     }

@@ -9,6 +9,7 @@
 mod buffer;
 mod disk;
 mod incidents;
+mod remove;
 mod spool;
 mod view;
 
@@ -22,6 +23,7 @@ use self::buffer::{Open, Synced, WriteBuffer};
 use self::disk::{Disk, DiskError, Table};
 use self::incidents::Incidents;
 pub use self::incidents::{IncidentSummary, Revision};
+pub use self::remove::remove;
 use self::spool::Spool;
 pub use self::spool::SpoolRecord;
 pub use self::view::View;

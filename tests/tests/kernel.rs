@@ -19,6 +19,8 @@ mod loss;
 mod names;
 #[path = "kernel/raw.rs"]
 mod raw;
+#[path = "kernel/restart.rs"]
+mod restart;
 #[path = "kernel/socket.rs"]
 mod socket;
 #[path = "kernel/watch.rs"]

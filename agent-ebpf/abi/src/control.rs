@@ -46,9 +46,9 @@ pub struct KnownContact {
 }
 
 /// Contacts that share a place; a cache line of them.
-pub const CONTACT_WAYS: usize = 4;
+pub const CONTACT_WAYS: u32 = 4;
 /// One place of the contact table.
-pub type ContactSet = [KnownContact; CONTACT_WAYS];
+pub type ContactSet = [KnownContact; CONTACT_WAYS as usize];
 /// Ticks (`bpf_jiffies64`) are divided by 2 to this: fine enough to tell which contact is oldest, coarse enough that one
 /// met all the time is seldom written.
 pub const SEEN_TICKS_SHIFT: u32 = 10;
@@ -122,6 +122,13 @@ pub const COUNTER_LINEAGE_CUT: u32 = COUNTER_WAKEUPS + 1;
 pub const COUNTER_CROSS_CHECK: u32 = COUNTER_WAKEUPS + 2;
 /// How many slots there are.
 pub const COUNTERS: u32 = COUNTER_WAKEUPS + 3;
+
+/// What user space told already, so that the next agent goes on from there. Lost records, by kind: slot `kind`.
+pub const TOLD_LOST: u32 = 0;
+/// When an agent last looked, nanoseconds since boot.
+pub const TOLD_AT: u32 = KIND_END as u32;
+/// How many slots there are.
+pub const TOLD_SLOTS: u32 = TOLD_AT + 1;
 
 const _: () = assert!(
     size_of::<EndpointKey>() == 20

@@ -110,6 +110,8 @@ parameters! {
         task_registers,
         /// Bytes waiting in the bulk ring from which user space is woken.
         bulk_wake_bytes,
+        /// Bytes waiting in the priority ring from which ordinary first contacts take the other.
+        priority_crowded_bytes,
         /// Shortest time between two forced wake-ups, microseconds.
         wake_interval_us,
         /// Places of the contact table less one.

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::incident::Incident;
 use crate::pipeline::Pipeline;
 use crate::status::{self, Status};
-use crate::{deliver, intake, store};
+use crate::{deliver, intake, kernel, store};
 
 /// What passes between the service's ordinary life and the scenario: the agent learns for 24 hours by default.
 pub(super) const LEARNED_AFTER: Duration = Duration::from_secs(25 * 3600);
@@ -229,6 +229,8 @@ fn agent_config(scratch: &Path, log: &Path) -> Config {
         },
         deliver: deliver::Config { stdout: deliver::Format::Off, ..deliver::Config::default() },
         status: status::Config { socket: None },
+        // A drill leaves nothing behind.
+        kernel: kernel::Config { pin: false, ..kernel::Config::default() },
         ..Config::default()
     }
 }

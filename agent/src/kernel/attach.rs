@@ -37,6 +37,11 @@ pub(super) struct Attached {
     pub(super) outcome: Result<(), String>,
 }
 
+/// Names of all programs.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TRACEPOINTS.into_iter().chain(CGROUP_HOOKS)
+}
+
 /// Loads and attaches every program.
 ///
 /// # Errors
@@ -193,7 +198,7 @@ pub(super) fn fill_metadata(ebpf: &mut Ebpf, extra: &[SocketAddr]) -> Result<(),
 
 /// The built-in endpoints and the config's, by address. Port 0 stands for every port; so does more ports than an entry
 /// holds.
-fn metadata_ports(extra: &[SocketAddr]) -> BTreeMap<Ipv6Addr, MetadataPorts> {
+pub(super) fn metadata_ports(extra: &[SocketAddr]) -> BTreeMap<Ipv6Addr, MetadataPorts> {
     let built_in = metadata::ENDPOINTS.iter().flat_map(|endpoint| {
         let ports = if endpoint.ports.is_empty() { &[0] } else { endpoint.ports };
         ports.iter().map(|port| SocketAddr::new(endpoint.address, *port))

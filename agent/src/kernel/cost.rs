@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use aya::Ebpf;
+use aya::programs::{Program, ProgramFd};
 
 /// Runs of one program and the time they took, since load and while counting was switched on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,18 +16,19 @@ pub struct ProgramCost {
     pub nanos: u64,
 }
 
-/// Costs of every loaded program. A program that is not loaded is left out.
-pub(super) fn read(ebpf: &Ebpf) -> Vec<ProgramCost> {
-    let cost = |(name, program): (&str, &aya::programs::Program)| {
-        let info =
-            std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.fd().ok()?.as_fd().as_raw_fd())).ok()?;
-        Some(ProgramCost {
-            program: name.to_owned(),
-            runs: field(&info, "run_cnt")?,
-            nanos: field(&info, "run_time_ns")?,
-        })
+/// Descriptors of every loaded program, by name. A program that is not loaded is left out.
+pub(super) fn descriptors(ebpf: &Ebpf) -> Vec<(String, ProgramFd)> {
+    let descriptor = |program: &Program| program.fd().ok()?.try_clone().ok();
+    ebpf.programs().filter_map(|(name, program)| Some((name.to_owned(), descriptor(program)?))).collect()
+}
+
+/// What the programs behind these descriptors cost so far.
+pub(super) fn read(programs: &[(String, ProgramFd)]) -> Vec<ProgramCost> {
+    let cost = |(name, program): &(String, ProgramFd)| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
+        Some(ProgramCost { program: name.clone(), runs: field(&info, "run_cnt")?, nanos: field(&info, "run_time_ns")? })
     };
-    ebpf.programs().filter_map(cost).collect()
+    programs.iter().filter_map(cost).collect()
 }
 
 /// A number of a program's fdinfo: lines of `name:<tab>value`.

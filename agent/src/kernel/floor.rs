@@ -2,13 +2,10 @@
 //!
 //! In: nothing. Out: their [`ProgramCost`]s, to be told beside (never subtracted in silence from) those of the senses.
 
-use std::path::Path;
-
 use aya::Ebpf;
 
 use super::cost::{self, ProgramCost};
-use super::layout::Layout;
-use super::{BTF_PATH, Config, KernelError, attach, load_object};
+use super::{Config, KernelError, attach, known_layout, load_object};
 
 /// Attached programs that do nothing. Dropping it detaches them.
 pub struct Floor(Ebpf);
@@ -20,8 +17,7 @@ impl Floor {
     ///
     /// [`KernelError`], as loading the senses.
     pub fn load() -> Result<Self, KernelError> {
-        let layout = Layout::read(Path::new(BTF_PATH))?;
-        let mut ebpf = load_object(&Config::default(), &layout)?;
+        let mut ebpf = load_object(&Config::default(), &known_layout()?)?;
         attach::floor(&mut ebpf)?;
         Ok(Self(ebpf))
     }
@@ -29,6 +25,6 @@ impl Floor {
     /// What each costs, while the kernel counts it.
     #[must_use]
     pub fn costs(&self) -> Vec<ProgramCost> {
-        cost::read(&self.0)
+        cost::read(&cost::descriptors(&self.0))
     }
 }

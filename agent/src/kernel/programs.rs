@@ -89,12 +89,17 @@ pub(super) fn fill(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let map = ebpf.map_mut(NAME).ok_or_else(|| failed("not in the object".to_owned()))?;
     let mut map: HashMap<&mut MapData, [u8; PROGRAM_NAME_BYTES], u32> =
         HashMap::try_from(map).map_err(|error| failed(error.to_string()))?;
-    let versioned =
-        VERSIONED.iter().flat_map(|(name, versions)| versions.iter().map(move |version| format!("{name}{version}")));
-    for name in NAMES.iter().map(ToString::to_string).chain(versioned) {
+    for name in names() {
         map.insert(key(&name), 1, 0).map_err(|error| failed(error.to_string()))?;
     }
     Ok(())
+}
+
+/// All names.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let versioned =
+        VERSIONED.iter().flat_map(|(name, versions)| versions.iter().map(move |version| format!("{name}{version}")));
+    NAMES.iter().map(ToString::to_string).chain(versioned)
 }
 
 /// A name as the kernel half compares it: cut like its string read cuts, the last byte NUL.

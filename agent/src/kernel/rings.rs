@@ -1,14 +1,15 @@
 //! The two rings and the counters: when to look, how to hand records on in order of time, what was lost.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use breachline_abi::control::{
-    COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
+    COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS, TOLD_AT,
+    TOLD_LOST,
 };
 use breachline_abi::record::{
-    KIND_ANSWER, KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_RAW_SOCKET,
+    Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_RAW_SOCKET,
     KIND_REQUEST, KIND_SERVING, KIND_STATUS,
 };
 use tokio::io::Interest;
@@ -16,7 +17,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
 use serde::Serialize;
+use zerocopy::FromBytes as _;
 
+use crate::clock;
 use crate::decode::{BootClock, decode};
 use crate::event::{HostEvent, Loss};
 
@@ -74,30 +77,51 @@ pub(super) struct Rings {
     priority: AsyncFd<RingBuf<MapData>>,
     bulk: AsyncFd<RingBuf<MapData>>,
     counts: PerCpuArray<MapData, u64>,
+    /// What was told, for the next agent.
+    told: Array<MapData, u64>,
+    /// Of which time records are handed on: where two sets of senses saw the same, one of them tells it.
+    span: RangeInclusive<u64>,
     interval: Duration,
     interval_max: Duration,
     undecodable: u64,
-    /// Losses already told, by kind.
-    told: [u64; KIND_END as usize],
 }
 
 impl Rings {
-    /// Takes the rings and the counters out of the loaded object.
+    /// Opens the rings and the counters among the maps that `map` finds by name.
     ///
     /// # Errors
     ///
     /// [`KernelError::Map`].
-    pub(super) fn take(ebpf: &mut Ebpf, interval_max: Duration) -> Result<Self, KernelError> {
+    pub(super) fn open(
+        mut map: impl FnMut(&'static str) -> Result<Map, String>,
+        interval_max: Duration,
+    ) -> Result<Self, KernelError> {
         let interval_max = interval_max.clamp(Duration::from_millis(1), Duration::from_secs(1));
+        let counts: PerCpuArray<MapData, u64> = open(&mut map, "COUNTS", PerCpuArray::try_from)?;
+        if counts.len() != COUNTERS {
+            let reason = format!("{} counters where this build has {COUNTERS}: another build's", counts.len());
+            return Err(KernelError::Map { name: "COUNTS", reason });
+        }
         Ok(Self {
-            priority: ring(ebpf, "PRIORITY")?,
-            bulk: ring(ebpf, "BULK")?,
-            counts: take(ebpf, "COUNTS", PerCpuArray::try_from)?,
+            priority: ring(&mut map, "PRIORITY")?,
+            bulk: ring(&mut map, "BULK")?,
+            counts,
+            told: open(&mut map, "TOLD", Array::try_from)?,
+            span: 0..=u64::MAX,
             interval: interval_max,
             interval_max,
             undecodable: 0,
-            told: [0; KIND_END as usize],
         })
+    }
+
+    /// Hands on records of this time (nanoseconds since boot) only.
+    pub(super) fn limit(&mut self, span: RangeInclusive<u64>) {
+        self.span = span;
+    }
+
+    /// When an agent last asked these rings for losses, nanoseconds since boot; 0 when none did.
+    pub(super) fn last_look(&self) -> u64 {
+        self.told.get(&TOLD_AT, 0).unwrap_or_default()
     }
 
     /// Waits for a wake-up of either ring or for the timer.
@@ -113,8 +137,9 @@ impl Rings {
     /// See [`super::Sensor::drain`].
     pub(super) fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
         let start = out.len();
-        self.undecodable += read(self.priority.get_mut(), clock, out, start + BATCH_MAX);
-        self.undecodable += read(self.bulk.get_mut(), clock, out, start + BATCH_MAX);
+        let Self { priority, bulk, span, .. } = self;
+        self.undecodable += read(priority.get_mut(), clock, span, out, start + BATCH_MAX);
+        self.undecodable += read(bulk.get_mut(), clock, span, out, start + BATCH_MAX);
         // A stable sort: records of one instant keep the order in which they were committed.
         out[start..].sort_by_key(|event| event.at);
         let added = out.len() - start;
@@ -127,13 +152,19 @@ impl Rings {
         let mut losses = Vec::new();
         for (kind, sense) in SENSES {
             let lost = self.count(COUNTER_LOST + u32::from(kind));
-            let told = &mut self.told[usize::from(kind)];
-            if lost > *told {
-                losses.push(Loss { sense: sense.to_owned(), count: lost - *told });
-                *told = lost;
+            let told = self.told.get(&(TOLD_LOST + u32::from(kind)), 0).unwrap_or_default();
+            if lost > told {
+                losses.push(Loss { sense: sense.to_owned(), count: lost - told, since: None });
+                self.tell(TOLD_LOST + u32::from(kind), lost);
             }
         }
+        self.tell(TOLD_AT, u64::try_from(clock::since_boot().as_nanos()).unwrap_or(u64::MAX));
         losses
+    }
+
+    /// The kernel refuses no slot that exists; a refusal would cost a loss told twice.
+    fn tell(&mut self, slot: u32, value: u64) {
+        let _ = self.told.set(slot, value, 0);
     }
 
     /// See [`super::Sensor::counters`].
@@ -161,11 +192,21 @@ impl Rings {
 }
 
 /// Reads until the ring is empty or `out` holds `limit`. Returns how many records could not be decoded.
-fn read(ring: &mut RingBuf<MapData>, clock: BootClock, out: &mut Vec<HostEvent>, limit: usize) -> u64 {
+fn read(
+    ring: &mut RingBuf<MapData>,
+    clock: BootClock,
+    span: &RangeInclusive<u64>,
+    out: &mut Vec<HostEvent>,
+    limit: usize,
+) -> u64 {
     let mut undecodable = 0;
     while out.len() < limit
         && let Some(record) = ring.next()
     {
+        let time = Header::read_from_prefix(&record).map_or(0, |(header, _)| header.boot_ns);
+        if !span.contains(&time) {
+            continue;
+        }
         match decode(&record, clock) {
             Ok(event) => out.push(event),
             Err(_) => undecodable += 1,
@@ -184,19 +225,23 @@ fn next_interval(current: Duration, records: usize, longest: Duration) -> Durati
     deprecated,
     reason = "its successor is unsafe; a ring owns its descriptor and keeps it for life, which is all that is asked"
 )]
-fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<AsyncFd<RingBuf<MapData>>, KernelError> {
-    let ring = take(ebpf, name, RingBuf::try_from)?;
+fn ring(
+    map: &mut impl FnMut(&'static str) -> Result<Map, String>,
+    name: &'static str,
+) -> Result<AsyncFd<RingBuf<MapData>>, KernelError> {
+    let ring = open(map, name, RingBuf::try_from)?;
     AsyncFd::with_interest(ring, Interest::READABLE)
         .map_err(|error| KernelError::Map { name, reason: error.to_string() })
 }
 
-fn take<T>(
-    ebpf: &mut Ebpf,
+fn open<T>(
+    map: &mut impl FnMut(&'static str) -> Result<Map, String>,
     name: &'static str,
     open: impl FnOnce(Map) -> Result<T, MapError>,
 ) -> Result<T, KernelError> {
-    let map = ebpf.take_map(name).ok_or_else(|| KernelError::Map { name, reason: "not in the object".to_owned() })?;
-    open(map).map_err(|error| KernelError::Map { name, reason: error.to_string() })
+    let failed = |reason: String| KernelError::Map { name, reason };
+    let map = map(name).map_err(failed)?;
+    open(map).map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
 //! What each sense can do on this kernel. A sensor that does not say it is blind is worse than none.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::attach::{self, Attached};
-use super::layout::Layout;
-use super::{BTF_PATH, Config, KernelError};
+use super::{Config, KernelError};
 
 /// One sense's verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenseVerdict {
-    /// `exec`, `lineage`, `connect`, `socket`, `metadata`, `names`, `inbound`, `raw`.
+    /// `exec`, `lineage`, `connect`, `socket`, `metadata`, `names`, `inbound`, `raw`; and `restart`: whether they outlive the
+    /// agent.
     pub sense: &'static str,
     /// What it can.
     #[serde(flatten)]
@@ -162,10 +160,7 @@ pub fn probe() -> Vec<SenseVerdict> {
 }
 
 fn try_all() -> Result<Vec<SenseVerdict>, KernelError> {
-    let layout = Layout::read(Path::new(BTF_PATH))?;
-    if let Some(field) = missing_identity(&layout.missing) {
-        return Err(KernelError::NoIdentity(field));
-    }
+    let layout = super::known_layout()?;
     let mut ebpf = super::load_object(&Config::default(), &layout)?;
     Ok(from_attached(&attach::all(&mut ebpf)?, &layout.missing))
 }

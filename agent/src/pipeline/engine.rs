@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::self_check::SelfCheck;
 use super::{PipelineClock, PipelineError};
 use crate::config::Config;
 use crate::control::{Ask, EXPECTATIONS, Memory, OWN, Request};
@@ -21,14 +22,14 @@ use crate::coverage::Report;
 use crate::decode::BootClock;
 use crate::detector::{Detector, LOSS_INTERVAL};
 use crate::enrich::procfs::Resolver;
-use crate::event::{HostEvent, HostEventKind};
+use crate::event::{HostEvent, HostEventKind, Loss};
 use crate::expectation::Expectations;
 use crate::identity::Identity;
 use crate::identity::detect::detect;
 use crate::incident::Incident;
 use crate::incident::coverage::{CoverageGap, GapKind};
 use crate::intake::{Batch, JOURNAL_CURSOR, Judged};
-use crate::kernel::Sensor;
+use crate::kernel::{RESTART, SenseState, SenseVerdict, Sensor};
 use crate::lists::files::Files;
 use crate::privileges;
 use crate::replay::recording::Recorder;
@@ -58,6 +59,8 @@ pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) record: Option<PathBuf>,
     pub(super) give_up_privileges: bool,
+    /// Whether this program has the self-check's command.
+    pub(super) self_check: bool,
     pub(super) clock: Arc<PipelineClock>,
     pub(super) store: Arc<Store>,
 }
@@ -134,6 +137,7 @@ pub(super) struct Engine {
     lists: Files,
     recorder: Option<Recorder>,
     status: watch::Sender<Arc<Status>>,
+    check: SelfCheck,
     /// Edge batches judged since the last checkpoint: acknowledged with the next, so that after a SIGKILL in between they
     /// come again.
     judged: Judged,
@@ -184,7 +188,7 @@ impl Engine {
     fn attach(setup: Setup, status: watch::Sender<Arc<Status>>) -> Result<Self, PipelineError> {
         let recorder = setup.record.as_deref().map(Recorder::create).transpose()?;
         // Attached before /proc is read: a process that starts in between is seen twice, never not at all.
-        let sensor = Sensor::load(&setup.config.kernel)?;
+        let sensor = Sensor::start(&setup.config.kernel, &setup.config.store.directory)?;
         if setup.give_up_privileges
             && let Err(error) = privileges::keep_needed()
         {
@@ -210,7 +214,10 @@ impl Engine {
         }
         let resolver = Resolver::new(&setup.config.procfs);
         let now = Instant::now();
+        let every = if setup.self_check { setup.config.kernel.self_check } else { Duration::ZERO };
+        let check = SelfCheck::new(every, setup.clock.now());
         Ok(Self {
+            check,
             setup,
             sensor,
             detector,
@@ -261,6 +268,9 @@ impl Engine {
         // After a step of the clock what the rings hold is from the new time; so must the detector be.
         self.detector.advance(self.setup.clock.now(), &mut self.raised);
         for event in events.drain(..) {
+            if self.check.claims(&event) {
+                continue;
+            }
             for fact in self.resolver.facts_for(&event) {
                 self.host(&fact);
             }
@@ -296,9 +306,13 @@ impl Engine {
 
     fn tick(&mut self, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
         let now = self.setup.clock.now();
+        let clock = BootClock { offset_ns: self.setup.clock.boot_offset_nanos() };
+        let since = self.sensor.resumed().map(|boot_ns| clock.at(boot_ns));
         for loss in self.sensor.losses() {
+            let loss = Loss { since, ..loss };
             self.host(&HostEvent { at: now, kind: HostEventKind::Loss(loss) });
         }
+        self.check.tick(now);
         self.detector.advance(now, &mut self.raised);
         self.record(Recorder::flush);
         self.publish(now, parts);
@@ -306,6 +320,9 @@ impl Engine {
         if instant >= self.next_slow {
             self.next_slow = instant + SLOW_INTERVAL;
             self.save_memory();
+            for loss in blind(self.sensor.verdicts(), now).into_iter().chain(self.check.losses()) {
+                self.host(&HostEvent { at: now, kind: HostEventKind::Loss(loss) });
+            }
             if let Some(lists) = self.lists.changed() {
                 self.detector.set_lists(lists);
             }
@@ -411,6 +428,11 @@ impl Engine {
         let mut status = Status::starting(self.status.borrow().started);
         status.taken = now;
         status.senses = self.sensor.verdicts().iter().map(Into::into).collect();
+        self.check.annotate(&mut status.senses);
+        let blind = status.senses.iter().filter(|sense| sense.state != "active" && sense.sense != RESTART);
+        status
+            .troubles
+            .extend(blind.map(|sense| format!("sense {} is {}: {}", sense.sense, sense.state, sense.detail)));
         status.count("kernel", &self.sensor.counters());
         status.count("procfs", &self.resolver.counters());
         self.detector.describe(now, &mut status);
@@ -420,4 +442,11 @@ impl Engine {
         parts(&mut status);
         self.status.send_replace(Arc::new(status));
     }
+}
+
+/// A sense that cannot work here loses what nobody can count, all the time.
+fn blind(verdicts: &[SenseVerdict], now: Timestamp) -> Vec<Loss> {
+    let unavailable = verdicts.iter().filter(|verdict| matches!(verdict.state, SenseState::Unavailable { .. }));
+    let since = Some(now.minus(SLOW_INTERVAL));
+    unavailable.map(|verdict| Loss { sense: verdict.sense.to_owned(), count: 0, since }).collect()
 }

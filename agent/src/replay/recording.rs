@@ -241,7 +241,7 @@ mod tests {
     fn loss(count: u64) -> HostEvent {
         HostEvent {
             at: Timestamp::from_unix_millis(1_000),
-            kind: HostEventKind::Loss(Loss { sense: "exec".to_owned(), count }),
+            kind: HostEventKind::Loss(Loss { sense: "exec".to_owned(), count, since: None }),
         }
     }
 

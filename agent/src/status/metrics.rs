@@ -45,7 +45,7 @@ mod tests {
         let mut status = Status::starting(Timestamp::from_unix_millis(7500));
         status.counters.insert("deliver.http.sent-ok".to_owned(), 3);
         status.unread_lines.push("secret".to_owned());
-        let sense = SenseStatus { sense: "exec".to_owned(), state: "active".to_owned(), detail: String::new() };
+        let sense = SenseStatus { sense: "exec".to_owned(), state: "active".to_owned(), ..SenseStatus::default() };
         status.senses.push(sense);
         let text = metrics(&status);
         for expected in [

@@ -100,7 +100,7 @@ impl Agent {
         let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let path = |name: &str| directory.path().join(name);
         let config = format!(
-            "[intake.http]\nlisten = \"{http}\"\n[store]\ndirectory = {:?}\n[status]\nsocket = {:?}\n\
+            "[kernel]\npin = false\n[intake.http]\nlisten = \"{http}\"\n[store]\ndirectory = {:?}\n[status]\nsocket = {:?}\n\
              [deliver]\nstdout = \"off\"\n[deliver.file]\npath = {:?}\nfsync = true\n",
             path("state"),
             path("status.sock"),

@@ -37,11 +37,21 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(config: &Config) -> Self {
+        Self::of(|| Sensor::load(config).expect("the senses load here"))
+    }
+
+    /// A watch of senses begun otherwise.
+    pub(crate) fn of(begin: impl FnOnce() -> Sensor) -> Self {
         // A test that failed has nothing to do with the next one.
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        let sensor = runtime.block_on(async { Sensor::load(config) }).expect("the senses load here");
+        let sensor = runtime.block_on(async { begin() });
         Self { sensor, seen: Vec::new(), runtime, clock: boot_clock(), _turn: turn }
+    }
+
+    /// Begins something else on the same runtime.
+    pub(crate) fn within<T>(&self, begin: impl FnOnce() -> T) -> T {
+        self.runtime.block_on(async { begin() })
     }
 
     /// Reads what is there now.

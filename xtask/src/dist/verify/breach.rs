@@ -56,7 +56,7 @@ impl Trial {
     fn config_text(&self) -> String {
         let folder = self.folder.display();
         format!(
-            "[store]\ndirectory = \"{folder}/state\"\n\n[deliver]\nstdout = \"json\"\n\n[baseline]\nlearn_for = \"0s\"\n\n\
+            "[kernel]\npin = false\n\n[store]\ndirectory = \"{folder}/state\"\n\n[deliver]\nstdout = \"json\"\n\n[baseline]\nlearn_for = \"0s\"\n\n\
              [status]\nsocket = \"{folder}/status.sock\"\n\n[intake.http]\nenabled = false\n\n[[intake.files]]\npath = \"{folder}/access.log\"\n"
         )
     }

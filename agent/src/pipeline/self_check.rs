@@ -1,0 +1,321 @@
+//! Proves that each sense still senses: every so often a child of the agent does what the senses watch for, on loopback,
+//! and each record of it must come.
+//!
+//! In: host events, time. Out: which senses were proven, which failed and since when nothing proves them. What the child
+//! does goes no further: it is never evidence, never normal, never recorded.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::unistd::getegid;
+use tokio::time::Instant;
+
+use crate::event::{ContactHook, HostEvent, HostEventKind, Loss};
+use crate::status::SenseStatus;
+use crate::timestamp::Timestamp;
+
+/// The child's command.
+pub const VERB: &str = "self-check-actor";
+/// Longest wait for the records of one check: a machine under a storm is slow, a sense that works is not this slow.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Peers the child tries for each hook. A peer that it happened to try in an earlier check is known and not told.
+const TRIES: u16 = 3;
+/// Exit code of a child that has no IPv6 here: those hooks cannot be triggered.
+const NO_IPV6: u8 = 6;
+
+/// What the child does, by the record that must come of it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    Fork,
+    Exec,
+    Exit,
+    Connect4,
+    Connect6,
+    Sendmsg4,
+    Sendmsg6,
+    Listen,
+    Flow,
+}
+
+/// Senses, and the acts that prove them. The metadata sense is left out: its endpoints lie beyond loopback.
+const SENSES: [(&str, &[Act]); 4] = [
+    ("exec", &[Act::Exec]),
+    ("lineage", &[Act::Fork, Act::Exit]),
+    ("connect", &[Act::Connect4, Act::Connect6, Act::Sendmsg4, Act::Sendmsg6]),
+    ("socket", &[Act::Listen, Act::Flow]),
+];
+
+/// A check that is going on.
+#[derive(Debug)]
+struct Run {
+    child: Child,
+    until: Instant,
+    ended: bool,
+    seen: BTreeSet<Act>,
+    /// Sockets of the child's contacts: what became of them names no process.
+    sockets: BTreeSet<u64>,
+    ipv6: bool,
+}
+
+/// What the checks say of one sense.
+#[derive(Debug, Default, Clone)]
+struct Proof {
+    proven: Option<Timestamp>,
+    failed: Option<(Timestamp, String)>,
+}
+
+/// The checks of one agent.
+#[derive(Debug)]
+pub(super) struct SelfCheck {
+    every: Duration,
+    next: Instant,
+    begun: Timestamp,
+    run: Option<Run>,
+    /// The last child: records of its end may come after its check is over.
+    last_pid: u32,
+    proofs: [Proof; SENSES.len()],
+}
+
+impl SelfCheck {
+    /// Checks now and `every` so often; never when that is zero.
+    pub(super) fn new(every: Duration, now: Timestamp) -> Self {
+        Self { every, next: Instant::now(), begun: now, run: None, last_pid: 0, proofs: Default::default() }
+    }
+
+    /// Whether an event is the child's own doing, which nobody else is to hear of.
+    pub(super) fn claims(&mut self, event: &HostEvent) -> bool {
+        let pid = match &event.kind {
+            HostEventKind::Fork(fork) => fork.child.pid,
+            HostEventKind::Exec(exec) => exec.actor.process.pid,
+            HostEventKind::Exit(exit) => exit.actor.process.pid,
+            HostEventKind::Contact(contact) => contact.actor.process.pid,
+            HostEventKind::Listen(listen) => listen.actor.process.pid,
+            HostEventKind::Flow(flow) => return self.claims_flow(flow.socket),
+            _ => return false,
+        };
+        if pid != self.last_pid || pid == 0 {
+            return false;
+        }
+        let Some(run) = &mut self.run else { return true };
+        run.note(event);
+        if matches!(event.kind, HostEventKind::Exit(_)) {
+            run.ended = true;
+        }
+        true
+    }
+
+    fn claims_flow(&mut self, socket: u64) -> bool {
+        let Some(run) = self.run.as_mut().filter(|run| run.sockets.contains(&socket)) else { return false };
+        run.seen.insert(Act::Flow);
+        true
+    }
+
+    /// Begins a check that is due, ends one that is over.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        let instant = Instant::now();
+        if let Some(run) = self.run.take_if(|run| run.is_over(instant)) {
+            self.conclude(run, now);
+        } else if self.run.is_none() && !self.every.is_zero() && instant >= self.next {
+            self.next = instant + self.every;
+            self.begin(now);
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp) {
+        let spawned = std::env::current_exe().and_then(|own| {
+            // With a group asked for (its own), std forks instead of sharing memory: the fork sense is checked too.
+            Command::new(own).arg(VERB).gid(getegid().as_raw()).stdin(Stdio::null()).stdout(Stdio::null()).spawn()
+        });
+        match spawned {
+            Ok(child) => {
+                self.last_pid = child.id();
+                let until = Instant::now() + PATIENCE;
+                let (seen, sockets) = (BTreeSet::new(), BTreeSet::new());
+                self.run = Some(Run { child, until, ended: false, seen, sockets, ipv6: true });
+            }
+            Err(error) => {
+                for proof in &mut self.proofs {
+                    proof.failed = Some((now, format!("cannot be checked: {error}")));
+                }
+            }
+        }
+    }
+
+    fn conclude(&mut self, run: Run, now: Timestamp) {
+        for ((sense, acts), proof) in SENSES.iter().zip(&mut self.proofs) {
+            let missing: Vec<String> =
+                acts.iter().filter(|act| !run.has(**act)).map(|act| format!("{act:?}").to_lowercase()).collect();
+            if missing.is_empty() {
+                *proof = Proof { proven: Some(now), failed: None };
+            } else {
+                let what = format!("no record of its own {} came", missing.join(", "));
+                tracing::error!(sense, what, "a sense failed its check");
+                proof.failed = Some((now, what));
+            }
+        }
+    }
+
+    /// A sense that failed has lost what nobody can count, since it was last proven.
+    pub(super) fn losses(&self) -> Vec<Loss> {
+        let failed = SENSES.iter().zip(&self.proofs).filter(|(_, proof)| proof.failed.is_some());
+        failed
+            .map(|((sense, _), proof)| {
+                let since = Some(proof.proven.unwrap_or(self.begun));
+                Loss { sense: (*sense).to_owned(), count: 0, since }
+            })
+            .collect()
+    }
+
+    /// Adds what the checks found to the verdicts.
+    pub(super) fn annotate(&self, senses: &mut [SenseStatus]) {
+        for ((name, _), proof) in SENSES.iter().zip(&self.proofs) {
+            let Some(sense) = senses.iter_mut().find(|sense| sense.sense == *name) else { continue };
+            sense.proven = proof.proven;
+            if let Some((at, what)) = &proof.failed {
+                if sense.state == "active" {
+                    "degraded".clone_into(&mut sense.state);
+                }
+                let before = if sense.detail.is_empty() { "" } else { "; " };
+                sense.detail.push_str(&format!("{before}self-check at {at}: {what}"));
+            }
+        }
+    }
+}
+
+impl Run {
+    fn note(&mut self, event: &HostEvent) {
+        let act = match &event.kind {
+            HostEventKind::Fork(_) => Act::Fork,
+            HostEventKind::Exec(_) => Act::Exec,
+            HostEventKind::Exit(_) => Act::Exit,
+            HostEventKind::Listen(_) => Act::Listen,
+            HostEventKind::Contact(contact) => {
+                self.sockets.insert(contact.socket);
+                match (contact.hook, contact.peer.is_ipv4()) {
+                    (ContactHook::Connect, true) => Act::Connect4,
+                    (ContactHook::Connect, false) => Act::Connect6,
+                    (ContactHook::Sendmsg, true) => Act::Sendmsg4,
+                    (ContactHook::Sendmsg, false) => Act::Sendmsg6,
+                    // The cross-check stepping in means that the hook did not.
+                    (ContactHook::SockState, _) => return,
+                }
+            }
+            _ => return,
+        };
+        self.seen.insert(act);
+    }
+
+    fn has(&self, act: Act) -> bool {
+        self.seen.contains(&act) || (!self.ipv6 && matches!(act, Act::Connect6 | Act::Sendmsg6))
+    }
+
+    /// Reaps the child; over once all is seen, or time is up.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let late = now >= self.until;
+        if late {
+            // A child that hangs would be there for ever; one that has gone cannot be killed, which is as well.
+            let _ = self.child.kill();
+        }
+        let exited = self.child.try_wait();
+        if let Ok(Some(status)) = &exited {
+            self.ipv6 = status.code() != Some(i32::from(NO_IPV6));
+        }
+        let complete = || SENSES.iter().flat_map(|(_, acts)| acts.iter()).all(|act| self.has(*act));
+        !matches!(exited, Ok(None)) && (late || (self.ended && complete()))
+    }
+}
+
+/// Does what the senses watch for, all of it on loopback. The child's whole life. Returns its exit code.
+///
+/// # Errors
+///
+/// Loopback itself cannot be used.
+pub fn act() -> io::Result<u8> {
+    let v6 = reach(IpAddr::V6(Ipv6Addr::LOCALHOST)).is_ok();
+    reach(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(if v6 { 0 } else { NO_IPV6 })
+}
+
+/// Reaches for ports on which nobody listens, by connection and by datagram.
+fn reach(loopback: IpAddr) -> io::Result<()> {
+    for _ in 0..TRIES {
+        let closed = TcpListener::bind((loopback, 0))?.local_addr()?;
+        if TcpStream::connect_timeout(&closed, Duration::from_secs(1)).is_ok() {
+            continue;
+        }
+        let socket = UdpSocket::bind((loopback, 0))?;
+        // To itself: no other program gets an unexpected datagram.
+        let own: SocketAddr = socket.local_addr()?;
+        socket.send_to(b"self-check", own)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Actor, Exec, Exit, Fork, Listen, ProcessKey};
+
+    const NOW: Timestamp = Timestamp::from_unix_millis(1_700_000_000_000);
+
+    fn check() -> SelfCheck {
+        let mut check = SelfCheck::new(Duration::from_secs(600), NOW);
+        let child = Command::new("/bin/true").stdin(Stdio::null()).spawn().expect("spawned");
+        check.last_pid = child.id();
+        let (seen, sockets) = (BTreeSet::new(), BTreeSet::new());
+        let until = Instant::now() + PATIENCE;
+        check.run = Some(Run { child, until, ended: false, seen, sockets, ipv6: true });
+        check
+    }
+
+    fn actor(pid: u32) -> Actor {
+        Actor { process: ProcessKey { pid, start_ticks: 1 }, ..Actor::default() }
+    }
+
+    fn claimed(check: &mut SelfCheck, kind: HostEventKind) -> bool {
+        check.claims(&HostEvent { at: NOW, kind })
+    }
+
+    #[test]
+    fn what_the_child_does_is_claimed_and_nothing_else() {
+        let mut check = check();
+        let own = check.last_pid;
+        let exec = |pid| HostEventKind::Exec(Box::new(Exec { actor: actor(pid), ..Exec::default() }));
+        assert!(claimed(&mut check, exec(own)));
+        assert!(!claimed(&mut check, exec(own + 1)));
+        let fork = Fork { actor: actor(1), child: ProcessKey { pid: own, start_ticks: 1 } };
+        assert!(claimed(&mut check, HostEventKind::Fork(fork)));
+        let listen = Listen { actor: actor(own), local: SocketAddr::from(([127, 0, 0, 1], 1)), at_start: false };
+        assert!(claimed(&mut check, HostEventKind::Listen(listen)));
+        let run = check.run.take().expect("runs");
+        assert_eq!(run.seen, BTreeSet::from([Act::Fork, Act::Exec, Act::Listen]));
+        // Its end may be told after the check is over.
+        assert!(claimed(&mut check, HostEventKind::Exit(Exit { actor: actor(own), ..Exit::default() })));
+        check.conclude(run, NOW);
+    }
+
+    #[test]
+    fn a_sense_whose_record_does_not_come_has_failed_and_lost() {
+        let mut check = check();
+        let mut run = check.run.take().expect("runs");
+        run.child.wait().expect("waited");
+        run.seen = BTreeSet::from([Act::Exec, Act::Fork, Act::Exit, Act::Connect4, Act::Sendmsg4, Act::Listen]);
+        run.ipv6 = false;
+        check.conclude(run, NOW);
+        let sense =
+            |sense: &str| SenseStatus { sense: sense.to_owned(), state: "active".to_owned(), ..Default::default() };
+        let mut senses = [sense("exec"), sense("connect"), sense("socket"), sense("metadata")];
+        check.annotate(&mut senses);
+        let states: Vec<&str> = senses.iter().map(|sense| sense.state.as_str()).collect();
+        assert_eq!(states, ["active", "active", "degraded", "active"], "without IPv6 its hooks are not asked for");
+        assert!(senses[2].detail.contains("flow") && senses[0].proven == Some(NOW) && senses[3].proven.is_none());
+        let losses = check.losses();
+        assert_eq!(losses.len(), 1);
+        assert_eq!((losses[0].sense.as_str(), losses[0].count, losses[0].since), ("socket", 0, Some(NOW)));
+    }
+}
