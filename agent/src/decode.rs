@@ -113,15 +113,7 @@ fn prefix<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, Dec
 }
 
 fn fork(record: &ForkRecord) -> Fork {
-    let actor = Actor {
-        process: process(record.process),
-        parent: process(record.parent),
-        uid: record.uid,
-        euid: record.euid,
-        cgroup: record.cgroup,
-        net_ns: record.net_ns,
-        ..Actor::default()
-    };
+    let actor = Actor { process: process(record.process), ..Actor::default() };
     Fork { actor, child: process(record.child) }
 }
 

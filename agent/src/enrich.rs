@@ -292,6 +292,13 @@ impl Enricher {
     fn exec(&mut self, exec: &Exec, at: Timestamp) {
         let key = exec.actor.process;
         self.cgroups.promote(&exec.actor.cgroup);
+        // The child of a vfork is told by its exec alone. The parent that this one names may be who adopted it.
+        if let Some(forker) = exec.ancestors.first().filter(|forker| self.processes.get(**forker).is_some())
+            && self.processes.get(key).is_none()
+        {
+            let actor = Actor { process: *forker, ..Actor::default() };
+            self.fork(&Fork { actor, child: key }, at);
+        }
         let before = self.processes.get(key).map(|process| Arc::clone(&process.image));
         self.processes.exec(exec, at);
         // Listening sockets are close-on-exec in servers, but for those that start themselves anew (nginx, haproxy, unicorn).

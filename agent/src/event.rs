@@ -135,10 +135,10 @@ pub struct Exec {
     pub ancestors: Vec<ProcessKey>,
 }
 
-/// A process was made.
+/// A process was made. The child of a vfork or `posix_spawn` is not told: its exec names its line.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fork {
-    /// The parent: its identity, users, cgroup and network namespace; the rest is left empty, its exec said it.
+    /// The parent: the process alone; the rest is left empty, its own records said it.
     pub actor: Actor,
     /// The child.
     pub child: ProcessKey,

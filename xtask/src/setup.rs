@@ -6,6 +6,7 @@
 mod bpf;
 mod debian;
 mod moto;
+mod senders;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -14,6 +15,7 @@ use crate::process::say;
 
 pub(crate) use bpf::rustup_nightly;
 pub(crate) use moto::server as moto_server;
+pub(crate) use senders::python as senders_python;
 
 /// What a machine is wanted for; each purpose includes the ones before it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -57,6 +59,9 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Test && !moto::found() {
         moto::install()?;
     }
+    if purpose >= Purpose::Test && !senders::found() {
+        senders::install()?;
+    }
     match missing(purpose) {
         left if left.is_empty() => say("this machine is ready"),
         left => bail!("still missing after setup: {}", left.join(", ")),
@@ -71,6 +76,7 @@ fn missing(purpose: Purpose) -> Vec<String> {
         (toolchain.is_none(), "a Rust toolchain that compiles for BPF"),
         (!bpf::linker_found(), "bpf-linker"),
         (purpose >= Purpose::Test && !moto::found(), "moto (metadata emulator)"),
+        (purpose >= Purpose::Test && !senders::found(), "OpenTelemetry's and Fluentd's senders"),
     ];
     packages.chain(others.into_iter().filter(|(lacks, _)| *lacks).map(|(_, name)| name.to_owned())).collect()
 }

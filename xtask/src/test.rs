@@ -12,7 +12,7 @@ use crate::setup::{self, Purpose};
 use crate::workspace;
 
 /// Test binaries of the `tests` crate that load BPF programs or make network namespaces.
-const NEEDS_ROOT: [&str; 3] = ["kernel", "drill", "end_to_end"];
+const NEEDS_ROOT: [&str; 4] = ["kernel", "drill", "end_to_end", "receivers"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn cargo_test(args: &Args, selection: &[&str], runner: &[&str]) -> Result<()> {
     let mut command = cargo(&["test", "--no-fail-fast"]);
     command.args(selection).env("BREACHLINE_BINARY", workspace::agent_binary("debug"));
-    command.env("BREACHLINE_MOTO", setup::moto_server());
+    command.env("BREACHLINE_MOTO", setup::moto_server()).env("BREACHLINE_SENDERS", setup::senders_python());
     if !runner.is_empty() {
         command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.join(" "));
     }

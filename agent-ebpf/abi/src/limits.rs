@@ -50,9 +50,15 @@ pub const ORPHAN_ENTRIES: u32 = 4096;
 pub const ORPHANED_CHILDREN_MAX: usize = 64;
 /// Processes of tainted lines. A fork beyond it is counted and its contacts are reported like anybody's.
 pub const TAINT_ENTRIES: u32 = 8192;
-/// (workload, program, peer) keys remembered; the least recently used is forgotten, its next contact counts as first
-/// again.
+/// (workload, program, peer) keys remembered, 16 bytes each; of those that share a place the least recently met is
+/// forgotten, its next contact counts as first again. A power of two.
 pub const CONTACT_ENTRIES: u32 = 65_536;
+/// Processes whose last report of a noted contact is remembered; without a bound a fork bomb would fill the kernel. The
+/// least recently used is forgotten and reports once more.
+pub const REPEAT_ENTRIES: u32 = 4096;
+/// Places of the table that says by pid whether anything at all is noted of a process (a power of two; 8 KiB together).
+/// With fewer, processes share a place with a noted one more often and pay for a look-up.
+pub const NOTED_SLOTS: u32 = 1024;
 /// Connections whose outcome is reported; the least recently used loses its outcome.
 pub const FLOW_ENTRIES: u32 = 16_384;
 /// Addresses of metadata endpoints.

@@ -112,5 +112,11 @@ parameters! {
         bulk_wake_bytes,
         /// Shortest time between two forced wake-ups, microseconds.
         wake_interval_us,
+        /// Places of the contact table less one.
+        contact_set_mask,
+        /// Key of the contact table's hash, drawn at load: lower half.
+        contact_seed_low,
+        /// Upper half.
+        contact_seed_high,
     }
 }

@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 15] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
@@ -55,6 +55,8 @@ const PARTS: [Part; 13] = [
     Part::program("nginx-light", "nginx", Purpose::Test, "a real edge for the end-to-end test"),
     Part::program("haproxy", "haproxy", Purpose::Test, "a second real edge"),
     Part::program("php-cgi", "php-cgi", Purpose::Test, "a real application server with a hole in it"),
+    Part::file("rsyslog", "/usr/sbin/rsyslogd", Purpose::Test, "a real sender of syslog"),
+    Part::file("rsyslog-openssl", "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", Purpose::Test, "its TLS"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
     Part::program("busybox-static", "busybox", Purpose::Install, "the victim of the verification"),
     Part::program("debootstrap", "debootstrap", Purpose::Install, "a bare Debian to install the package in"),
