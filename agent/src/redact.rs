@@ -83,7 +83,10 @@ mod tests {
             "curl -H 'Authorization: Bearer x' http://203.0.113.9/; id",
             "curl -H 'Authorization: [redacted]' http://203.0.113.9/; id",
         );
-        check("curl -H \"X-aws-ec2-metadata-token: $T\" http://x/", "curl -H \"X-aws-ec2-metadata-token: $T\" http://x/");
+        check(
+            "curl -H \"X-aws-ec2-metadata-token: $T\" http://x/",
+            "curl -H \"X-aws-ec2-metadata-token: $T\" http://x/",
+        );
         check(
             "AWS_SESSION_TOKEN=abc AWS_SECRET_ACCESS_KEY=def aws s3 ls",
             "AWS_SESSION_TOKEN=[redacted] AWS_SECRET_ACCESS_KEY=[redacted] aws s3 ls",

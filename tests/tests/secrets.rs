@@ -141,7 +141,8 @@ fn no_secret_is_in_anything_that_is_written() {
 
     // It saw all of it: else finding nothing would prove nothing.
     let recorded = read(&recording);
-    for seen in ["\"path\":\"session\"", "\"role\":\"shop\",\"token\":true", "\"status\":200", "metadata-token: [redacted]"]
+    for seen in
+        ["\"path\":\"session\"", "\"role\":\"shop\",\"token\":true", "\"status\":200", "metadata-token: [redacted]"]
     {
         assert!(recorded.contains(seen), "{seen} in {recorded}");
     }
