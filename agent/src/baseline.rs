@@ -20,6 +20,7 @@ use crate::metadata::canonical;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 use profile::{Kind, Profile, Registration};
+pub(crate) use template::template;
 
 /// Version of the serialised form.
 const FORMAT_VERSION: u32 = 1;
@@ -201,7 +202,7 @@ impl Baseline {
         learn: Learn,
         at: Timestamp,
     ) -> Novelty {
-        let name = format!("{parent} > {child}: {}", template::template(command_line));
+        let name = format!("{parent} > {child}: {}", template(command_line));
         self.habit(workload, Kind::Shell, &name, learn, at)
     }
 
@@ -249,6 +250,33 @@ impl Baseline {
             let config = self.config;
             self.profile(workload, at).merge(&config, profile);
         }
+    }
+
+    /// How long things take here, and how much is kept.
+    #[must_use]
+    pub const fn config(&self) -> Config {
+        self.config
+    }
+
+    /// A baseline of one workload alone.
+    #[must_use]
+    pub fn of(&self, workload: &WorkloadKey) -> Option<Self> {
+        let profile = self.profiles.get(workload)?.clone();
+        Some(Self { profiles: HashMap::from([(workload.clone(), profile)]), ..Self::new(self.config) })
+    }
+
+    /// Forgets a workload: it is learned anew from its next event on. Whether it was known.
+    pub fn forget(&mut self, workload: &WorkloadKey) -> bool {
+        self.profiles.remove(workload).is_some()
+    }
+
+    /// Lets `to` start with the habits and the learning time of `from`: the same service under another name. Whether `from` was
+    /// known.
+    pub fn inherit(&mut self, from: &WorkloadKey, to: &WorkloadKey) -> bool {
+        let Some(profile) = self.profiles.get(from).cloned() else { return false };
+        let (config, at) = (self.config, profile.last_seen);
+        self.profile(to, at).merge(&config, &profile);
+        true
     }
 
     /// The serialised form. The same habits give the same bytes.
@@ -300,6 +328,12 @@ impl Baseline {
             .map(|kind| self.profiles.get(workload).map(|profile| profile.names(kind).collect()).unwrap_or_default())
     }
 
+    /// Since when and until when a workload was seen, and whether an incident keeps it from being learned.
+    #[must_use]
+    pub fn span(&self, workload: &WorkloadKey) -> Option<(Timestamp, Timestamp, bool)> {
+        self.profiles.get(workload).map(|profile| (profile.first_seen, profile.last_seen, profile.frozen))
+    }
+
     /// What the baseline did.
     #[must_use]
     pub const fn counters(&self) -> Counters {
@@ -335,7 +369,7 @@ impl Baseline {
 }
 
 /// A peer by the registrable part of its name, else by its prefix; with port and protocol.
-fn peer_name(peer: SocketAddr, protocol: Protocol, name: Option<&str>) -> String {
+pub(crate) fn peer_name(peer: SocketAddr, protocol: Protocol, name: Option<&str>) -> String {
     let host = match name.map(|name| name.trim_end_matches('.').to_ascii_lowercase()) {
         Some(name) => psl::domain_str(&name).map_or(name.clone(), str::to_owned),
         None => prefix(peer.ip()),

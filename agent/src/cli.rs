@@ -2,9 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 a fault while running (or an expectation of `drill` not held), 64 bad use or config, 69 this kernel cannot.
 
+mod answer;
+mod baseline;
 mod check_config;
+mod coverage;
 mod doctor;
 mod drill;
+mod forward;
+mod incidents;
 mod judge;
 mod replay;
 mod run;
@@ -42,6 +47,8 @@ enum Verb {
     Replay(replay::Args),
     /// Judge the lines of an access log, or requests in JSON lines.
     Judge(judge::Args),
+    /// Take balancer logs to the agents that they concern, from a machine at the edge.
+    Forward(forward::Args),
     /// Play live breaches in namespaces of their own, and say whether they were caught.
     Drill(drill::Args),
     /// Be one of the drill's processes.
@@ -49,6 +56,12 @@ enum Verb {
     DrillActor(drill::ActorArgs),
     /// Say what this kernel can sense, what it cannot, and what to do about it.
     Doctor(doctor::Args),
+    /// List, show and export incidents; mark those that are expected.
+    Incidents(incidents::Args),
+    /// Say how well each workload is seen, and what is not seen.
+    Coverage(coverage::Args),
+    /// Show what is normal; carry it to other hosts; forget it.
+    Baseline(baseline::Args),
     /// Ask the running agent how it is.
     Status(status::Args),
     /// Say whether a config is right, and if not where.
@@ -71,9 +84,13 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Judge(args) => judge::run(&args),
+        Verb::Forward(args) => forward::run(&args),
         Verb::Drill(args) => drill::run(&args),
         Verb::DrillActor(args) => drill::act(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::Incidents(args) => incidents::run(&args),
+        Verb::Coverage(args) => coverage::run(&args),
+        Verb::Baseline(args) => baseline::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::CheckConfig(args) => check_config::run(&args),
         Verb::SampleConfig(args) => sample_config::run(&args),

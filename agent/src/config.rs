@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::enrich::procfs;
-use crate::{baseline, correlate, deliver, edge, enrich, host, intake, kernel, status, store, telemetry};
+use crate::{
+    baseline, correlate, deliver, edge, enrich, host, identity, intake, kernel, lists, status, store, telemetry,
+};
 
 /// Where the file is looked for when none is named. It may be absent: the defaults work.
 pub const DEFAULT_PATH: &str = "/etc/breachline/breachline.toml";
@@ -34,6 +36,10 @@ pub struct Config {
     pub enrich: enrich::Config,
     /// What is internal here, further metadata endpoints.
     pub host: host::Config,
+    /// The owner's lists of peers.
+    pub lists: lists::Config,
+    /// Who this machine is to its cloud, and who answers for what runs on it.
+    pub identity: identity::Config,
     /// How long things take to become normal.
     pub baseline: baseline::Config,
     /// Receivers of edge lines.

@@ -4,11 +4,12 @@
 //! A revision is on disk (incident table and spool, one transaction) before any sink sees it; the sinks are woken at
 //! once and send whatever has gathered, so a batch grows only while a sink is busy. Sinks never wait for each other.
 //! What a sink cannot have now stays in the bounded spool, through collector outages, SIGKILL and restarts. Delivery
-//! never judges: it only leaves out what is below `severity_min`.
+//! never judges: it only leaves out what is below `severity_min` or expected.
 
 mod backoff;
 mod file;
-mod http;
+pub mod format;
+pub(crate) mod http;
 mod secret;
 mod stdout;
 mod worker;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 use self::backoff::Backoff;
 pub use self::file::Config as FileConfig;
+pub use self::format::RecordFormat;
 pub use self::http::{Body, Config as HttpConfig};
 pub use self::secret::Secret;
 pub use self::stdout::Format;
@@ -183,11 +185,16 @@ impl Delivery {
         let revisions: Vec<(Revision<'_>, bool)> = incidents
             .iter()
             .zip(&json)
-            .map(|(incident, json)| (revision(incident, json), incident.severity >= self.severity_min))
+            .map(|(incident, json)| (revision(incident, json), self.is_due(incident)))
             .collect();
         let kept = self.store.append(&revisions, now);
         self.stopping.send_modify(|_| ()); // wakes the sinks
         kept
+    }
+
+    /// Whether sinks hear of it.
+    fn is_due(&self, incident: &Incident) -> bool {
+        incident.severity >= self.severity_min && incident.expected.is_none()
     }
 
     /// A handle to how the sinks stand, good while they run.
@@ -213,6 +220,8 @@ fn revision<'i>(incident: &'i Incident, json: &'i [u8]) -> Revision<'i> {
         number: incident.revision,
         severity: incident.severity,
         title: &incident.title,
+        workload: incident.workload.key.as_str(),
+        expected: incident.expected.is_some(),
         last_seen: incident.last_seen,
         json,
     }

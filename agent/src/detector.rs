@@ -4,6 +4,7 @@
 //! (recordings), `drill` (through `pipeline`) and the simulation and benchmarks in `tests`; no other wiring exists.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,12 +12,17 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Baseline;
 use crate::config::Config;
 use crate::correlate::Correlator;
+use crate::coverage::{Coverage, Report};
 use crate::edge::{Edge, EdgeError, Seen};
 use crate::enrich::{Enricher, Route};
 use crate::event::{HostEvent, HostEventKind, Loss};
 use crate::evidence::{EdgeEvidence, Gap};
+use crate::expectation::Expectations;
 use crate::host::{Judge, Stage};
+use crate::identity::Identity;
+use crate::identity::detect::Found;
 use crate::incident::Incident;
+use crate::lists::Lists;
 use crate::status::Status;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
@@ -32,6 +38,10 @@ pub struct Detector {
     judge: Judge,
     baseline: Baseline,
     correlator: Correlator,
+    coverage: Coverage,
+    expectations: Expectations,
+    lists: Lists,
+    identity: Identity,
     /// Workloads whose baseline is frozen because of an open incident.
     frozen: BTreeSet<WorkloadKey>,
     counters: Counters,
@@ -62,7 +72,11 @@ impl Detector {
             enricher: Enricher::new(config.enrich.clone()),
             judge: Judge::new(config.host.clone()),
             baseline: Baseline::new(config.baseline),
+            coverage: Coverage::new(config.correlate.lateness + config.correlate.loose + config.correlate.skew),
             correlator: Correlator::new(config.correlate.clone()),
+            expectations: Expectations::default(),
+            lists: Lists::default(),
+            identity: Identity::new(&config.identity, &Found::default()),
             frozen: BTreeSet::new(),
             counters: Counters::default(),
         })
@@ -97,12 +111,23 @@ impl Detector {
     pub fn host(&mut self, event: &HostEvent, raised: &mut Vec<Incident>) -> bool {
         self.counters.host_events += 1;
         self.enricher.observe(event);
-        if let HostEventKind::Loss(loss) = &event.kind {
-            self.correlator.gap(gap(event.at, loss));
+        match &event.kind {
+            HostEventKind::Loss(loss) => {
+                self.correlator.gap(gap(event.at, loss));
+                self.coverage.loss(loss, event.at);
+            }
+            HostEventKind::Listen(listen) => {
+                let workload = self.enricher.place(&listen.actor, event.at).workload;
+                self.coverage.listens(&workload.key, &workload.cgroup, listen.local, event.at);
+            }
+            _ => {}
         }
         let revisions = match self.judge.judge(event, &self.enricher, &mut self.baseline) {
             Some(Stage::Host(evidence)) => self.correlator.host(evidence),
-            Some(Stage::Egress(evidence)) => self.correlator.egress(evidence),
+            Some(Stage::Egress(mut evidence)) => {
+                self.lists.weigh(&mut evidence);
+                self.correlator.egress(evidence)
+            }
             None => return false,
         };
         self.raise(revisions, raised);
@@ -113,8 +138,14 @@ impl Detector {
     /// A line that cannot be read is counted and sampled, see [`Self::describe`].
     pub fn edge(&mut self, source: &str, line: &[u8], raised: &mut Vec<Incident>) {
         self.counters.edge_lines += 1;
-        let Ok(Some(seen)) = self.edge.read(source, line) else { return };
-        let Some(route) = self.enricher.route_request(&seen.record) else { return };
+        let seen = match self.edge.read(source, line) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return,
+            Err(_) => return self.coverage.unread(),
+        };
+        let route = self.enricher.route_request(&seen.record);
+        self.coverage.line(&seen.record, route.as_ref());
+        let Some(route) = route else { return };
         self.counters.edge_lines_routed += 1;
         // What a front server passes on shows on the workload behind it: the same request is evidence there too.
         let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
@@ -130,6 +161,8 @@ impl Detector {
     /// Lets event time pass: what was only waiting for time is settled, what is too old is forgotten, and workloads whose
     /// incidents are over teach again what is normal.
     pub fn advance(&mut self, now: Timestamp, raised: &mut Vec<Incident>) {
+        self.coverage.advance(now);
+        self.expectations.advance(now);
         let revisions = self.correlator.advance(now);
         self.raise(revisions, raised);
         self.baseline.prune(now);
@@ -140,10 +173,48 @@ impl Detector {
         self.frozen = open;
     }
 
+    /// What was found of the machine takes the place of what nobody configured.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
+    /// The owner's lists, read anew.
+    pub fn set_lists(&mut self, lists: Lists) {
+        self.lists = lists.after(&self.lists);
+    }
+
+    /// What is expected, as it was saved.
+    pub fn set_expectations(&mut self, expectations: Expectations) {
+        self.expectations = expectations;
+    }
+
+    /// What an operator may look at and change.
+    pub const fn memory(&mut self) -> (&mut Baseline, &mut Expectations) {
+        (&mut self.baseline, &mut self.expectations)
+    }
+
+    /// How well each workload is seen.
+    #[must_use]
+    pub fn coverage(&self, now: Timestamp) -> Report {
+        self.coverage.report(|workload| self.baseline.is_learning(workload, now))
+    }
+
+    /// Adds to an incident how well its workload is seen. Not part of what is found: it hangs on when things arrived.
+    pub fn cover(&self, incident: &mut Incident) {
+        let learning = self.baseline.is_learning(&incident.workload.key, incident.last_seen);
+        incident.coverage = self.coverage.of(&incident.workload.key, learning);
+    }
+
     /// What is normal here, to be saved.
     #[must_use]
     pub const fn baseline(&self) -> &Baseline {
         &self.baseline
+    }
+
+    /// The addresses whose requests are joined here, sorted.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.enricher.addresses()
     }
 
     /// Open chains and edge memory, to be saved.
@@ -160,17 +231,22 @@ impl Detector {
         status.count("baseline", &self.baseline.counters());
         status.count("edge", &self.edge.counters());
         status.count("correlate", &self.correlator.counters());
+        status.count("coverage", &self.coverage.counters());
+        status.count("expected", &self.expectations.counters());
+        status.count("lists", &self.lists.counters());
         status.unread_lines = self.edge.unread_lines();
         let learning = self.baseline.workloads().into_iter().filter(|key| self.baseline.is_learning(key, now));
         status.learning = learning.map(ToString::to_string).collect();
     }
 
     /// Passes revisions on. Nothing that happens on a workload while it has an incident counts as normal there.
-    fn raise(&mut self, revisions: Vec<Incident>, raised: &mut Vec<Incident>) {
-        for incident in &revisions {
+    fn raise(&mut self, mut revisions: Vec<Incident>, raised: &mut Vec<Incident>) {
+        for incident in &mut revisions {
             self.counters.revisions += 1;
             self.baseline.freeze(&incident.workload.key, incident.first_seen);
             self.frozen.insert(incident.workload.key.clone());
+            self.identity.sign(incident);
+            self.expectations.mark(incident);
         }
         raised.extend(revisions);
     }

@@ -1,4 +1,5 @@
-//! The edge road: an access-log line in, the request, the judge's word on it and its target's error rate out.
+//! The edge road: an access-log line in, the request, the judge's word on it (turned down where its source only scans) and
+//! its target's error rate out.
 //!
 //! Lines come with the name of their source; a source's format is found by itself or fixed in the config. A line that cannot be
 //! read is counted and sampled, never fatal. Knows no clock, does no I/O, and knows nothing of the host: which workload a
@@ -7,6 +8,7 @@
 pub mod error_rate;
 pub mod formats;
 pub mod judge;
+pub mod scanner_noise;
 pub mod template;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::error_rate::ErrorRate;
 use self::formats::{ParseError, Reader};
 use self::judge::{Judge, Scratch};
+use self::scanner_noise::ScannerNoise;
 use crate::evidence::ErrorSpike;
 use crate::request::{AccessRecord, Verdict};
 
@@ -70,6 +73,8 @@ pub struct Counters {
     pub in_spike: u64,
     /// Error rates.
     pub error_rate: error_rate::Counters,
+    /// Sources that scan.
+    pub scanner_noise: scanner_noise::Counters,
 }
 
 /// A line that could not be read.
@@ -96,6 +101,7 @@ pub struct Edge {
     readers: BTreeMap<String, Reader>,
     configured: usize,
     error_rate: ErrorRate,
+    scanner_noise: ScannerNoise,
     counters: Counters,
     samples: VecDeque<String>,
 }
@@ -118,6 +124,7 @@ impl Edge {
             configured: readers.len(),
             readers,
             error_rate: ErrorRate::new(config.error_rate),
+            scanner_noise: ScannerNoise::default(),
             counters: Counters::default(),
             samples: VecDeque::new(),
         })
@@ -138,7 +145,10 @@ impl Edge {
                 return Err(LineError(error));
             }
         };
-        let verdict = self.judge.judge(&record, &mut self.scratch);
+        let mut verdict = self.judge.judge(&record, &mut self.scratch);
+        if let Some(verdict) = &mut verdict {
+            self.scanner_noise.weigh(&record, verdict);
+        }
         self.counters.judged += u64::from(verdict.is_some());
         self.counters.exploit_like += u64::from(verdict.as_ref().is_some_and(Verdict::exploit_like));
         let spike = self.error_rate.observe(&record);
@@ -149,7 +159,11 @@ impl Edge {
     /// What was read.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { error_rate: self.error_rate.counters(), ..self.counters }
+        Counters {
+            error_rate: self.error_rate.counters(),
+            scanner_noise: self.scanner_noise.counters(),
+            ..self.counters
+        }
     }
 
     /// Some of the lines that could not be read, each with its source and the reason: the first few, then one in many, the

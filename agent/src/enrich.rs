@@ -229,6 +229,12 @@ impl Enricher {
         !self.listeners.namespaces_of(address).is_empty()
     }
 
+    /// Every address of this host, in all of its network namespaces, sorted.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.listeners.addresses()
+    }
+
     /// What the stage did and holds.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -71,6 +71,8 @@ pub enum Novelty {
     NewWhileLearning,
     /// Seen before as ordinary.
     Known,
+    /// A list of the owner's calls it bad, whether or not it was seen before.
+    Notorious,
 }
 
 /// Family of a program that runs what it is told.

@@ -1,13 +1,16 @@
 //! The incident: one record that a responder can act on without opening anything else.
 //!
-//! In: what the correlator found, as plain values. Out: a versioned JSON record (serde) and its human form
-//! ([`text::text`]). It never judges: severity, confidence and order come with the values.
+//! In: what the correlator found, as plain values. Out: a versioned JSON record (serde) and its human forms
+//! ([`text`], [`html`]). It never judges: severity, confidence and order come with the values.
 
+pub mod coverage;
 pub mod exposure;
+pub mod html;
 pub mod process_tree;
 pub mod response;
 pub mod technique;
 pub mod text;
+pub mod wording;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use crate::request::{Indicator, Request, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::{Runtime, Workload, WorkloadKey};
 
+use coverage::WorkloadCoverage;
 use exposure::Exposure;
 use process_tree::ProcessTree;
 use response::ResponseStep;
@@ -273,6 +277,26 @@ pub struct Incident {
     /// Telemetry that was absent, late or lost: one sentence each.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Who answers for the workload, where the operator's config names someone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// How well the workload is seen; only a live agent can say, since it hangs on when things arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<WorkloadCoverage>,
+    /// An operator said that this is to be expected: kept and counted, not delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+}
+
+/// Who said that an incident is to be expected, why, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Who answers for it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// From then on it is an incident again.
+    pub until: Timestamp,
 }
 
 impl Default for Incident {
@@ -311,6 +335,9 @@ impl Default for Incident {
             response: Vec::new(),
             techniques: Vec::new(),
             missing: Vec::new(),
+            owner: None,
+            coverage: None,
+            expected: None,
         }
     }
 }

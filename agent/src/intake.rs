@@ -1,5 +1,5 @@
-//! Receivers of edge lines. In: HTTP requests, syslog, the Fluentd forward protocol, and log files. Out: [`Batch`]es of lines through one queue, bounded in
-//! bytes; the detector takes them line by line.
+//! Receivers of edge lines. In: HTTP requests, syslog, the Fluentd forward protocol, NATS messages and log files. Out:
+//! [`Batch`]es of lines through one queue, bounded in bytes; the detector takes them line by line.
 //!
 //! Nothing here knows what a line means. Whoever sends hears the truth: a sender is acknowledged only once its lines are in
 //! the [`journal`] on disk, and a file's cursor moves only once the pipeline acknowledged the lines. When the queue is full,
@@ -17,6 +17,7 @@ mod inflate;
 mod journal;
 mod lines;
 mod msgpack;
+pub mod nats;
 mod otlp;
 mod pubsub;
 mod queue;
@@ -28,7 +29,7 @@ mod tail;
 mod tls;
 mod watched;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +50,7 @@ use self::rate::Rates;
 pub use self::syslog::Config as SyslogConfig;
 use self::syslog::Syslog;
 pub use self::tail::{Config as FileConfig, Cursors, FileStatus, Tail};
+pub(crate) use self::tail::{Cursor, Follower, Step};
 pub use self::tls::Config as TlsConfig;
 use self::tls::Tls;
 use crate::timestamp::Timestamp;
@@ -85,6 +87,8 @@ pub struct Config {
     pub fluentd: FluentdConfig,
     /// Log files to follow.
     pub files: Vec<FileConfig>,
+    /// The bus that a forwarder puts this host's lines on.
+    pub nats: nats::Config,
 }
 
 impl Default for Config {
@@ -98,6 +102,7 @@ impl Default for Config {
             syslog: SyslogConfig::default(),
             fluentd: FluentdConfig::default(),
             files: Vec::new(),
+            nats: nats::Config::default(),
         }
     }
 }
@@ -122,6 +127,9 @@ impl Config {
             return Err(IntakeError::Limit { key: "queue_bytes", value: self.queue_bytes, reason });
         }
         self.doors().into_iter().try_for_each(|door| self.admit(&door))?;
+        if self.nats.enabled {
+            self.nats.check()?;
+        }
         for (index, file) in self.files.iter().enumerate() {
             file.check()?;
             if self.files[..index].iter().any(|other| other.path == file.path) {
@@ -233,6 +241,9 @@ pub enum IntakeError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The bus cannot be used as configured.
+    #[error("intake.nats: {0}")]
+    Nats(#[from] nats::BusError),
     /// A limit that would refuse everything.
     #[error("intake.{key} is {value}: {reason}")]
     Limit {
@@ -270,6 +281,8 @@ pub struct Status {
     pub fluentd: Option<SocketAddr>,
     /// Each followed file.
     pub files: Vec<FileStatus>,
+    /// The bus, where one is used.
+    pub nats: Option<nats::Status>,
     /// Why the journal takes nothing at the moment.
     pub journal_trouble: Option<String>,
     /// What came in and what did not.
@@ -285,6 +298,7 @@ pub struct Intake {
     tails: JoinSet<()>,
     stop: watch::Sender<bool>,
     description: Description,
+    addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 /// A handle to how the receivers stand, good while they run.
@@ -294,6 +308,7 @@ pub struct Description {
     syslog: Vec<SocketAddr>,
     fluentd: Option<SocketAddr>,
     files: Vec<Arc<Mutex<FileStatus>>>,
+    nats: Option<nats::Trouble>,
     journal_trouble: Arc<Mutex<Option<String>>>,
     counters: Arc<Counters>,
 }
@@ -308,6 +323,7 @@ impl Description {
             syslog: self.syslog.clone(),
             fluentd: self.fluentd,
             files: self.files.iter().map(file).collect(),
+            nats: self.nats.as_ref().map(|trouble| nats::Status { trouble: trouble.now() }),
             journal_trouble: self.journal_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             counters: Arc::clone(&self.counters),
         }
@@ -366,23 +382,36 @@ impl Intake {
             syslog: Vec::new(),
             fluentd: None,
             files: opened.iter().map(Tail::status).collect(),
+            nats: None,
             journal_trouble: Arc::clone(&journal_trouble),
             counters: Arc::clone(queue.counters()),
         };
-        if !config.doors().is_empty() {
+        let addresses = watch::Sender::new(Vec::new());
+        if config.nats.enabled || !config.doors().is_empty() {
             let queue = journaled(config, &queue, around, &journal_trouble)?;
             open_doors(config, &queue, around, &mut receivers, &stop.subscribe(), &mut description).await?;
+            if config.nats.enabled {
+                let receiver = nats::Receiver::new(&config.nats, queue, around.now, addresses.subscribe());
+                description.nats = Some(receiver.trouble());
+                receivers.spawn(receiver.run(stop.subscribe()));
+            }
         }
         for tail in opened {
             tails.spawn(tail.run(stop.subscribe()));
         }
-        Ok((Self { receivers, tails, stop, description }, batches))
+        Ok((Self { receivers, tails, stop, description, addresses }, batches))
     }
 
     /// How the receivers stand, now and later.
     #[must_use]
     pub fn description(&self) -> Description {
         self.description.clone()
+    }
+
+    /// Where to tell which addresses this host has, its containers' included: their lines are taken from the bus.
+    #[must_use]
+    pub fn addresses(&self) -> watch::Sender<Vec<IpAddr>> {
+        self.addresses.clone()
     }
 
     /// Stops taking lines; requests under way get up to `grace`. What is taken by then is in the queue. Call
@@ -497,6 +526,12 @@ pub struct Counters {
     pub syslog_refused: AtomicU64,
     /// Forward connections closed: wrong shared key, no message, too large, no room.
     pub fluentd_refused: AtomicU64,
+    /// Messages taken from the bus.
+    pub nats_messages: AtomicU64,
+    /// Messages that were left with the bus for now: queue or journal full, disk failing.
+    pub nats_deferred: AtomicU64,
+    /// Messages of the bus that could not be read.
+    pub nats_refused: AtomicU64,
     /// Rotations and truncations of followed files.
     pub file_rotations: AtomicU64,
     /// Times that a rotated or truncated file's rest was nowhere to be found: lines may be missing.

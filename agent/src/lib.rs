@@ -36,7 +36,10 @@ pub mod intake;
 // Where they meet.
 pub mod baseline;
 pub mod correlate;
+pub mod coverage;
 pub mod detector;
+pub mod expectation;
+pub mod lists;
 
 // What comes of it.
 pub mod deliver;
@@ -46,7 +49,10 @@ pub mod store;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod drill;
+pub mod forward;
+pub mod identity;
 pub mod pipeline;
 pub mod privileges;
 pub mod replay;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use self::engine::Engine;
 use crate::clock;
 use crate::config::Config;
+use crate::control::socket::{ControlSocket, Served};
 use crate::deliver::{self, DeliverError, Delivery};
 use crate::edge::EdgeError;
 use crate::incident::Incident;
@@ -32,7 +33,6 @@ use crate::privileges;
 use crate::replay::recording::RecordingError;
 use crate::status::Status;
 use crate::status::metrics::metrics;
-use crate::status::socket::StatusSocket;
 use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
 
@@ -41,6 +41,9 @@ const RECEIVER_GRACE: Duration = Duration::from_millis(300);
 
 /// What the sinks get to finish when the agent stops; what they do not send waits in the spool for the next start.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// Requests from the commands that may wait for the engine; each caller has one.
+const ASKED_MAX: usize = 4;
 
 /// Why the agent does not start. Each cause names what to do.
 #[derive(Debug, thiserror::Error)]
@@ -174,7 +177,7 @@ impl Pipeline {
     ) -> Result<Self, PipelineError> {
         let Senses { engine, clock, store } = senses;
         let socket = config.status.socket.as_deref().map(|path| {
-            StatusSocket::bind(path).map_err(|source| PipelineError::Status { path: path.to_owned(), source })
+            ControlSocket::bind(path).map_err(|source| PipelineError::Status { path: path.to_owned(), source })
         });
         let socket = socket.transpose()?;
         let context = deliver::Context { store: Arc::clone(&store), render: text::text, now: clock::now };
@@ -193,8 +196,11 @@ impl Pipeline {
             describe(&receivers.status(), status);
             delivery::describe(&sinks, &described, status);
         };
-        let engine = engine.start(batches, raised, Arc::new(parts));
+        let (to_engine, asked) = mpsc::channel(ASKED_MAX);
+        let (parts, addresses) = (Arc::new(parts), intake.addresses());
+        let engine = engine.start(engine::Start { batches, raised, asked, parts, addresses });
         let status = engine.status();
+        let served = Served { status: status.clone(), store: Arc::clone(&store), engine: to_engine };
         Ok(Self {
             delivery: tokio::spawn(delivery::run(
                 delivery,
@@ -203,7 +209,7 @@ impl Pipeline {
                 Arc::clone(&clock),
                 Arc::clone(&store),
             )),
-            status_server: socket.map(|socket| tokio::spawn(socket.serve(status.clone()))),
+            status_server: socket.map(|socket| tokio::spawn(socket.serve(served))),
             engine,
             clock,
             store,
@@ -254,6 +260,9 @@ fn metrics_of(status: watch::Receiver<Arc<Status>>) -> Arc<dyn Fn() -> String + 
 /// Adds how the receivers stand.
 fn describe(receivers: &intake::Status, status: &mut Status) {
     status.count("intake", receivers.counters.as_ref());
+    if let Some(trouble) = receivers.nats.as_ref().and_then(|nats| nats.trouble.as_ref()) {
+        status.troubles.push(format!("edge bus: {trouble}"));
+    }
     status.troubles.extend(receivers.journal_trouble.clone());
     for file in &receivers.files {
         if let Some(trouble) = &file.trouble {

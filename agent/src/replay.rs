@@ -17,6 +17,7 @@ use crate::edge::EdgeError;
 use crate::edge::formats::Format;
 use crate::event::HostEvent;
 use crate::incident::Incident;
+use crate::lists::files::Files;
 use crate::status::Status;
 use crate::timestamp::Timestamp;
 
@@ -45,6 +46,9 @@ pub fn replay<E: From<RecordingError> + From<EdgeError>>(
 ) -> Result<Summary, E> {
     let mut inputs = Inputs::open(host, edge)?;
     let mut detector = Detector::new(config)?;
+    if let Some(lists) = Files::new(config.lists.clone()).changed() {
+        detector.set_lists(lists);
+    }
     let mut raised = Vec::new();
     let (mut first, mut until, mut next_tick) = (None, Timestamp::MIN, Timestamp::MIN);
     while let Some((at, input)) = inputs.next()? {

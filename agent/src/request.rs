@@ -224,6 +224,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The product that must run for the request to do anything, where the reference names one: `Confluence` of
+    /// `CVE-2023-22515 (Confluence)`. A probe for a product that a workload is not says little about it.
+    #[must_use]
+    pub fn product(&self) -> Option<&str> {
+        let reference = self.reference.as_deref()?;
+        let (_, product) = reference.strip_suffix(')')?.split_once(" (")?;
+        Some(product)
+    }
+
     /// Least score of an exploit-like request.
     pub const EXPLOIT_LIKE: u8 = 50;
 
@@ -264,6 +273,24 @@ pub struct Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_product_stands_in_its_reference() {
+        let check = |reference: &str, product: Option<&str>| {
+            let verdict = Verdict {
+                class: AttackClass::CvePath,
+                score: 60,
+                matched: String::new(),
+                reason: String::new(),
+                reference: Some(reference.to_owned()),
+                indicators: Vec::new(),
+            };
+            assert_eq!(verdict.product(), product, "{reference}");
+        };
+        check("CVE-2023-22515 (Confluence)", Some("Confluence"));
+        check("CVE-2021-44228", None);
+        check("CRS 942", None);
+    }
 
     #[test]
     fn a_host_is_found_in_every_form_of_authority() {

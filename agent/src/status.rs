@@ -1,11 +1,10 @@
 //! What the agent says of itself: what it senses, what it counted, what is wrong. A sensor that does not say it is blind is
 //! worse than none.
 //!
-//! In: each stage's own counters. Out: [`Status`], as JSON through [`socket`] and as text for people. Nothing here decides
+//! In: each stage's own counters. Out: [`Status`], as JSON and as text for people. Nothing here decides
 //! anything.
 
 pub mod metrics;
-pub mod socket;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +22,7 @@ pub const STATUS_SCHEMA_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Socket on which `breachline status` asks; readable by root alone.
+    /// Socket on which the commands ask; root's alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
 }

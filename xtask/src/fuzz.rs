@@ -1,17 +1,35 @@
-//! `cargo xtask fuzz`: libFuzzer over the decoders and parsers, each for a bounded time.
+//! `cargo xtask fuzz`: libFuzzer over the edge's parsers, judge and template compiler, each for a bounded time.
 //!
-//! In: the targets of `tests/fuzz` (a crate of its own: nightly and libFuzzer stay out of the normal build). Out: exit
-//! 0 when none crashed or hung; a crash leaves its input under `tests/fuzz/artifacts`.
+//! In: the targets of `tests/fuzz` (a crate of its own: libFuzzer's counters stay out of the normal build) and their
+//! small committed corpora. Out: exit 0 when none crashed or hung; a crash leaves its input under
+//! `tests/fuzz/artifacts`. The compiler is the project's own: the pass that counts edges is part of every stable one.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{cargo, command, find, run as run_command, say, succeeds};
+use crate::process::{command, run as run_command, say};
 use crate::workspace;
 
 /// Seconds one input may take: the parsers promise linear time, so a slow input is a finding.
 const INPUT_SECONDS_MAX: u32 = 5;
+
+/// Longest input: two of the longest lines that any balancer writes.
+const INPUT_BYTES_MAX: u32 = 128 * 1024;
+
+/// Megabytes a target may take before that is a finding.
+const MEMORY_MB_MAX: u32 = 1024;
+
+/// Counters for every edge of the control flow, as libFuzzer reads them. A sanitizer would need nightly; the crate
+/// under test has no unsafe code that it could find something in.
+const COUNTERS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
+
+/// Naming the target keeps the counters out of build scripts and macros, which have no libFuzzer to report to.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -36,40 +54,59 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if let Some(wanted) = args.target.as_ref().filter(|wanted| !targets.contains(wanted)) {
         bail!("no fuzz target `{wanted}`: there are {}", targets.join(", "));
     }
-    ensure_cargo_fuzz()?;
-    for target in targets.iter().filter(|target| args.target.as_ref().is_none_or(|wanted| wanted == *target)) {
-        fuzz(target, args.seconds)?;
-    }
-    Ok(())
+    let wanted: Vec<&String> =
+        targets.iter().filter(|target| args.target.as_ref().is_none_or(|wanted| wanted == *target)).collect();
+    build(&wanted)?;
+    wanted.into_iter().try_for_each(|target| fuzz(target, args.seconds))
+}
+
+fn folder() -> PathBuf {
+    workspace::root().join("tests/fuzz")
+}
+
+fn build(targets: &[&String]) -> Result<()> {
+    say("building the fuzz targets");
+    let mut cargo = command("cargo");
+    cargo.args(["build", "--release", "--target", TRIPLE]).current_dir(folder()).env("RUSTFLAGS", COUNTERS);
+    targets.iter().for_each(|target| drop(cargo.args(["--bin", target])));
+    run_command(&mut cargo).context("libFuzzer's own part needs a C++ compiler: `apt-get install g++`")
 }
 
 fn fuzz(target: &str, seconds: u32) -> Result<()> {
-    let limits = [format!("-max_total_time={seconds}"), format!("-timeout={INPUT_SECONDS_MAX}")];
-    let words = ["fuzz", "run", "--fuzz-dir", "tests/fuzz", target, "--"];
-    run_command(command("cargo").arg("+nightly").args(words).args(limits))
-        .with_context(|| format!("{target} found something: see tests/fuzz/artifacts/{target}"))
+    let artifacts = folder().join("artifacts").join(target);
+    fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
+    // What is found new goes into the first folder; what is committed is only read.
+    let grown = folder().join("target/corpus").join(target);
+    fs::create_dir_all(&grown).with_context(|| format!("cannot create {}", grown.display()))?;
+    let program = folder().join("target").join(TRIPLE).join("release").join(target);
+    let mut run = Command::new(program);
+    run.arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
+        .arg(format!("-rss_limit_mb={MEMORY_MB_MAX}"))
+        .arg(format!("-max_len={INPUT_BYTES_MAX}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .args(["-print_final_stats=1", "-verbosity=0"])
+        .arg(grown)
+        .arg(corpus(target));
+    say(&format!("{target}: {seconds} s"));
+    run_command(&mut run).with_context(|| format!("{target} found something: see {}", artifacts.display()))
 }
 
-/// The files of `fuzz_targets`, each one target.
+/// The committed corpus of a target; all formats share one, since each must survive the others' lines.
+fn corpus(target: &str) -> PathBuf {
+    let name = if target.contains("line") { "line" } else { target };
+    folder().join("corpus").join(name)
+}
+
+/// The programs that the crate declares.
 fn targets() -> Result<Vec<String>> {
-    let folder = workspace::root().join("tests/fuzz/fuzz_targets");
-    let entries = fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
-        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        .collect();
-    names.sort_unstable();
-    Ok(names)
+    let manifest = folder().join("Cargo.toml");
+    let text = read(&manifest)?;
+    let bins = text.split("[[bin]]").skip(1);
+    let names = bins.filter_map(|bin| bin.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')));
+    Ok(names.map(str::to_owned).collect())
 }
 
-fn ensure_cargo_fuzz() -> Result<()> {
-    if !succeeds(command("rustup").args(["run", "nightly", "rustc", "-V"])) {
-        bail!("libFuzzer needs nightly: `rustup toolchain install nightly`");
-    }
-    if find("cargo-fuzz").is_none() {
-        say("installing cargo-fuzz");
-        run_command(&mut cargo(&["install", "cargo-fuzz", "--locked"]))?;
-    }
-    Ok(())
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }

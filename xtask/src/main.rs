@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod dist;
 mod fuzz;
+mod kernels;
 mod lint;
 mod process;
 mod setup;
@@ -45,6 +46,8 @@ enum Verb {
     Lint(lint::Args),
     /// Measure; prints a table, or one JSON object per figure
     Bench(bench::Args),
+    /// Walk every way around the sensor on every supported kernel, most of them in QEMU
+    Kernels(kernels::Args),
     /// Fuzz the decoders and parsers
     Fuzz(fuzz::Args),
     /// Make the static binary, the .deb, the container image and their checksums
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Lint(args) => lint::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Kernels(args) => kernels::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Dist(args) => dist::run(&args),
     };

@@ -3,6 +3,7 @@
 //! In: which purpose the machine must serve. Out: a machine that serves it, or one error that lists what to install by
 //! hand. Where all is there it only looks (well under a second) and prints one line.
 
+mod arm64;
 mod bpf;
 mod debian;
 mod moto;
@@ -13,6 +14,7 @@ use clap::ValueEnum;
 
 use crate::process::say;
 
+pub(crate) use arm64::cargo as arm64_cargo;
 pub(crate) use bpf::rustup_nightly;
 pub(crate) use moto::server as moto_server;
 pub(crate) use senders::python as senders_python;
@@ -22,6 +24,8 @@ pub(crate) use senders::python as senders_python;
 pub(crate) enum Purpose {
     /// Compile the agent and its BPF object, run it, drill it
     Build,
+    /// Other kernels in QEMU, arm64 ones among them
+    Kernels,
     /// Everything the tests talk to: real balancers, a real application server, a metadata emulator
     Test,
     /// A container runtime and a bare Debian, to try what `dist` makes
@@ -62,6 +66,9 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Test && !senders::found() {
         senders::install()?;
     }
+    if purpose >= Purpose::Kernels && !arm64::found() {
+        arm64::install()?;
+    }
     match missing(purpose) {
         left if left.is_empty() => say("this machine is ready"),
         left => bail!("still missing after setup: {}", left.join(", ")),
@@ -77,6 +84,7 @@ fn missing(purpose: Purpose) -> Vec<String> {
         (!bpf::linker_found(), "bpf-linker"),
         (purpose >= Purpose::Test && !moto::found(), "moto (metadata emulator)"),
         (purpose >= Purpose::Test && !senders::found(), "OpenTelemetry's and Fluentd's senders"),
+        (purpose >= Purpose::Kernels && !arm64::found(), "Rust's standard library for arm64"),
     ];
     packages.chain(others.into_iter().filter(|(lacks, _)| *lacks).map(|(_, name)| name.to_owned())).collect()
 }

@@ -11,7 +11,7 @@ const BREAKS: &[char] =
     &[' ', '\t', '\n', '\r', ';', '|', '&', '(', ')', '<', '>', '`', '$', '{', '}', '"', '\'', '=', ',', '\\'];
 
 /// Shape of a command line.
-pub(super) fn template(command_line: &str) -> String {
+pub(crate) fn template(command_line: &str) -> String {
     let mut shape = String::with_capacity(command_line.len().min(TEMPLATE_BYTES_MAX));
     let mut word = String::new();
     for letter in command_line.chars() {

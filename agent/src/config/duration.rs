@@ -34,7 +34,9 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     })
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// Reads a number and a unit; `None` for anything else, and for what is negative.
+#[must_use]
+pub fn parse(text: &str) -> Option<Duration> {
     // jiff refuses days without a calendar; a day here is 24 hours.
     if let Some(days) = text.trim().strip_suffix('d') {
         return Some(Duration::from_secs(days.trim().parse::<u64>().ok()?.checked_mul(86_400)?));

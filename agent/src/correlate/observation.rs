@@ -168,6 +168,8 @@ impl Observation {
         match self.novelty() {
             Novelty::New => base + intrinsic,
             Novelty::NewWhileLearning => base * 0.5 + intrinsic,
+            // Nothing honest has a reason to be there; as much again as being new.
+            Novelty::Notorious => base + intrinsic + 2.5,
             // What is odd in itself stays odd, however often it was seen.
             Novelty::Known => intrinsic,
         }

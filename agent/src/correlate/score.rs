@@ -159,7 +159,7 @@ impl Score {
     fn egress_stage(&mut self, session: &Session<'_>) {
         let weight = |contact: &Observation, join| {
             let lineage = match (join, contact.novelty()) {
-                (Join::Descendant | Join::Connection, Novelty::New) => 2.5,
+                (Join::Descendant | Join::Connection, Novelty::New | Novelty::Notorious) => 2.5,
                 (Join::Descendant | Join::Connection, Novelty::NewWhileLearning) => 1.5,
                 (Join::SameHost, _) => -0.5,
                 _ => 0.0,

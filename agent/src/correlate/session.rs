@@ -133,7 +133,10 @@ fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
     }
     tied.any(|found| {
         let rare = found.tie.timing == Timing::InFlight && found.kept.specificity() == Specificity::Specific;
-        found.tie.decisive() || (rare && seen.novelty() == Novelty::New && found.tie.weight >= IN_PROCESS_WEIGHT)
+        found.tie.decisive()
+            || (rare
+                && matches!(seen.novelty(), Novelty::New | Novelty::Notorious)
+                && found.tie.weight >= IN_PROCESS_WEIGHT)
     })
 }
 

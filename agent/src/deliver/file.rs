@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::DeliverError;
+use super::format::RecordFormat;
 use super::worker::{Outcome, Pace, Sink};
 use crate::store::SpoolRecord;
 
@@ -26,6 +27,8 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 pub struct Config {
     /// The file; made with mode 0640 where absent.
     pub path: PathBuf,
+    /// The records' schema: `"breachline"`, `"ocsf"` or `"ecs"`.
+    pub format: RecordFormat,
     /// Whether each batch is synced to disk before it counts as delivered. Off: a power cut may lose the last second or
     /// so.
     pub fsync: bool,
@@ -33,7 +36,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { path: PathBuf::from("/var/log/breachline/incidents.jsonl"), fsync: true }
+        Self {
+            path: PathBuf::from("/var/log/breachline/incidents.jsonl"),
+            format: RecordFormat::default(),
+            fsync: true,
+        }
     }
 }
 
@@ -73,7 +80,11 @@ impl Sink for JsonLines {
     }
 
     async fn deliver(&mut self, records: &[SpoolRecord]) -> Outcome {
-        let text: Vec<u8> = records.iter().flat_map(|record| record.bytes.iter().copied().chain([b'\n'])).collect();
+        let mut text = Vec::new();
+        for record in records {
+            text.extend_from_slice(&self.config.format.written(&record.bytes));
+            text.push(b'\n');
+        }
         let (config, file) = (self.config.clone(), self.file.take());
         let written = tokio::task::spawn_blocking(move || append(&config, file, &text)).await;
         match written.map_err(io::Error::other).flatten() {
@@ -155,7 +166,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("incidents.jsonl");
         fs::write(&path, "{\"id\":").expect("writes");
-        let mut sink = JsonLines::open(&Config { path: path.clone(), fsync: true }).expect("opens");
+        let mut sink =
+            JsonLines::open(&Config { path: path.clone(), fsync: true, ..Config::default() }).expect("opens");
         deliver(&mut sink, "a").await;
         assert_eq!(ids(&path), ["cut: {\"id\":", "a"]);
 
@@ -173,7 +185,8 @@ mod tests {
     async fn a_missing_directory_is_waited_for() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("later/incidents.jsonl");
-        let mut sink = JsonLines::open(&Config { path: path.clone(), fsync: false }).expect("opens");
+        let mut sink =
+            JsonLines::open(&Config { path: path.clone(), fsync: false, ..Config::default() }).expect("opens");
         assert!(matches!(deliver(&mut sink, "a").await, Outcome::Retry { .. }));
         fs::create_dir(directory.path().join("later")).expect("creates");
         assert_eq!(deliver(&mut sink, "a").await, Outcome::Delivered);
@@ -183,7 +196,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_retried() {
         // /dev/full takes opens and refuses every write with ENOSPC.
-        let mut sink = JsonLines::open(&Config { path: "/dev/full".into(), fsync: false }).expect("opens");
+        let mut sink =
+            JsonLines::open(&Config { path: "/dev/full".into(), fsync: false, ..Config::default() }).expect("opens");
         let outcome = deliver(&mut sink, "a").await;
         assert!(matches!(&outcome, Outcome::Retry { reason, .. } if reason.contains("No space left")), "{outcome:?}");
     }
@@ -191,7 +205,7 @@ mod tests {
     #[test]
     fn a_directory_is_refused_at_start() {
         let directory = tempfile::tempdir().expect("directory");
-        let opened = JsonLines::open(&Config { path: directory.path().to_owned(), fsync: true });
+        let opened = JsonLines::open(&Config { path: directory.path().to_owned(), fsync: true, ..Config::default() });
         assert!(opened.err().expect("refused").to_string().contains("is a directory"));
     }
 }

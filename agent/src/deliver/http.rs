@@ -14,6 +14,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Certificate, Client, ClientBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
+use super::format::RecordFormat;
 use super::worker::{Outcome, Pace, Sink};
 use super::{DeliverError, Secret};
 use crate::store::SpoolRecord;
@@ -43,6 +44,8 @@ pub struct Config {
     /// Address of the collector, `https://…`; plain `http://` only without a credential or on loopback. A proxy is taken
     /// from the environment (`HTTPS_PROXY`, `NO_PROXY`).
     pub url: String,
+    /// The records' schema: `"breachline"`, `"ocsf"` or `"ecs"`.
+    pub format: RecordFormat,
     /// How a batch is written: `"json_array"` or `"ndjson"`.
     pub body: Body,
     /// Bearer token; rather use `token_file`.
@@ -73,6 +76,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             url: String::new(),
+            format: RecordFormat::default(),
             body: Body::JsonArray,
             token: None,
             token_file: None,
@@ -123,7 +127,7 @@ impl Collector {
     }
 
     async fn post(&self, records: &[SpoolRecord]) -> Result<Outcome, String> {
-        let body = body(self.config.body, records);
+        let body = body(self.config.body, self.config.format, records);
         let request = self.client.post(self.url.clone()).headers(self.headers()?).body(body);
         let mut answer = request.send().await.map_err(|error| causes(&error.without_url()))?;
         let mut read = 0;
@@ -221,12 +225,12 @@ fn read_token(path: &PathBuf) -> Result<Secret, String> {
     read().map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-fn body(format: Body, records: &[SpoolRecord]) -> Vec<u8> {
-    let (open, between, close): (&[u8], &[u8], &[u8]) = match format {
+fn body(body: Body, format: RecordFormat, records: &[SpoolRecord]) -> Vec<u8> {
+    let (open, between, close): (&[u8], &[u8], &[u8]) = match body {
         Body::JsonArray => (b"[", b",", b"]"),
         Body::Ndjson => (b"", b"\n", b"\n"),
     };
-    let records: Vec<&[u8]> = records.iter().map(|record| record.bytes.as_slice()).collect();
+    let records: Vec<_> = records.iter().map(|record| format.written(&record.bytes)).collect();
     [open, &records.join(between), close].concat()
 }
 
@@ -241,7 +245,7 @@ fn outcome(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
 }
 
 /// `Retry-After` in either of its forms, seconds or a date (RFC 9110 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
@@ -251,7 +255,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// An error with its causes: reqwest's own text stops before the one that tells.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -322,7 +326,7 @@ mod tests {
             bytes: text.as_bytes().to_vec(),
         };
         let batch = [record("{\"a\":1}"), record("{\"b\":2}")];
-        assert_eq!(body(Body::JsonArray, &batch), b"[{\"a\":1},{\"b\":2}]");
-        assert_eq!(body(Body::Ndjson, &batch), b"{\"a\":1}\n{\"b\":2}\n");
+        assert_eq!(body(Body::JsonArray, RecordFormat::Breachline, &batch), b"[{\"a\":1},{\"b\":2}]");
+        assert_eq!(body(Body::Ndjson, RecordFormat::Breachline, &batch), b"{\"a\":1}\n{\"b\":2}\n");
     }
 }

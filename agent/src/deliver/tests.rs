@@ -148,7 +148,7 @@ fn the_config_reads_what_it_writes_and_refuses_what_it_does_not_know() {
     };
     check("stdot = \"json\"", "unknown field `stdot`");
     check("[http]\nurl = \"https://a/\"\nwait_min = \"soon\"", "not a duration");
-    assert!(Config { file: Some(FileConfig { path: "/".into(), fsync: true }), ..Config::default() }.check().is_err());
+    assert!(Config { file: Some(FileConfig { path: "/".into(), fsync: true, ..FileConfig::default() }), ..Config::default() }.check().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -290,7 +290,7 @@ async fn a_dead_collector_does_not_hold_up_the_file() {
     let directory = tempfile::tempdir().expect("directory");
     let store = open_store(directory.path());
     let path = directory.path().join("incidents.jsonl");
-    let file = Some(FileConfig { path: path.clone(), fsync: true });
+    let file = Some(FileConfig { path: path.clone(), fsync: true, ..FileConfig::default() });
     let delivery = start(&store, &Config { file, ..http("http://127.0.0.1:9/") });
     delivery.accept(&[incident("a", 1, Severity::High)], now());
     until("a line", || std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 1)).await;
@@ -304,7 +304,7 @@ async fn a_sink_is_woken_at_once() {
     let directory = tempfile::tempdir().expect("directory");
     let store = open_store(directory.path());
     let path = directory.path().join("incidents.jsonl");
-    let file = Some(FileConfig { path: path.clone(), fsync: true });
+    let file = Some(FileConfig { path: path.clone(), fsync: true, ..FileConfig::default() });
     let delivery = start(&store, &Config { stdout: Format::Off, file, ..Config::default() });
     let mut taken = Vec::new();
     for number in 1..=200 {

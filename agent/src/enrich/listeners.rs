@@ -232,6 +232,13 @@ impl Listeners {
         }
     }
 
+    /// Every address of every known namespace, sorted.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self.owned_by.keys().copied().collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
     /// Namespaces that own `address`, in no order that matters.
     pub(super) fn namespaces_of(&self, address: IpAddr) -> &[u32] {
         self.owned_by.get(&canonical(address)).map(Vec::as_slice).unwrap_or_default()

@@ -335,7 +335,7 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
     let believed = if let PeerName::LookedUp(name) = name { Some(Arc::clone(name)) } else { None };
     let novelty = case.baseline.peer(&place.workload.key, peer, contact.protocol, believed.as_deref(), case.at);
     let acquaintance = match novelty {
-        Novelty::New => "which its workload had never needed",
+        Novelty::New | Novelty::Notorious => "which its workload had never needed",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "as its workload has before",
     };
@@ -385,7 +385,7 @@ impl Asked<'_> {
 
 const fn caller_novelty(novelty: Novelty) -> &'static str {
     match novelty {
-        Novelty::New => "which its workload does not do",
+        Novelty::New | Novelty::Notorious => "which its workload does not do",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "as its workload has before",
     }
@@ -442,7 +442,7 @@ fn spawn_reason(
         Code::CommandLine | Code::Stdin | Code::File => {}
     }
     odds.push(match novelty {
-        Novelty::New => "its workload had never started one like it",
+        Novelty::New | Novelty::Notorious => "its workload had never started one like it",
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "its workload has started its like before",
     });

@@ -1,23 +1,26 @@
 //! What to do next, for exactly this platform: ordered, as text and as commands that a machine can read. Suggested, never
 //! executed. The order is the field's usual one: preserve, contain, revoke, hunt, close, harden.
 //!
-//! Facts: AWS "Revoke active sessions" (inline policy on `aws:TokenIssueTime`) and connection tracking of security groups; Google
-//! Cloud tokens cannot be revoked one by one; Azure managed identity tokens live up to 24 hours and are stopped by removing roles.
+//! In: workload, exposures, peers; later, in [`fill`], what is known of the machine. What nobody knows stays a placeholder in angle
+//! brackets, and is named in [`ResponseStep::open`].
+
+mod plan;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::workload::{Runtime, Workload};
+use crate::workload::Workload;
 
 use super::exposure::{Exposure, Provider};
-
-/// Policy document of the IAM console's "Revoke active sessions".
-const DENY_OLDER_SESSIONS: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"DateLessThan":{"aws:TokenIssueTime":"<now>"}}}]}"#;
+use plan::Plan;
 
 /// What a step is for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Keep what will be gone.
+    #[default]
     Preserve,
     /// Stop the spread.
     Contain,
@@ -32,7 +35,7 @@ pub enum Phase {
 }
 
 /// One step. Always a suggestion.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResponseStep {
     /// What it is for.
     pub phase: Phase,
@@ -43,6 +46,15 @@ pub struct ResponseStep {
     pub command: Option<String>,
     /// Always `suggested`: nothing here was executed.
     pub status: Status,
+    /// Stable name of what is to be done, for playbooks: `aws.instance.isolate`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub action: String,
+    /// What is known of the things it concerns: instance, role, pod, unit, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// Placeholders of the command that nobody could fill in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<String>,
 }
 
 /// State of a step.
@@ -57,8 +69,8 @@ pub enum Status {
 /// The steps for an incident on `workload` with these `exposures`; `peers` are the external addresses contacted.
 #[must_use]
 pub fn steps(workload: &Workload, exposures: &[Exposure], peers: &[String]) -> Vec<ResponseStep> {
-    let mut plan = Plan(Vec::new());
-    plan.preserve(workload);
+    let mut plan = Plan::default();
+    plan.preserve(workload, exposures);
     plan.contain(workload, exposures, peers);
     let mut providers: Vec<Provider> = exposures.iter().map(|exposure| exposure.provider).collect();
     providers.sort_unstable();
@@ -70,171 +82,34 @@ pub fn steps(workload: &Workload, exposures: &[Exposure], peers: &[String]) -> V
     if let Some(since) = exposures.iter().map(|exposure| exposure.since).min() {
         plan.hunt(&providers, &since.to_string());
     }
-    plan.add(
-        Phase::Close,
-        "fix the hole that the named request used, and block requests like it at the load balancer until then",
-        None,
-    );
+    plan.close(workload);
     providers.iter().for_each(|provider| plan.harden(*provider));
-    plan.0.sort_by_key(|step| step.phase);
-    plan.0
+    plan.finish()
 }
 
-struct Plan(Vec<ResponseStep>);
-
-impl Plan {
-    fn add(&mut self, phase: Phase, text: &str, command: Option<String>) {
-        self.0.push(ResponseStep { phase, text: text.to_owned(), command, status: Status::Suggested });
-    }
-
-    fn preserve(&mut self, workload: &Workload) {
-        self.add(
-            Phase::Preserve,
-            "save the process tree and open sockets before anything is stopped",
-            Some("ps -eo pid,ppid,lstart,user,args --forest; ss -tunap".into()),
-        );
-        let container = workload.container_name.as_deref().or(workload.container_id.as_deref());
-        match (workload.runtime, container) {
-            (Runtime::Docker, Some(name)) => self.add(
-                Phase::Preserve,
-                "save what changed in the container's files",
-                Some(format!("docker diff {0} && docker export {0} -o evidence.tar", quoted(name))),
-            ),
-            (Runtime::Podman, Some(name)) => self.add(
-                Phase::Preserve,
-                "save what changed in the container's files",
-                Some(format!("podman diff {0} && podman export {0} -o evidence.tar", quoted(name))),
-            ),
-            _ => self.add(Phase::Preserve, "snapshot the disk", None),
+/// Fills in placeholders: `values` has them by name. A value is quoted where it is not one plain word.
+pub fn fill(step: &mut ResponseStep, values: &BTreeMap<String, String>) {
+    let Some(command) = &mut step.command else { return };
+    for name in placeholders(command) {
+        if let Some(value) = values.get(&name) {
+            *command = command.replace(&format!("<{name}>"), &quoted(value));
+            step.parameters.insert(name, value.clone());
         }
     }
+    step.open = placeholders(command);
+}
 
-    fn contain(&mut self, workload: &Workload, exposures: &[Exposure], peers: &[String]) {
-        if let Some(pod) = &workload.pod {
-            let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
-            let (namespace, name) = (quoted(namespace), quoted(name));
-            self.add(
-                Phase::Contain,
-                "take the pod out of its service but keep it for evidence, and deny its traffic (a NetworkPolicy selecting this label must exist)",
-                Some(format!("kubectl -n {namespace} label pod {name} app- quarantine=true --overwrite")),
-            );
-            self.add(Phase::Contain, "keep new pods off the node", Some("kubectl cordon <node>".into()));
-            return;
-        }
-        let provider = exposures.first().map_or(Provider::Unknown, |exposure| exposure.provider);
-        match provider {
-            Provider::AwsInstance => {
-                self.add(
-                    Phase::Contain,
-                    "take the instance out of the load balancer",
-                    Some("aws elbv2 deregister-targets --target-group-arn <arn> --targets Id=<instance-id>".into()),
-                );
-                self.add(
-                    Phase::Contain,
-                    "isolate it: established tracked connections survive a plain security-group change, so attach an allow-all group first (flows become untracked), then an empty one",
-                    Some("aws ec2 modify-instance-attribute --instance-id <instance-id> --groups <isolation-sg>".into()),
-                );
-            }
-            Provider::AwsEcsTask | Provider::AwsEksPod => self.add(
-                Phase::Contain,
-                "stop the task once its state is saved; its service starts a clean one",
-                Some("aws ecs stop-task --cluster <cluster> --task <task-id> --reason breach".into()),
-            ),
-            Provider::Gcp => self.add(
-                Phase::Contain,
-                "put the instance behind a deny-all firewall tag",
-                Some("gcloud compute instances add-tags <instance> --zone <zone> --tags quarantine".into()),
-            ),
-            Provider::Azure => self.add(
-                Phase::Contain,
-                "attach a deny-all network security group to the machine's interface",
-                Some("az network nic update -g <group> -n <nic> --network-security-group <deny-all>".into()),
-            ),
-            Provider::Unknown => self.add(
-                Phase::Contain,
-                "take the machine out of the load balancer and isolate it in the network",
-                None,
-            ),
-        }
-        if !peers.is_empty() {
-            self.add(Phase::Contain, &format!("block and search everywhere for {}", peers.join(", ")), None);
-        }
-        if let Some(unit) = &workload.unit {
-            self.add(Phase::Contain, "stop the service", Some(format!("systemctl stop {}", quoted(unit))));
+/// Names in angle brackets, in order, each once. A redirection (`< file`) or a here-document is none.
+fn placeholders(command: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for part in command.split('<').skip(1) {
+        let Some((name, _)) = part.split_once('>') else { continue };
+        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        if plain && names.iter().all(|known| known != name) {
+            names.push(name.to_owned());
         }
     }
-
-    fn revoke(&mut self, provider: Provider, named: Option<&str>, workload: &Workload) {
-        match provider {
-            Provider::AwsInstance | Provider::AwsEcsTask | Provider::AwsEksPod => {
-                self.add(
-                    Phase::Revoke,
-                    "revoke the role's older sessions; it hits everything that uses the role, so restart clean users afterwards",
-                    Some(format!(
-                        "aws iam put-role-policy --role-name {} --policy-name AWSRevokeOlderSessions --policy-document '{DENY_OLDER_SESSIONS}'",
-                        named.map_or_else(|| "<role>".into(), quoted)
-                    )),
-                );
-                if workload.pod.is_some() && provider == Provider::AwsInstance {
-                    self.add(Phase::Revoke, "this is the node's role, reached from a pod: rotate it for the whole node group", None);
-                }
-            }
-            Provider::Gcp => self.add(
-                Phase::Revoke,
-                "tokens cannot be revoked one by one and live about an hour: disable the account or remove its bindings",
-                Some(format!("gcloud iam service-accounts disable {}", named.map_or_else(|| "<email>".into(), quoted))),
-            ),
-            Provider::Azure => self.add(
-                Phase::Revoke,
-                "tokens live up to 24 hours and cannot be revoked: remove the identity's role assignments",
-                Some("az role assignment delete --assignee <principal-id>".into()),
-            ),
-            Provider::Unknown => self.add(Phase::Revoke, "revoke or rotate the credential that the metadata service handed out", None),
-        }
-        if workload.pod.is_some() {
-            self.add(
-                Phase::Revoke,
-                "delete the pod once its state is saved: that ends its service account token",
-                None,
-            );
-        }
-    }
-
-    fn hunt(&mut self, providers: &[Provider], since: &str) {
-        for provider in providers {
-            let text = match provider {
-                Provider::AwsInstance | Provider::AwsEcsTask | Provider::AwsEksPod => format!(
-                    "search CloudTrail since {since} for this role's session from any address but the instance's (GuardDuty: InstanceCredentialExfiltration)"
-                ),
-                Provider::Gcp => format!(
-                    "search the audit logs since {since} for this account with a callerIp that is not the instance's"
-                ),
-                Provider::Azure => {
-                    format!("search sign-ins and the activity log of the managed identity since {since}")
-                }
-                Provider::Unknown => {
-                    format!("search the cloud's audit log since {since} for uses of this machine's credential")
-                }
-            };
-            self.add(Phase::Hunt, &text, None);
-        }
-    }
-
-    fn harden(&mut self, provider: Provider) {
-        match provider {
-            Provider::AwsInstance => self.add(
-                Phase::Harden,
-                "require IMDSv2 and a hop limit of 1",
-                Some("aws ec2 modify-instance-metadata-options --instance-id <instance-id> --http-tokens required --http-put-response-hop-limit 1".into()),
-            ),
-            Provider::AwsEcsTask | Provider::AwsEksPod => {
-                self.add(Phase::Harden, "block the instance metadata address for tasks and pods", None);
-            }
-            Provider::Gcp => self.add(Phase::Harden, "use Workload Identity and narrow scopes instead of cloud-platform", None),
-            Provider::Azure => self.add(Phase::Harden, "deny the wire server (168.63.129.16, ports 80 and 32526) to users other than root", None),
-            Provider::Unknown => self.add(Phase::Harden, "deny the metadata address to everything that does not need it", None),
-        }
-    }
+    names
 }
 
 /// One shell word: names come from container runtimes and pods, and a responder will paste this.
@@ -254,6 +129,7 @@ mod tests {
     use super::super::Incident;
     use super::*;
     use crate::timestamp::Timestamp;
+    use crate::workload::Runtime;
 
     fn exposure(provider: Provider, role: Option<&str>) -> Exposure {
         Exposure {
@@ -285,8 +161,28 @@ mod tests {
         check(plain(), &[exposure(Provider::AwsEcsTask, None)], &["--role-name <role>", "ecs stop-task"]);
         check(plain(), &[exposure(Provider::Gcp, Some("a@p.iam"))], &["service-accounts disable a@p.iam", "add-tags"]);
         check(plain(), &[exposure(Provider::Azure, None)], &["role assignment delete", "nic update"]);
-        check(pod(), &[exposure(Provider::AwsEksPod, None)], &["kubectl -n shop label pod web-0", "cordon"]);
+        check(
+            pod(),
+            &[exposure(Provider::AwsEksPod, None)],
+            &["kubectl -n shop label pod web-0", "cordon", "kubectl -n shop delete pod web-0"],
+        );
         check(docker("web"), &[], &["docker diff web"]);
         check(docker("a; reboot 'now'"), &[], &[r"docker diff 'a; reboot '\''now'\'''"]);
+    }
+
+    #[test]
+    fn what_is_known_is_filled_in_and_the_rest_is_named() {
+        let steps = steps(&Incident::default().workload, &[exposure(Provider::AwsInstance, Some("shop"))], &[]);
+        let mut isolate = steps.iter().find(|step| step.action == "aws.instance.isolate").expect("isolate").clone();
+        assert_eq!(isolate.open, ["instance-id", "isolation-sg"]);
+        let values = [("instance-id", "i-1; reboot"), ("zone", "b")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        fill(&mut isolate, &values.into());
+        assert_eq!(isolate.open, ["isolation-sg"]);
+        assert_eq!(isolate.parameters.get("instance-id").map(String::as_str), Some("i-1; reboot"));
+        assert!(isolate.command.as_ref().expect("command").contains("--instance-id 'i-1; reboot' "), "{isolate:?}");
+        let revoke = steps.iter().find(|step| step.action == "aws.role.revoke-sessions").expect("revoke");
+        assert_eq!(revoke.parameters.get("role").map(String::as_str), Some("shop"));
+        assert!(revoke.open.is_empty(), "{:?}", revoke.open);
+        assert!(steps.iter().all(|step| !step.action.is_empty() && step.status == Status::Suggested));
     }
 }

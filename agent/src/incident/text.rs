@@ -1,27 +1,49 @@
-//! The human form of an incident: reads at a glance in a terminal. In: the record. Out: plain text, no colours, lines of hostile
+//! The human form of an incident: reads at a glance in a terminal. In: the record. Out: text for a page or a terminal, lines of hostile
 //! origin made harmless: control characters, terminal escapes and text-direction marks are spelled out.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::event::FlowState;
-use crate::evidence::{HostFinding, Outcome, ProcessNode};
-use crate::request::Request;
-use crate::timestamp::Timestamp;
-
 use super::process_tree::ProcessTree;
-use super::response::Phase;
-use super::{Candidate, Incident, Severity, Stage, Step, StepEvidence};
+use super::wording::{self, clean, cut, deed, offset, phase, process, request_line, severity, span, stage};
+use super::{Candidate, Incident, Severity, Stage};
 
-/// Longest line of evidence, characters; longer ones are cut with `…`. The JSON record has the rest.
-const LINE_MAX: usize = 160;
-/// Sentences are wrapped here.
-const WRAP_AT: usize = 120;
+/// Narrowest page: below it the columns leave no room for words.
+const WIDTH_MIN: usize = 60;
 
-/// The record as text; ends with a line feed.
+/// How a page is laid out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Sentences are wrapped here; at least 60.
+    pub wrap_at: usize,
+    /// Longest line of evidence, characters; longer ones are cut with `…`. The JSON record has the rest.
+    pub line_max: usize,
+    /// Whether severity, stages and titles are coloured (ECMA-48 escape sequences).
+    pub colour: bool,
+}
+
+impl Style {
+    /// For logs, mails and files.
+    pub const PLAIN: Self = Self { wrap_at: 120, line_max: 160, colour: false };
+
+    /// For a terminal of so many columns.
+    #[must_use]
+    pub fn terminal(columns: usize, colour: bool) -> Self {
+        let columns = columns.max(WIDTH_MIN);
+        Self { wrap_at: columns.min(Self::PLAIN.wrap_at), line_max: columns, colour }
+    }
+}
+
+/// The record as plain text; ends with a line feed.
 #[must_use]
 pub fn text(incident: &Incident) -> String {
-    let mut page = Page::default();
+    page(incident, Style::PLAIN)
+}
+
+/// The record as text in a style; ends with a line feed.
+#[must_use]
+pub fn page(incident: &Incident, style: Style) -> String {
+    let mut page = Page { out: String::new(), style };
     page.head(incident);
     page.timeline(incident);
     page.request(incident);
@@ -29,19 +51,63 @@ pub fn text(incident: &Incident) -> String {
     page.exposures(incident);
     page.reasons(incident);
     page.response(incident);
+    page.coverage(incident);
     page.missing(incident);
-    page.0
+    page.out
 }
 
-#[derive(Default)]
-struct Page(String);
+/// Select Graphic Rendition parameters (ECMA-48 8.3.117).
+#[derive(Copy, Clone)]
+pub struct Paint(&'static str);
+
+impl Paint {
+    const BOLD: Self = Self("1");
+    const FAINT: Self = Self("2");
+
+    /// The colour of a severity.
+    #[must_use]
+    pub const fn of_severity(severity: Severity) -> Self {
+        Self(match severity {
+            Severity::Low => "36",
+            Severity::Medium => "33",
+            Severity::High => "31",
+            Severity::Critical => "1;37;41",
+        })
+    }
+
+    const fn of_stage(stage: Stage) -> Self {
+        Self(match stage {
+            Stage::Edge => "34",
+            Stage::Host => "33",
+            Stage::Egress => "35",
+        })
+    }
+
+    /// `text` in this colour; `text` must be clean already.
+    #[must_use]
+    pub fn on(self, text: &str) -> String {
+        format!("\x1b[{}m{text}\x1b[0m", self.0)
+    }
+}
+
+struct Page {
+    out: String,
+    style: Style,
+}
 
 impl Page {
     /// One line, cleaned and cut.
     fn line(&mut self, indent: usize, line: &str) {
-        let line = cut(&clean(line), LINE_MAX.saturating_sub(indent));
+        let line = cut(&clean(line), self.style.line_max.saturating_sub(indent));
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{:indent$}{line}", "");
+        let _ = writeln!(self.out, "{:indent$}{line}", "");
+    }
+
+    /// As [`Self::line`], with the first occurrence of `word` in colour.
+    fn painted(&mut self, indent: usize, line: &str, word: &str, paint: Paint) {
+        let line = cut(&clean(line), self.style.line_max.saturating_sub(indent));
+        let line = if self.style.colour { line.replacen(word, &paint.on(word), 1) } else { line };
+        let _ = writeln!(self.out, "{:indent$}{line}", "");
     }
 
     /// A sentence behind `lead`, cleaned and wrapped; further lines hang below its first word.
@@ -50,7 +116,7 @@ impl Page {
         let (mut line, mut start, mut width) = (lead.to_owned(), indent, hang);
         for word in clean(sentence).split(' ') {
             let length = word.chars().count() + 1;
-            if width + length > WRAP_AT && width > hang {
+            if width + length > self.style.wrap_at && width > hang {
                 self.line(start, line.trim_end());
                 (line, start, width) = (String::new(), hang, hang);
             }
@@ -62,12 +128,13 @@ impl Page {
     }
 
     fn section(&mut self, title: &str) {
-        self.0.push('\n');
-        self.line(0, title);
+        self.out.push('\n');
+        self.painted(0, title, title, Paint::BOLD);
     }
 
     fn head(&mut self, incident: &Incident) {
-        self.line(0, &format!("{}  {}", severity(incident.severity), incident.title));
+        let word = severity(incident.severity);
+        self.painted(0, &format!("{word}  {}", incident.title), word, Paint::of_severity(incident.severity));
         let lasted = incident.last_seen.since(incident.first_seen);
         self.line(
             0,
@@ -86,16 +153,14 @@ impl Page {
         if incident.provisional {
             self.line(0, "provisional: a load balancer line may yet name the request");
         }
-        let workload = &incident.workload;
-        let facts = [
-            ("unit", workload.unit.as_deref()),
-            ("container", workload.container_name.as_deref().or(workload.container_id.as_deref())),
-            ("image", workload.image.as_deref()),
-            ("pod", workload.pod.as_deref().or(workload.pod_uid.as_deref())),
-            ("cgroup", Some(&*workload.cgroup)),
-        ];
-        let facts = facts.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
-        self.line(0, &format!("workload {} ({})", workload.key, facts.collect::<Vec<_>>().join(", ")));
+        if let Some(expected) = &incident.expected {
+            self.line(0, &format!("expected until {}, says {}: {}", expected.until, expected.owner, expected.reason));
+        }
+        let facts = wording::facts(&incident.workload);
+        self.line(0, &format!("workload {} ({})", incident.workload.key, facts.join(", ")));
+        if let Some(owner) = &incident.owner {
+            self.line(0, &format!("owner {owner}"));
+        }
     }
 
     fn timeline(&mut self, incident: &Incident) {
@@ -103,7 +168,8 @@ impl Page {
         let offsets: Vec<String> = incident.timeline.iter().map(|step| offset(incident.first_seen, step.at)).collect();
         let width = offsets.iter().map(String::len).max().unwrap_or(0);
         for (step, at) in incident.timeline.iter().zip(&offsets) {
-            self.line(2, &format!("{at:>width$}  {:<6}  {}", stage(step.stage), deed(step)));
+            let name = stage(step.stage);
+            self.painted(2, &format!("{at:>width$}  {name:<6}  {}", deed(step)), name, Paint::of_stage(step.stage));
             let technique = format!("{} {}: ", step.technique.id, step.technique.name);
             self.sentence(width + 12, "", &(technique + &step.reason));
         }
@@ -157,7 +223,9 @@ impl Page {
                 (false, false) => "",
             };
             let shown = process(&node.process);
-            self.line(2, &format!("{}{} {shown}{mark}", branch(tree, index), node.process.process.pid));
+            let line = format!("{}{} {shown}{mark}", branch(tree, index), node.process.process.pid);
+            let paint = if node.involved { Paint::BOLD } else { Paint::FAINT };
+            self.painted(2, &line, &clean(&shown), paint);
         }
         if tree.omitted > 0 {
             self.line(2, &format!("and {} more", tree.omitted));
@@ -191,8 +259,19 @@ impl Page {
             self.sentence(2, &format!("{:>2}. {:<9} ", index + 1, phase(step.phase)), &step.text);
             // A command is to be pasted: it is never cut.
             if let Some(command) = &step.command {
-                let _ = writeln!(self.0, "{:18}{}", "", clean(command));
+                let _ = writeln!(self.out, "{:18}{}", "", clean(command));
             }
+        }
+    }
+
+    fn coverage(&mut self, incident: &Incident) {
+        let Some(coverage) = &incident.coverage else { return };
+        self.section("What this rests on");
+        for sentence in coverage.sentences() {
+            self.sentence(2, "", &sentence);
+        }
+        for gap in &coverage.gaps {
+            self.sentence(2, "! ", &format!("{}; {}", gap.text, gap.remedy));
         }
     }
 
@@ -205,58 +284,6 @@ impl Page {
             self.sentence(2, "", sentence);
         }
     }
-}
-
-fn deed(step: &Step) -> String {
-    let by = |node: &Option<ProcessNode>| node.as_ref().map_or_else(|| "a process".into(), process);
-    match &step.evidence {
-        StepEvidence::Request { request, .. } => request_line(request),
-        StepEvidence::Host { finding: HostFinding::Metadata { endpoint, service, role, .. }, process, status } => {
-            let role = role.as_ref().map_or_else(String::new, |role| format!(" for {role}"));
-            let status = status.map_or_else(String::new, |status| format!(", answered {status}"));
-            format!("{} -> {service} {endpoint}{role}{status}", by(process))
-        }
-        StepEvidence::Host { process, .. } => by(process),
-        StepEvidence::Peer { peer, name, process, outcome, .. } => {
-            let name = name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-            let outcome = outcome.as_ref().map_or_else(String::new, |outcome| format!(", {}", became(outcome)));
-            format!("{} -> {peer}{name}{outcome}", by(process))
-        }
-    }
-}
-
-/// What became of a contact, as people say it.
-fn became(outcome: &Outcome) -> String {
-    let reached = outcome.effective.map_or_else(String::new, |address| format!("reached as {address}, "));
-    if outcome.state == FlowState::Failed {
-        return format!("{reached}not answered");
-    }
-    let lasted = span(Duration::from_millis(outcome.lasted_ms));
-    format!("{reached}sent {}, received {} in {lasted}", bytes(outcome.bytes_sent), bytes(outcome.bytes_received))
-}
-
-/// A number of bytes to two digits, decimal units.
-fn bytes(count: u64) -> String {
-    let unit = |unit: u64, name: &str| format!("{}.{} {name}", count / unit, count % unit * 10 / unit);
-    match count {
-        0..1000 => format!("{count} B"),
-        1000..1_000_000 => unit(1000, "kB"),
-        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
-        _ => unit(1_000_000_000, "GB"),
-    }
-}
-
-fn request_line(request: &Request) -> String {
-    let status = request.target_status.or(request.status).map_or_else(|| "-".into(), |status| status.to_string());
-    format!("{} {} -> {status}", request.method, cut(&request.url, 100))
-}
-
-/// Program and arguments; the program alone when nothing else is known.
-fn process(node: &ProcessNode) -> String {
-    if node.command_line.is_empty() {
-        return if node.exe_path.is_empty() { "(unknown program)".into() } else { node.exe_path.to_string() };
-    }
-    format!("{} [{}]", cut(&node.command_line, 72), node.exe_path)
 }
 
 /// The lines of the tree left of a node.
@@ -280,117 +307,11 @@ fn branch(tree: &ProcessTree, index: usize) -> String {
     pieces.into_iter().rev().collect()
 }
 
-fn offset(start: Timestamp, at: Timestamp) -> String {
-    format!("+{}", span(at.since(start)))
-}
-
-/// A span as people say it.
-fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}.{:03} s", span.subsec_millis()),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
-const fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "LOW",
-        Severity::Medium => "MEDIUM",
-        Severity::High => "HIGH",
-        Severity::Critical => "CRITICAL",
-    }
-}
-
-const fn stage(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Edge => "edge",
-        Stage::Host => "host",
-        Stage::Egress => "egress",
-    }
-}
-
-const fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Preserve => "preserve",
-        Phase::Contain => "contain",
-        Phase::Revoke => "revoke",
-        Phase::Hunt => "hunt",
-        Phase::Close => "close",
-        Phase::Harden => "harden",
-    }
-}
-
-/// `text` with everything that a terminal acts on spelled out: C0 and C1 controls (escape sequences, line feeds), and the marks
-/// that reorder or hide text (Unicode bidirectional controls, zero-width characters; the "Trojan Source" set, CVE-2021-42574).
-fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if hidden(c) {
-            out.extend(c.escape_unicode())
-        } else {
-            out.push(c)
-        }
-        out
-    })
-}
-
-/// At most `most` characters.
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_terminal_would_act_on_is_spelled_out() {
-        let check = |text: &str, expected: &str| assert_eq!(clean(text), expected);
-        check("plain ä 漢", "plain ä 漢");
-        check("\x1b[2Jgone", "\\u{1b}[2Jgone");
-        check("a\nCRITICAL b", "a\\u{a}CRITICAL b");
-        check("\u{9b}31m", "\\u{9b}31m");
-        check("x\u{202e}cod.exe", "x\\u{202e}cod.exe");
-    }
-
-    #[test]
-    fn spans_read_as_people_say_them() {
-        let check = |millis: u64, expected: &str| assert_eq!(span(Duration::from_millis(millis)), expected);
-        check(0, "0.000 s");
-        check(1234, "1.234 s");
-        check(61_000, "1 min 01 s");
-        check(6 * 3_600_000 + 300_000, "6 h 05 min");
-    }
-
-    #[test]
-    fn amounts_read_as_people_say_them() {
-        let check = |count: u64, expected: &str| assert_eq!(bytes(count), expected);
-        check(999, "999 B");
-        check(1000, "1.0 kB");
-        check(3_249_999, "3.2 MB");
-        check(u64::MAX, "18446744073.7 GB");
-        let refused =
-            Outcome { state: FlowState::Failed, effective: None, bytes_sent: 0, bytes_received: 0, lasted_ms: 3 };
-        assert_eq!(became(&refused), "not answered");
-        let sent = Outcome {
-            state: FlowState::Closed,
-            bytes_sent: 3_200_000,
-            bytes_received: 117,
-            lasted_ms: 4_200,
-            effective: None,
-        };
-        assert_eq!(became(&sent), "sent 3.2 MB, received 117 B in 4.200 s");
-        let proxied = Outcome { effective: Some(([10, 0, 0, 7], 8443).into()), ..sent };
-        assert_eq!(became(&proxied), "reached as 10.0.0.7:8443, sent 3.2 MB, received 117 B in 4.200 s");
-    }
+    use crate::evidence::ProcessNode;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn a_whole_incident_reads_as_the_golden_page() {
@@ -417,5 +338,23 @@ mod tests {
         incident.processes.nodes.push(crooked);
         let page = text(&incident);
         assert!(!page.contains('\x1b') && page.contains("7 /bin/\\u{1b}]0;x\\u{7}sh *"), "{page}");
+    }
+
+    #[test]
+    fn colour_is_ours_alone_and_lines_fit_the_terminal() {
+        let mut incident: Incident = serde_json::from_str(include_str!("text/full_chain.json")).expect("reads");
+        incident.title = "\x1b[31mowned".into();
+        let page = page(&incident, Style::terminal(80, true));
+        assert!(page.starts_with("\x1b[1;37;41mCRITICAL\x1b[0m  \\u{1b}[31mowned"), "{page:?}");
+        let plain = page.split('\x1b').map(|part| {
+            part.split_once('m').map_or(part, |(code, rest)| if code.starts_with('[') { rest } else { part })
+        });
+        let plain: String = plain.collect();
+        let commands = incident.response.iter().filter_map(|step| step.command.as_deref());
+        let commands: Vec<&str> = commands.collect();
+        for line in plain.lines().filter(|line| !commands.contains(&line.trim())) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(!super::page(&incident, Style::terminal(80, false)).contains('\x1b'));
     }
 }

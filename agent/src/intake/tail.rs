@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use self::follow::{Cursor, Follower, Step};
+pub(crate) use self::follow::{Cursor, Follower, Step};
 use super::{Batch, Counters, IntakeError, Queue, queue};
 use crate::timestamp::Timestamp;
 

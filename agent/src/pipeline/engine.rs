@@ -5,7 +5,8 @@
 //! /proc; while it works, records wait in the kernel's rings and lines in the bounded queue.
 
 use std::io;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,16 +16,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{PipelineClock, PipelineError};
 use crate::config::Config;
+use crate::control::{Ask, EXPECTATIONS, Memory, OWN, Request};
+use crate::coverage::Report;
 use crate::decode::BootClock;
 use crate::detector::{Detector, LOSS_INTERVAL};
 use crate::enrich::procfs::Resolver;
 use crate::event::{HostEvent, HostEventKind};
+use crate::expectation::Expectations;
+use crate::identity::Identity;
+use crate::identity::detect::detect;
 use crate::incident::Incident;
+use crate::incident::coverage::{CoverageGap, GapKind};
 use crate::intake::{Batch, JOURNAL_CURSOR, Judged};
 use crate::kernel::Sensor;
+use crate::lists::files::Files;
 use crate::privileges;
 use crate::replay::recording::Recorder;
-use crate::status::Status;
+use crate::status::{SenseStatus, Status};
 use crate::store::{Blob, Store};
 use crate::timestamp::Timestamp;
 
@@ -37,12 +45,13 @@ const CHECKPOINT_BYTES: usize = 128 << 20;
 /// Share of the engine's time that saving may take, one in so many: under a flood of probes the memory is large, and is saved
 /// less often.
 const CHECKPOINT_SHARE: u32 = 200;
+/// The same share when revisions are raised: their evidence is saved with them in one transaction, so that a SIGKILL right after
+/// does not keep a late line from finding the chain it completes.
+const RAISED_CHECKPOINT_SHARE: u32 = 20;
 /// How often what is normal is saved (it changes slowly and is larger), and addresses and listeners are read again.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 /// Times the rings are read once more when stopping: each takes a batch, so a flood cannot keep the agent from ending.
 const FINAL_DRAINS: usize = 64;
-/// Name of the one baseline and checkpoint this agent keeps.
-const OWN: &str = "agent";
 
 /// What an engine is made from.
 pub(super) struct Setup {
@@ -62,10 +71,15 @@ pub(super) struct Raised {
 }
 
 /// What an attached engine waits for before it runs.
-struct Start {
-    batches: mpsc::Receiver<Batch>,
-    raised: mpsc::Sender<Raised>,
-    parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+pub(super) struct Start {
+    pub(super) batches: mpsc::Receiver<Batch>,
+    pub(super) raised: mpsc::Sender<Raised>,
+    /// What the commands ask and tell.
+    pub(super) asked: mpsc::Receiver<Ask>,
+    /// Adds to the status what the receivers and sinks count.
+    pub(super) parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
+    /// Hears which addresses this host has.
+    pub(super) addresses: watch::Sender<Vec<IpAddr>>,
 }
 
 /// An engine whose senses are attached; the kernel buffers for it.
@@ -86,15 +100,10 @@ impl Handle {
         self.running.status()
     }
 
-    /// Lets the engine run. `parts` adds to the status what the receivers and sinks count.
-    pub(super) fn start(
-        self,
-        batches: mpsc::Receiver<Batch>,
-        raised: mpsc::Sender<Raised>,
-        parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
-    ) -> Running {
+    /// Lets the engine run.
+    pub(super) fn start(self, start: Start) -> Running {
         // A thread that has gone shows as ended.
-        let _ = self.start.send(Start { batches, raised, parts });
+        let _ = self.start.send(start);
         self.running
     }
 }
@@ -122,6 +131,7 @@ pub(super) struct Engine {
     sensor: Sensor,
     detector: Detector,
     resolver: Resolver,
+    lists: Files,
     recorder: Option<Recorder>,
     status: watch::Sender<Arc<Status>>,
     /// Edge batches judged since the last checkpoint: acknowledged with the next, so that after a SIGKILL in between they
@@ -132,6 +142,8 @@ pub(super) struct Engine {
     raised: Vec<Incident>,
     events: Vec<HostEvent>,
     next_checkpoint: Instant,
+    /// From when on raised revisions take a checkpoint along.
+    next_raised_checkpoint: Instant,
     next_slow: Instant,
 }
 
@@ -180,7 +192,22 @@ impl Engine {
         }
         let checkpoint = setup.store.load(Blob::Checkpoint, OWN);
         let baseline = setup.store.load(Blob::Baseline, OWN);
-        let detector = Detector::restore(&setup.config, baseline.as_deref(), checkpoint.as_deref())?;
+        let found = detect(Path::new("/"), |name| std::env::var(name).ok());
+        let identity = Identity::new(&setup.config.identity, &found);
+        let mut config = setup.config.clone();
+        config.correlate.platform = config.correlate.platform.or(identity.platform);
+        let mut detector = Detector::restore(&config, baseline.as_deref(), checkpoint.as_deref())?;
+        detector.set_identity(identity);
+        if let Some(bytes) = setup.store.load(Blob::Baseline, EXPECTATIONS) {
+            match Expectations::from_bytes(&bytes) {
+                Ok(expectations) => detector.set_expectations(expectations),
+                Err(error) => tracing::error!(%error, "every incident is delivered again"),
+            }
+        }
+        let mut lists = Files::new(config.lists.clone());
+        if let Some(read) = lists.changed() {
+            detector.set_lists(read);
+        }
         let resolver = Resolver::new(&setup.config.procfs);
         let now = Instant::now();
         Ok(Self {
@@ -188,6 +215,7 @@ impl Engine {
             sensor,
             detector,
             resolver,
+            lists,
             recorder,
             status,
             judged: Judged::default(),
@@ -195,6 +223,7 @@ impl Engine {
             raised: Vec::new(),
             events: Vec::new(),
             next_checkpoint: now + CHECKPOINT_INTERVAL,
+            next_raised_checkpoint: now,
             next_slow: now + SLOW_INTERVAL,
         })
     }
@@ -212,8 +241,12 @@ impl Engine {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => break,
                 () = self.sensor.ready() => { self.drain(); }
-                _ = tick.tick() => self.tick(&start.parts),
+                _ = tick.tick() => {
+                    self.tick(&start.parts);
+                    self.tell_addresses(&start.addresses);
+                }
                 Some(batch) = start.batches.recv() => self.batch(batch),
+                Some(ask) = start.asked.recv() => self.answer(ask),
             }
             self.hand_over(&start.raised).await;
         }
@@ -270,21 +303,36 @@ impl Engine {
         let instant = Instant::now();
         if instant >= self.next_slow {
             self.next_slow = instant + SLOW_INTERVAL;
-            self.save_baseline();
+            self.save_memory();
+            if let Some(lists) = self.lists.changed() {
+                self.detector.set_lists(lists);
+            }
             for fact in self.resolver.refresh(now) {
                 self.host(&fact);
             }
         }
     }
 
+    /// A container that came up gets its lines from now on.
+    fn tell_addresses(&self, to: &watch::Sender<Vec<IpAddr>>) {
+        let now = self.detector.addresses();
+        to.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+    }
+
     /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.
     async fn hand_over(&mut self, to: &mpsc::Sender<Raised>) {
+        let from = if self.raised.is_empty() { self.next_checkpoint } else { self.next_raised_checkpoint };
         let flooded = self.judged.bytes() >= CHECKPOINT_BYTES;
-        let due = self.unsaved && (flooded || Instant::now() >= self.next_checkpoint);
+        let due = self.unsaved && (flooded || Instant::now() >= from);
         if self.raised.is_empty() && !due {
             return;
         }
         let mut raised = Raised { incidents: std::mem::take(&mut self.raised), judged: None };
+        raised.incidents.iter_mut().for_each(|incident| self.detector.cover(incident));
         if due {
             self.save_checkpoint();
             raised.judged = Some(std::mem::take(&mut self.judged));
@@ -301,7 +349,9 @@ impl Engine {
             self.setup.store.save(Blob::Cursor, JOURNAL_CURSOR, &position);
         }
         self.unsaved = false;
-        self.next_checkpoint = Instant::now() + CHECKPOINT_INTERVAL.max(begun.elapsed() * CHECKPOINT_SHARE);
+        let (now, took) = (Instant::now(), begun.elapsed());
+        self.next_checkpoint = now + CHECKPOINT_INTERVAL.max(took * CHECKPOINT_SHARE);
+        self.next_raised_checkpoint = now + took * RAISED_CHECKPOINT_SHARE;
     }
 
     async fn finish(mut self, start: &mut Start) {
@@ -314,16 +364,45 @@ impl Engine {
             self.batch(batch);
         }
         self.tick(&start.parts);
-        self.save_baseline();
+        self.save_memory();
         self.next_checkpoint = Instant::now();
         self.hand_over(&start.raised).await;
     }
 
-    fn save_baseline(&self) {
-        match self.detector.baseline().to_bytes() {
-            Ok(bytes) => self.setup.store.save(Blob::Baseline, OWN, &bytes),
-            Err(error) => tracing::error!(%error, "what is normal here cannot be saved"),
-        }
+    fn save_memory(&mut self) {
+        let (baseline, expectations) = self.detector.memory();
+        Memory { baseline, expectations }.save(&self.setup.store);
+    }
+
+    /// Does what a command asks. What it changed is saved at once: an operator who was told "done" may rely on it.
+    fn answer(&mut self, Ask { request, answer }: Ask) {
+        let now = self.setup.clock.now();
+        let done = if request == Request::Coverage {
+            serde_json::to_value(self.covered(now)).map_err(|error| error.to_string())
+        } else {
+            let (baseline, expectations) = self.detector.memory();
+            let mut memory = Memory { baseline, expectations };
+            let done = memory.apply(&request, &self.setup.store, now).map_err(|error| error.to_string());
+            if done.is_ok() && request.changes() {
+                memory.save(&self.setup.store);
+                self.setup.store.sync();
+            }
+            done
+        };
+        // A caller that has gone does not need it.
+        let _ = answer.send(done);
+    }
+
+    /// How well things are seen, the senses included.
+    fn covered(&self, now: Timestamp) -> Report {
+        let mut report = self.detector.coverage(now);
+        let senses = self.sensor.verdicts().iter().map(SenseStatus::from);
+        report.gaps.extend(senses.filter(|sense| sense.state != "active").map(|sense| CoverageGap {
+            kind: GapKind::SenseMissing,
+            text: format!("the {} sense is {}", sense.sense, sense.state),
+            remedy: sense.detail,
+        }));
+        report
     }
 
     fn publish(&self, now: Timestamp, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
@@ -333,6 +412,9 @@ impl Engine {
         status.count("kernel", &self.sensor.counters());
         status.count("procfs", &self.resolver.counters());
         self.detector.describe(now, &mut status);
+        if let Some(trouble) = &self.lists.trouble {
+            status.troubles.push(trouble.clone());
+        }
         parts(&mut status);
         self.status.send_replace(Arc::new(status));
     }

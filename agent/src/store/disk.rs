@@ -102,14 +102,25 @@ impl Disk {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
             made.map_err(|error| DiskError::Unavailable(format!("cannot create {}: {error}", directory.display())))?;
         }
-        match Self::open_file(path) {
+        match Self::open_or_begin(path) {
             Err(DiskError::Damaged(reason)) => {
                 let aside = set_aside(path)?;
                 tracing::warn!(error = reason, set_aside = %aside.display(), "database unusable; starting a fresh one");
-                Ok((Self::open_file(path)?, Some(aside)))
+                Ok((Self::open_or_begin(path)?, Some(aside)))
             }
             other => Ok((other?, None)),
         }
+    }
+
+    /// A new file that a full disk let begin but not end is removed: it would be taken for a damaged one.
+    fn open_or_begin(path: &Path) -> Result<Self, DiskError> {
+        let begun_here = path.metadata().is_ok_and(|file| file.len() == 0) || !path.exists();
+        let opened = Self::open_file(path);
+        if begun_here && matches!(opened, Err(DiskError::Unavailable(_) | DiskError::Damaged(_))) {
+            // Where even that fails, it is set aside later.
+            drop(fs::remove_file(path));
+        }
+        opened
     }
 
     fn open_file(path: &Path) -> Result<Self, DiskError> {

@@ -37,6 +37,10 @@ pub struct Revision<'r> {
     pub severity: Severity,
     /// One sentence.
     pub title: &'r str,
+    /// Where.
+    pub workload: &'r str,
+    /// An operator expects it.
+    pub expected: bool,
     /// Time of the latest evidence.
     pub last_seen: Timestamp,
     /// The record.
@@ -54,6 +58,12 @@ pub struct IncidentSummary {
     pub severity: Severity,
     /// Its title.
     pub title: String,
+    /// Where it happened.
+    #[serde(default)]
+    pub workload: String,
+    /// An operator expects it: it was not delivered.
+    #[serde(default)]
+    pub expected: bool,
     /// Time of its latest evidence.
     pub last_seen: Timestamp,
     /// Revisions kept, and the size of each record in bytes.
@@ -85,6 +95,8 @@ impl Incidents {
             revision: 0,
             severity: revision.severity,
             title: String::new(),
+            workload: String::new(),
+            expected: false,
             last_seen: revision.last_seen,
             revisions: BTreeMap::new(),
         });
@@ -92,6 +104,8 @@ impl Incidents {
             summary.revision = revision.number;
             summary.severity = revision.severity;
             revision.title.clone_into(&mut summary.title);
+            revision.workload.clone_into(&mut summary.workload);
+            summary.expected = revision.expected;
             summary.last_seen = revision.last_seen;
         }
         let size = revision.json.len() as u64;

@@ -77,7 +77,16 @@ fn open(directory: &Path) -> Store {
 }
 
 fn revision<'r>(id: &'r str, number: u32, severity: Severity, json: &'r [u8]) -> Revision<'r> {
-    Revision { id, number, severity, title: "a title", last_seen: Timestamp::from_unix_millis(1000), json }
+    Revision {
+        id,
+        number,
+        severity,
+        title: "a title",
+        workload: "unit:a.service",
+        expected: false,
+        last_seen: Timestamp::from_unix_millis(1000),
+        json,
+    }
 }
 
 fn append(store: &Store, id: &str, number: u32, severity: Severity) -> Kept {

@@ -1,18 +1,31 @@
 //! The store from outside: what `breachline incidents` reads while the agent runs. In: a state directory. Out:
 //! incidents as of the last commit. Never writes, and never keeps the agent from writing.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
-use redb::ReadOnlyDatabase;
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadOnlyDatabase, StorageBackend as _};
 
 use super::disk::{self, DiskError, Table};
 use super::incidents::{self, IncidentSummary};
-use super::{Config, FILE_NAME, StoreError};
+use super::{Blob, Config, FILE_NAME, StoreError};
+
+/// Largest database that is read as a copy in memory, after its agent was killed: all bounds of the store together, and redb's
+/// own spare room.
+const COPY_BYTES_MAX: u64 = 512 << 20;
 
 /// A store opened for reading.
 pub struct View {
     path: PathBuf,
-    database: ReadOnlyDatabase,
+    database: Content,
+}
+
+enum Content {
+    File(ReadOnlyDatabase),
+    /// What a killed agent left needs repair, which writes: it is done on a copy.
+    Copy(Database),
 }
 
 impl std::fmt::Debug for View {
@@ -26,14 +39,40 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unreadable`] when there is none, when it may not be read, or when the agent died and has
-    /// not started since.
+    /// [`StoreError::Unreadable`] when there is none, when it may not be read, or when it is damaged.
     pub fn open(config: &Config) -> Result<Self, StoreError> {
         let path = config.directory.join(FILE_NAME);
-        match disk::builder().open_read_only(&path).map_err(DiskError::from) {
+        let content = match disk::builder().open_read_only(&path) {
+            Ok(database) => Ok(Content::File(database)),
+            Err(redb::DatabaseError::RepairAborted) => copy(&path).map(Content::Copy),
+            Err(error) => Err(error.into()),
+        };
+        match content {
             Ok(database) => Ok(Self { path, database }),
             Err(error) => Err(StoreError::Unreadable { path, reason: error.to_string() }),
         }
+    }
+
+    fn scan(&self, table: Table, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
+        let scanned = match &self.database {
+            Content::File(database) => disk::scan(database, table, from, visit),
+            Content::Copy(database) => disk::scan(database, table, from, visit),
+        };
+        scanned.map_err(|error| StoreError::Unreadable { path: self.path.clone(), reason: error.to_string() })
+    }
+
+    /// The bytes last saved under `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unreadable`] when the disk fails.
+    pub fn load(&self, blob: Blob, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut found = None;
+        self.scan(blob.table(), name.as_bytes(), &mut |key, value| {
+            found = (key == name.as_bytes()).then(|| value.to_vec());
+            false
+        })?;
+        Ok(found)
     }
 
     /// Every incident kept, the latest evidence first.
@@ -43,11 +82,10 @@ impl View {
     /// [`StoreError::Unreadable`] when the disk fails.
     pub fn incidents(&self) -> Result<Vec<IncidentSummary>, StoreError> {
         let mut list = Vec::new();
-        let scanned = disk::scan(&self.database, Table::Incident, &[], &mut |_, value| {
+        self.scan(Table::Incident, &[], &mut |_, value| {
             list.extend(serde_json::from_slice::<IncidentSummary>(value));
             true
-        });
-        scanned.map_err(|error| self.unreadable(&error))?;
+        })?;
         incidents::sort(&mut list);
         Ok(list)
     }
@@ -60,18 +98,32 @@ impl View {
     pub fn revisions(&self, id: &str) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut revisions = Vec::new();
         let prefix = incidents::prefix(id);
-        let scanned = disk::scan(&self.database, Table::Revision, &prefix, &mut |key, value| {
+        self.scan(Table::Revision, &prefix, &mut |key, value| {
             let belongs = key.starts_with(&prefix);
             if belongs {
                 revisions.push(value.to_vec());
             }
             belongs
-        });
-        scanned.map_err(|error| self.unreadable(&error))?;
+        })?;
         Ok(revisions)
     }
+}
 
-    fn unreadable(&self, error: &DiskError) -> StoreError {
-        StoreError::Unreadable { path: self.path.clone(), reason: error.to_string() }
+/// A copy in memory, repaired there; the file stays as it is.
+fn copy(path: &Path) -> Result<Database, DiskError> {
+    let unavailable = |error: std::io::Error| DiskError::Unavailable(error.to_string());
+    let mut file = File::open(path).map_err(unavailable)?;
+    let length = file.metadata().map_err(unavailable)?.len();
+    if length > COPY_BYTES_MAX {
+        return Err(DiskError::Unavailable(
+            "it was not closed and is too large for a copy; start the agent once".into(),
+        ));
     }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).map_err(unavailable)?;
+    let backend = InMemoryBackend::new();
+    backend.set_len(content.len() as u64).map_err(unavailable)?;
+    backend.write(0, &content).map_err(unavailable)?;
+    // Memory has no locks, which the modes that share a file need.
+    Ok(Database::builder().create_with_backend(backend)?)
 }

@@ -1,7 +1,7 @@
 //! Any lines from one source through the whole edge road: found format, parser, judge, error rates.
 #![no_main]
 
-use breachline::edge::{Config, Edge};
+use breachline_fuzz::edge::{Config, Edge};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|lines: &[u8]| {

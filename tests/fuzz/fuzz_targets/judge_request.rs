@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use breachline::edge::judge::{Judge, Scratch};
-use breachline::request::AccessRecord;
-use breachline::timestamp::Timestamp;
+use breachline_fuzz::edge::judge::{Judge, Scratch};
+use breachline_fuzz::request::AccessRecord;
+use breachline_fuzz::timestamp::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
 /// Far above what a request of that length takes: what exceeds it grows faster than its input.

@@ -375,7 +375,7 @@ fn connects(count: u32) -> io::Result<()> {
         nix::sys::socket::setsockopt(
             &stream,
             nix::sys::socket::sockopt::Linger,
-            &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+            &libc::linger { l_onoff: 1, l_linger: 0 },
         )?;
         drop(stream);
         drop(listener.accept()?);

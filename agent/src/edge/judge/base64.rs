@@ -9,6 +9,24 @@ pub(super) const MIN_WORD: usize = 16;
 /// Longest word that is undone.
 const MAX_WORD: usize = 8 * 1024;
 
+/// Whether the first twelve bytes that `word` stands for could be ASCII: in the words of four digits that stand for
+/// three bytes, each byte's top bit has a place of its own. Of random words one in 4096 looks so.
+pub(super) fn looks_like_text(word: &[u8]) -> bool {
+    const PER_QUAD: [u8; 4] = [0x20, 0x08, 0x02, 0];
+    word.len() >= MIN_WORD
+        && word.iter().take(MIN_WORD).enumerate().all(|(at, digit)| {
+            let value = match digit {
+                b'A'..=b'Z' => digit - b'A',
+                b'a'..=b'z' => digit - b'a' + 26,
+                b'0'..=b'9' => digit - b'0' + 52,
+                b'+' | b'-' => 62,
+                b'/' | b'_' => 63,
+                _ => return false,
+            };
+            value & PER_QUAD[at % 4] == 0
+        })
+}
+
 /// Decodes `word` (either alphabet, padded or not) and appends it to `out`, if what comes out is readable ASCII
 /// text with something in it that words alone do not have. Says whether it did.
 pub(super) fn decode(word: &[u8], out: &mut Vec<u8>) -> bool {
@@ -51,6 +69,18 @@ const fn is_digit(byte: &u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encoded_text_is_told_from_identifiers() {
+        let check = |word: &str, expected: bool| assert_eq!(looks_like_text(word.as_bytes()), expected, "{word}");
+        check("Y2F0IC9ldGMvcGFzc3dk", true);
+        check("c2ggLWMgd2hvYW1pOyBpZA==", true);
+        check("Y3VybCBodHRwOi8v", true);
+        check("4f8a2c19d7e3b0554f8a", false);
+        check("0a1b2c3d4e5f60718293", false);
+        check("zzzzzzzzzzzzzzzzzzzz", false);
+        check("c2hvcnQ", false);
+    }
 
     #[test]
     fn text_comes_out_and_noise_does_not() {

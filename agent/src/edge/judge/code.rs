@@ -8,8 +8,8 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::CodeInjection;
 
-/// Most parentheses of one part that are looked at.
-const MAX_CALLS: usize = 32;
+/// Most bytes before a parenthesis that are looked at: with it every call of a part can be, however many pad it.
+const MAX_BEFORE: usize = 192;
 
 /// Prefixes of PHP's function families.
 const FAMILIES: &[&[u8]] = &[
@@ -85,7 +85,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         judge_callable(part, found);
     }
     if part.marks.any(Marks::PAREN) && !matches!(part.place, Place::UserAgent | Place::Referer) {
-        for at in memchr_iter(b'(', part.lower).take(MAX_CALLS) {
+        for at in memchr_iter(b'(', part.lower) {
             judge_call(part, at, found);
         }
     }
@@ -128,12 +128,13 @@ fn judge_callable(part: &Part<'_>, found: &mut Findings) {
 
 /// What is called at the parenthesis `open`.
 fn judge_call(part: &Part<'_>, open: usize, found: &mut Findings) {
-    let before = without_gap(&part.lower[..open]);
+    let from = open.saturating_sub(MAX_BEFORE);
+    let before = without_gap(&part.lower[from..open]);
     let name = before.iter().rev().take(64).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
     let start = before.len() - name;
     let word = &before[start..];
     let sigil = start.checked_sub(1).map(|at| before[at]);
-    let span = part.offset + start..part.offset + open + 1;
+    let span = part.offset + from + start..part.offset + open + 1;
     let string_follows = matches!(part.lower[open + 1..].trim_ascii_start().first(), Some(b'\'' | b'"'));
     let family = FAMILIES.iter().any(|family| word.starts_with(family));
     if sigil == Some(b'$') && word.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_') {
@@ -162,12 +163,15 @@ fn without_gap(text: &[u8]) -> &[u8] {
 
 /// `${'a'}`, `${@$b}`, `$   {x}`: variables named by expressions.
 fn judge_variable(part: &Part<'_>, found: &mut Findings) {
-    for at in memchr_iter(b'$', part.lower).take(16) {
+    for at in memchr_iter(b'$', part.lower) {
         let rest = &part.lower[at + 1..];
         let spaces = rest.iter().take(64).take_while(|byte| byte.is_ascii_whitespace()).count();
         let Some(inside) = rest[spaces..].strip_prefix(b"{") else { continue };
         let first = inside.trim_ascii_start().first();
-        if spaces > 0 || matches!(first, Some(b'\'' | b'"' | b'@' | b'$')) && memmem::find(inside, b"}").is_some() {
+        if spaces > 0
+            || matches!(first, Some(b'\'' | b'"' | b'@' | b'$'))
+                && memchr::memchr(b'}', &inside[..inside.len().min(64)]).is_some()
+        {
             found.add(
                 CodeInjection,
                 50,

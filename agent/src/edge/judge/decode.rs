@@ -68,25 +68,24 @@ impl Decoder {
 /// One round of `%HH` and `%uHHHH`. Says whether anything was undone.
 fn percent(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) -> bool {
     let mut changed = false;
-    let mut at = 0;
-    while let Some(&byte) = text.get(at) {
-        if byte == b'%' {
-            if let Some(value) = hex(text, at + 1, 2) {
-                out.push(value.to_le_bytes()[0]);
-                (at, changed) = (at + 3, true);
-                continue;
-            }
-            if matches!(text.get(at + 1), Some(b'u' | b'U'))
-                && let Some(value) = hex(text, at + 2, 4)
-            {
-                tricks.lookalike |= push_char(value, out);
-                (at, changed) = (at + 6, true);
-                continue;
-            }
-        }
-        out.push(byte);
-        at += 1;
+    let mut rest = text;
+    while let Some(percent) = memchr::memchr(b'%', rest) {
+        out.extend_from_slice(&rest[..percent]);
+        rest = &rest[percent..];
+        let taken = if let Some(value) = hex(rest, 1, 2) {
+            out.push(value.to_le_bytes()[0]);
+            3
+        } else if let (Some(b'u' | b'U'), Some(value)) = (rest.get(1), hex(rest, 2, 4)) {
+            tricks.lookalike |= push_char(value, out);
+            6
+        } else {
+            out.push(b'%');
+            1
+        };
+        changed |= taken > 1;
+        rest = &rest[taken..];
     }
+    out.extend_from_slice(rest);
     changed
 }
 

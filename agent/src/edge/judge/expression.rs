@@ -12,9 +12,11 @@ use super::marks::Marks;
 use super::target::Part;
 use crate::request::AttackClass::{JavaInjection, Ssti};
 
-/// Most expressions of one part that are looked into, and most bytes of each.
-const MAX_EXPRESSIONS: usize = 32;
+/// Expressions of one part that are read in full, and most bytes of one; of those behind them the beginning is read:
+/// padding hides nothing, and the work stays linear.
+const LONG_EXPRESSIONS: usize = 32;
 const MAX_EXPRESSION: usize = 1024;
+const SHORT_EXPRESSION: usize = 48;
 
 /// Words inside an expression that reach for the engine or the runtime under it.
 const RUNTIME: &[&[u8]] = &[
@@ -78,10 +80,13 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         return;
     }
     judge_lookups(part, found);
-    for at in memchr3_iter(b'{', b'<', b'[', part.lower).take(MAX_EXPRESSIONS) {
+    let mut read = 0;
+    for at in memchr3_iter(b'{', b'<', b'[', part.lower) {
         let Some((start, open, close)) = delimiter(part.lower, at) else { continue };
+        read += 1;
+        let longest = if read <= LONG_EXPRESSIONS { MAX_EXPRESSION } else { SHORT_EXPRESSION };
         let from = start + open.len();
-        let inside = &part.lower[from..(from + MAX_EXPRESSION).min(part.lower.len())];
+        let inside = &part.lower[from..(from + longest).min(part.lower.len())];
         let end = memmem::find(inside, close);
         judge_inside(part, open, start, &inside[..end.unwrap_or(inside.len())], end.is_some(), found);
     }

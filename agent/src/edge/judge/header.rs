@@ -10,8 +10,8 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Crlf, MailInjection};
 
-/// Most line breaks of one part that are looked at.
-const MAX_BREAKS: usize = 16;
+/// Most bytes behind a line break that are looked at: with it every break of a part can be, however many pad it.
+const MAX_LINE: usize = 256;
 
 /// Headers that splitting sets.
 const HEADERS: &[&[u8]] = &[
@@ -79,14 +79,14 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::UserAgent || !part.marks.any(Marks::LINE) {
         return;
     }
-    for at in memchr2_iter(b'\r', b'\n', part.lower).take(MAX_BREAKS) {
+    for at in memchr2_iter(b'\r', b'\n', part.lower) {
         judge_break(part, at, found);
     }
 }
 
 fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
     let skipped = part.lower[at..].iter().take(8).take_while(|byte| byte.is_ascii_whitespace()).count();
-    let rest = &part.lower[at + skipped..];
+    let rest = &part.lower[at + skipped..(at + MAX_LINE).min(part.lower.len())];
     let name = rest.iter().take(40).take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
     let colon = name > 1 && rest[name..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
     let span = part.offset + at..part.offset + (at + skipped + name + 1).min(part.lower.len());

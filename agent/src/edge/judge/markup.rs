@@ -11,8 +11,9 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ssi, Xss, Xxe};
 
-/// Most `<` of one part that are looked at.
-const MAX_TAGS: usize = 64;
+/// Tags of one part that are read with all their attributes. Of those behind them only what stands before the next `<`
+/// is read: padding hides nothing, and the work stays linear.
+const LONG_TAGS: usize = 64;
 
 /// Most bytes of one tag that are searched for attributes.
 const MAX_TAG: usize = 2048;
@@ -158,8 +159,9 @@ const URL_ATTRIBUTES: &[&[u8]] = &[
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::ANGLE) {
-        for at in memchr_iter(b'<', part.lower).take(MAX_TAGS) {
-            judge_tag(part, at, found);
+        for (number, at) in memchr_iter(b'<', part.lower).enumerate() {
+            let next = || memchr(b'<', &part.lower[at + 1..]).unwrap_or(MAX_TAG);
+            judge_tag(part, at, if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) }, found);
         }
     }
     if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE)) {
@@ -167,7 +169,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
+fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
     let rest = &part.lower[at + 1..];
     let span = part.offset + at..part.offset + (at + 64).min(part.lower.len());
     if let Some(declaration) = rest.strip_prefix(b"!") {
@@ -190,7 +192,7 @@ fn judge_tag(part: &Part<'_>, at: usize, found: &mut Findings) {
         Some(colon) => (&name[..colon], &name[colon + 1..]),
         None => (name, name),
     };
-    let tag_end = memchr(b'>', &name_at[..name_at.len().min(MAX_TAG)]).unwrap_or(name_at.len().min(MAX_TAG));
+    let tag_end = memchr(b'>', &name_at[..name_at.len().min(longest)]).unwrap_or(name_at.len().min(longest));
     let inside = &name_at[length.min(tag_end)..tag_end];
     let shaped = after.is_none_or(|byte| {
         byte.is_ascii_whitespace()
@@ -284,7 +286,7 @@ fn has_attribute(tag: &[u8], name: &[u8]) -> bool {
 
 /// `" onfocus=alert(1) x="`: a handler without a tag of its own, because the text stands in one already.
 fn judge_handler(part: &Part<'_>, found: &mut Findings) {
-    for at in handlers(part.lower).take(16) {
+    for at in handlers(part.lower) {
         let name_length = part.lower[at..].iter().take(40).take_while(|byte| **byte != b'=').count();
         let name = part.lower[at..at + name_length].trim_ascii_end();
         let closes =

@@ -7,8 +7,8 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ldapi, Nosqli};
 
-/// Most parentheses of one part that are looked at.
-const MAX_PARENTHESES: usize = 32;
+/// Most bytes between a closing and an opening parenthesis that are looked at.
+const MAX_BETWEEN: usize = 32;
 
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
@@ -27,10 +27,11 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
 /// expressions: between a closing and an opening parenthesis stands nothing or `&` `|` `!`.
 fn judge_ldap(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
-    for close in memchr_iter(b')', text).take(MAX_PARENTHESES) {
+    let first_open = memchr::memchr(b'(', text).unwrap_or(text.len());
+    for close in memchr_iter(b')', text) {
         let mut at = close + 1;
         let mut operators = 0;
-        while let Some(byte) = text.get(at) {
+        while let Some(byte) = text.get(at).filter(|_| at < close + MAX_BETWEEN) {
             match byte {
                 b' ' | b'\t' | b')' => {}
                 b'&' | b'|' | b'!' if operators < 3 => operators += 1,
@@ -41,12 +42,12 @@ fn judge_ldap(part: &Part<'_>, found: &mut Findings) {
         if text.get(at) != Some(&b'(') {
             continue;
         }
-        let inner = text[at + 1..].trim_ascii_start();
+        let inner = text[at + 1..(at + 64).min(text.len())].trim_ascii_start();
         let attribute = inner.iter().take(40).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
         let compares = attribute > 0 && matches!(inner.get(attribute), Some(b'=' | b'~' | b'<' | b'>'));
         let operator = matches!(inner.first(), Some(b'&' | b'|' | b'!')) || operators > 0;
         let star = close > 0 && text[close - 1] == b'*';
-        let lone = !text[..close].contains(&b'(');
+        let lone = first_open > close;
         let weight = match (compares, operator, star || lone) {
             (true, _, true) => 60,
             (_, true, true) => 55,

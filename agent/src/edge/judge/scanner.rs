@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::finding::Findings;
+use super::sieve::Sieve;
 use super::target::Part;
 use super::words::{Hit, Words};
 use crate::request::AttackClass::{ScannerUa, Webshell};
@@ -40,17 +41,21 @@ const WEBSHELL_CLIENTS: &[&str] = &["antsword", "behinder", "godzilla", "weevely
 
 /// The names, filed.
 #[derive(Debug)]
-pub(super) struct Scanners(Words);
+pub(super) struct Scanners {
+    words: Words,
+    sieve: Sieve,
+}
 
 impl Scanners {
     /// Files the names.
     pub(super) fn new() -> Self {
-        Self(Words::new(NAMES.iter().chain(WEBSHELL_CLIENTS).copied()))
+        let names = || NAMES.iter().chain(WEBSHELL_CLIENTS).copied();
+        Self { words: Words::new(names()), sieve: Sieve::of_names(names()) }
     }
 
     /// Whether `user_agent` names a scanner.
     pub(super) fn touches(&self, user_agent: &[u8]) -> bool {
-        self.name(user_agent).is_some()
+        self.sieve.holds_name(user_agent)
     }
 
     /// Judges a user agent.
@@ -67,7 +72,7 @@ impl Scanners {
     /// The first name in `text`, as a word that begins there.
     fn name(&self, text: &[u8]) -> Option<Hit> {
         let mut named = None;
-        self.0.walk(text, |hit| {
+        self.words.walk(text, |hit| {
             if hit.start > 0 && text[hit.start - 1].is_ascii_alphanumeric() {
                 return ControlFlow::Continue(());
             }

@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint};
+use super::sieve::Sieve;
 use super::target::{PART_END, Place, Target};
 use super::traversal::is_viewer;
 use super::words::Words;
@@ -77,6 +78,8 @@ pub(super) enum Meaning {
     File,
     /// SQL: read the part as a statement.
     Sql,
+    /// A word of SQL that every other sentence has: read the part so if anything else of a statement is in it.
+    SqlBesides,
     /// Steps between directories: read the part as a path.
     Steps,
     /// No evidence, but no ordinary request either: the judges have to look.
@@ -113,6 +116,8 @@ const TABLES: &[&[Group]] =
 pub(super) struct Woken {
     /// A word of SQL.
     pub(super) sql: bool,
+    /// A word of SQL that is one of any sentence.
+    pub(super) sql_besides: bool,
     /// Something like a step between directories.
     pub(super) steps: bool,
     /// Something that the judges have to look at.
@@ -134,9 +139,7 @@ pub(super) struct Lexicon {
     entries: Vec<Entry>,
     /// The words that can mean something in a target without any syntax: all but SQL's own, which stand in every
     /// other URL.
-    plain: Words,
-    /// What must stand around each of them.
-    plain_edges: Vec<Edge>,
+    sieve: Sieve,
 }
 
 impl Lexicon {
@@ -148,40 +151,20 @@ impl Lexicon {
         let (words, entries): (Vec<&str>, Vec<_>) = groups.chain(fingerprints).unzip();
         let plain = words.iter().zip(&entries).filter_map(|(word, entry)| match entry {
             // A call needs a parenthesis, SQL blanks or brackets.
-            Entry::Group(Group { meaning: Meaning::Sql, .. } | Group { edge: Edge::Call, .. }) => None,
+            Entry::Group(
+                Group { meaning: Meaning::Sql | Meaning::SqlBesides, .. } | Group { edge: Edge::Call, .. },
+            ) => None,
             Entry::Group(group) => Some((*word, group.edge)),
             Entry::Fingerprint(_) => Some((*word, Edge::None)),
         });
-        // As logged, a parameter's name and value have an `=` between them; cut into parts, the end of one.
-        let (plain_words, plain_edges): (Vec<String>, Vec<_>) =
-            plain.map(|(word, edge)| (word.replace(char::from(PART_END), "="), edge)).unzip();
-        Self { plain: Words::new(plain_words), plain_edges, words: Words::new(words), entries }
+        Self { sieve: Sieve::new(plain), words: Words::new(words.iter().copied()), entries }
     }
 
-    /// Whether `target` (path and query, without syntax) holds any word that means something there.
-    pub(super) fn touches(&self, target: &[u8]) -> bool {
-        let stands = |edge: Edge, start: usize, end: usize| {
-            let before = start.checked_sub(1).map(|at| target[at]);
-            let after = target.get(end).copied();
-            let ends = matches!(after, None | Some(b'?' | b'&'));
-            match edge {
-                Edge::Begin => matches!(before, Some(b'=' | b'?' | b'&')),
-                Edge::End => ends,
-                Edge::Segment => before == Some(b'/') && (ends || after == Some(b'/')),
-                Edge::Root => start == 1 && before == Some(b'/') && (ends || after == Some(b'/')),
-                Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
-                    !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
-                }
-                Edge::None | Edge::Code => true,
-            }
-        };
-        self.plain.walk(target, |hit| {
-            if stands(self.plain_edges[hit.word], hit.start, hit.end) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })
+    /// Whether `target` (path and query as logged, or one of them) is ordinary: plain bytes, and no word that means
+    /// something there.
+    #[inline]
+    pub(super) fn passes(&self, target: &[u8]) -> bool {
+        self.sieve.passes(target)
     }
 
     /// Adds what the words of the request say to `found`, what they wake to `woken` (one per part).
@@ -232,6 +215,7 @@ fn apply(
             woken.steps = true;
         }
         Meaning::Sql => woken.sql = true,
+        Meaning::SqlBesides => woken.sql_besides = true,
         Meaning::Steps => woken.steps = true,
         Meaning::Look => woken.look = true,
     }
@@ -345,7 +329,7 @@ mod tests {
             }
         }
         let lexicon = Lexicon::new();
-        assert!(lexicon.touches(b"x /etc/passwd"));
-        assert!(!lexicon.touches(b"/blog/page.html"));
+        assert!(!lexicon.passes(b"/x?y=/etc/passwd"));
+        assert!(lexicon.passes(b"/blog/page.html"));
     }
 }

@@ -15,8 +15,11 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
-/// Most URLs of one part that are looked at.
-const MAX_URLS: usize = 8;
+/// URLs of one part that are read to their end, and the most bytes of one; of those behind them the beginning is read:
+/// padding hides nothing, and the work stays linear.
+const LONG_URLS: usize = 32;
+const MAX_URL: usize = 2048;
+const SHORT_URL: usize = 64;
 
 /// Longest scheme and longest host that are read: RFC 1035 ends a name at 255 bytes.
 const MAX_SCHEME: usize = 16;
@@ -53,7 +56,19 @@ pub(super) fn urls(text: &[u8]) -> impl Iterator<Item = Url> + '_ {
         })
         .map(|scheme| read(text, 0..scheme.len() - 1, scheme.len()));
     let relative = (text.starts_with(b"//") || text.starts_with(b"\\\\")).then(|| read(text, 0..0, 2));
-    opaque.chain(relative).chain(absolute).take(MAX_URLS)
+    opaque
+        .chain(relative)
+        .chain(absolute)
+        .enumerate()
+        .map(|(number, url)| url.cut(if number < LONG_URLS { MAX_URL } else { SHORT_URL }))
+}
+
+impl Url {
+    /// At most `longest` bytes of it behind its host.
+    fn cut(mut self, longest: usize) -> Self {
+        self.span.end = self.span.end.min(self.host.end + longest).max(self.host.end);
+        self
+    }
 }
 
 fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
@@ -78,6 +93,7 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
                 | b'\r'
         )
     };
+    let rest = &rest[..rest.len().min(MAX_HOST * 2 + MAX_URL)];
     let length = rest.iter().take(MAX_HOST * 2).position(stop).unwrap_or(rest.len().min(MAX_HOST * 2));
     let (user, host) = match memchr::memrchr(b'@', &rest[..length]) {
         Some(at) => (true, &rest[at + 1..length]),
@@ -269,6 +285,7 @@ fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
         return;
     }
     let tail = part.lower.get(url.host.end..).unwrap_or_default();
+    let tail = &tail[..tail.len().min(MAX_URL)];
     let cut = tail.ends_with(b"?")
         || part.tricks.nul
         || memmem::find(tail, b"??").is_some()

@@ -43,7 +43,7 @@ struct Position {
 
 /// How far a log was read: what is left of rotated files, oldest first, then the log itself.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     files: Vec<Position>,
     done: VecDeque<Identity>,
     seen_at: Option<SystemTime>,
@@ -51,15 +51,15 @@ pub(super) struct Cursor {
 
 /// What a step brought.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// Whole lines, without line ends.
-    pub(super) lines: Vec<Bytes>,
+    pub(crate) lines: Vec<Bytes>,
     /// Lines cut at the longest length.
-    pub(super) cut: usize,
+    pub(crate) cut: usize,
     /// Rotations and truncations met.
-    pub(super) rotations: usize,
+    pub(crate) rotations: usize,
     /// Times that something may have been missed.
-    pub(super) gaps: usize,
+    pub(crate) gaps: usize,
 }
 
 /// A file being read.
@@ -77,7 +77,7 @@ struct Open {
 
 /// One log being followed.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(crate) struct Follower {
     path: PathBuf,
     /// Steps without anything new before a rotated file is let go.
     linger_steps: u32,
@@ -90,7 +90,7 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Takes up a log where `cursor` left it; without one at its end or its beginning.
-    pub(super) fn new(path: &Path, linger_steps: u32, cursor: Option<Cursor>, from_end: bool) -> (Self, Step) {
+    pub(crate) fn new(path: &Path, linger_steps: u32, cursor: Option<Cursor>, from_end: bool) -> (Self, Step) {
         let mut follower = Self {
             path: path.to_owned(),
             linger_steps,
@@ -106,6 +106,20 @@ impl Follower {
             None => {}
         }
         (follower, step)
+    }
+
+    /// For a log without a cursor: everything that was the log before it, packed or not, counts as not read yet.
+    pub(crate) fn with_history(self) -> Self {
+        Self { seen_at: self.seen_at.or(Some(SystemTime::UNIX_EPOCH)), ..self }
+    }
+
+    /// What is left without a line end is the last line: for a file that nobody writes to any more.
+    pub(crate) fn close(&mut self) -> Step {
+        let mut step = Step::default();
+        if let Some(open) = &mut self.current {
+            open.flush(&mut step);
+        }
+        step
     }
 
     /// Finds each file of the cursor under whatever name it has now.
@@ -131,7 +145,7 @@ impl Follower {
     }
 
     /// How far everything passed on so far reaches.
-    pub(super) fn cursor(&self) -> Cursor {
+    pub(crate) fn cursor(&self) -> Cursor {
         let files = self.old.iter().chain(&self.current).map(|open| open.position).collect();
         Cursor { files, done: self.done.clone(), seen_at: self.seen_at }
     }
@@ -150,7 +164,7 @@ impl Follower {
     /// # Errors
     ///
     /// Why the log cannot be read at the moment; the next step tries again.
-    pub(super) fn step(&mut self) -> io::Result<Step> {
+    pub(crate) fn step(&mut self) -> io::Result<Step> {
         let mut step = Step::default();
         for open in &mut self.old {
             if open.read_old(&mut step) {

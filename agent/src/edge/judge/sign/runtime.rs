@@ -104,7 +104,7 @@ pub(super) const GROUPS: &[Group] = &[
         "ro0ab", "aced0005",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of .NET", Places::TARGET, None, &[
-        "aaeaaad/////", "/wey", "objectdataprovider", "losformatter", "typeconfusedelegate",
+        "aaeaaad/////", "/wepd", "objectdataprovider", "losformatter", "typeconfusedelegate",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of Python or Ruby", Places::QUERY, Begin, &[
         "gasv", "gaml", "gajv", "cos\nsystem", "cos\\nsystem", "cposix", "c__builtin__", "cbuiltins",

@@ -8,17 +8,19 @@ use super::{Group, Meaning, Places};
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[
     Group { meaning: Meaning::Sql, places: Places::ANY, edge: Letters, words: &[
-        "or", "except", "intersect", "and", "xor", "select", "union", "having", "waitfor", "insert", "exec",
-        "execute", "declare", "drop", "delete", "update", "procedure", "case", "truncate", "alter", "create",
-        "shutdown", "like", "rlike", "regexp", "between", "concat", "sleep", "benchmark", "ascii", "substring",
-        "into", "limit", "begin", "char", "chr", "version", "database", "md5", "cast", "convert", "is", "in", "if",
-        "div", "binary", "order", "group", "merge", "load", "xp_cmdshell",
+        "except", "intersect", "xor", "select", "union", "having", "waitfor", "insert", "exec", "execute", "declare",
+        "drop", "delete", "procedure", "truncate", "alter", "shutdown", "rlike", "regexp", "concat", "sleep",
+        "benchmark", "substring", "database", "md5", "cast", "convert", "order", "merge", "xp_cmdshell",
+    ] },
+    Group { meaning: Meaning::SqlBesides, places: Places::ANY, edge: Letters, words: &[
+        "or", "and", "update", "case", "create", "like", "between", "ascii", "into", "limit", "begin", "char", "chr",
+        "version", "is", "in", "if", "div", "binary", "group", "load",
     ] },
     Group { meaning: Meaning::Sql, places: Places::QUERY, edge: None, words: &[
         "||", "&&", "/*", "--", "@@", "';", "\";", ");",
     ] },
     Group { meaning: Meaning::Look, places: Places::QUERY, edge: None, words: &[
-        "==", "/*", "__", "/log/", "=1=1", "/logs/", "cmd=", "command=", "exec=", "execute=", "shell=", "system=", "=bin/", "=usr/bin/",
+        "==", "/*", "__", "/log/", "/logs/", "cmd=", "command=", "exec=", "execute=", "shell=", "system=", "=bin/", "=usr/bin/",
         "=/usr/bin/", "phpinfo",
     ] },
     // Packed files: a copy of the whole site may be asked for.

@@ -1,0 +1,388 @@
+//! Lets ordinary targets through: a target of letters, digits and a few marks, in which no word of the tables stands.
+//!
+//! A look at the bytes comes first, written so that the compiler compares sixteen at a time. Then every second window
+//! of four bytes is looked up in a bitmap of 16 KiB; a word of five bytes or more is filed under two neighbouring
+//! windows, of which one stands at an even place wherever the word does. What a word needs around it is filed with it
+//! where it is one byte (`/` before a whole segment, `=` before a whole value), so that short words get long enough.
+//! Ends and roots of paths are compared as wholes.
+
+use super::base64;
+use super::sign::Edge;
+use super::target::PART_END;
+
+/// Bits of the bitmap, 16 KiB of them: half of a first-level cache. Fewer make more windows candidates.
+const BITS: u32 = 17;
+
+/// Bytes of a window, and of the shortest word that holds two of them.
+const WINDOW: usize = 4;
+const SHORTEST: usize = WINDOW + 1;
+
+/// Longest end of a path that is compared as a whole, its dot included.
+const LONGEST_END: usize = 8;
+
+/// Longest path that is compared as a whole, its slashes included; longer ones are found as words.
+const LONGEST_ROOT: usize = 18;
+
+/// The tables.
+#[derive(Debug)]
+pub(super) struct Sieve {
+    bits: Box<[u64; 1 << (BITS - 6)]>,
+    /// Sorted by the bit of their window.
+    cards: Vec<Card>,
+    /// For every word of the bitmap, where its cards begin.
+    shelves: Vec<u16>,
+    words: Vec<(Box<[u8]>, Edge)>,
+    /// Ends of paths, [`packed`] and sorted.
+    ends: Vec<u128>,
+    /// Whole paths without their slashes, [`packed`] and sorted.
+    roots: Vec<u128>,
+    /// Names of four bytes that a text may begin with.
+    heads: Vec<u32>,
+}
+
+/// Where a word is filed: one of its windows, and where in the word that begins.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Card {
+    bit: u32,
+    window: u32,
+    word: u16,
+    offset: u8,
+}
+
+impl Sieve {
+    /// Files `words` with what must stand around them; those that need bytes which [`is_plain`] refuses are left out.
+    pub(super) fn new<'w>(words: impl Iterator<Item = (&'w str, Edge)>) -> Self {
+        let bits = Box::new([0; 1 << (BITS - 6)]);
+        let mut sieve = Self {
+            bits,
+            cards: Vec::new(),
+            shelves: Vec::new(),
+            words: Vec::new(),
+            ends: Vec::new(),
+            roots: Vec::new(),
+            heads: Vec::new(),
+        };
+        for (word, edge) in words {
+            // As logged, a parameter's name and value have an `=` between them; cut into parts, the end of one.
+            let word = word.replace(char::from(PART_END), "=");
+            if is_plain(word.as_bytes()) {
+                sieve.file(&word, edge);
+            }
+        }
+        sieve.shelve();
+        sieve.ends.sort_unstable();
+        sieve.roots.sort_unstable();
+        sieve
+    }
+
+    fn file(&mut self, word: &str, edge: Edge) {
+        let bytes = word.as_bytes();
+        match edge {
+            Edge::End if bytes.len() <= LONGEST_END && bytes.starts_with(b".") => self.ends.extend(packed(bytes)),
+            Edge::Root if bytes.len() <= LONGEST_ROOT - 2 => {
+                self.roots.extend(packed(word.trim_end_matches('/').as_bytes()))
+            }
+            Edge::Root => self.add(&["/", word.trim_end_matches('/')], edge),
+            Edge::Segment => self.add(&["/", word], edge),
+            Edge::Begin => ["=", "?", "&"].iter().for_each(|before| self.add(&[before, word], edge)),
+            _ if has_pair(bytes) => {}
+            // Names of parameters and first parts of addresses: what can stand before them is known.
+            _ if bytes.len() < SHORTEST => {
+                ["=", "?", "&", "/"].iter().for_each(|before| self.add(&[before, word], Edge::None));
+            }
+            _ => self.add(&[word], edge),
+        }
+    }
+
+    /// Files the word that `pieces` make under the two neighbouring windows that are rarest.
+    fn add(&mut self, pieces: &[&str], edge: Edge) {
+        let word: Box<[u8]> = pieces.concat().into_bytes().into();
+        let rarest = (0..=word.len().saturating_sub(SHORTEST)).min_by_key(|at| commonness(&word[*at..*at + SHORTEST]));
+        let (Some(at), Ok(number)) = (rarest, u16::try_from(self.words.len())) else { return };
+        for offset in [at, at + 1] {
+            let Some(window) = word[offset..].first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { continue };
+            let bit = number_of(window);
+            self.bits[bit >> 6] |= 1 << (bit & 63);
+            self.cards.push(Card {
+                bit: u32::try_from(bit).unwrap_or(u32::MAX),
+                window,
+                word: number,
+                offset: u8::try_from(offset).unwrap_or(u8::MAX),
+            });
+        }
+        self.words.push((word, edge));
+    }
+
+    /// A sieve for text of any kind: names that begin as words do.
+    pub(super) fn of_names(names: impl Iterator<Item = &'static str>) -> Self {
+        let mut sieve = Self::new(std::iter::empty());
+        for name in names {
+            if name.len() >= SHORTEST {
+                sieve.add(&[name], Edge::Start);
+                continue;
+            }
+            // A short name is filed with what can stand before it, and as the beginning of the text.
+            [" ", "(", ";", "/", "+", "-", ",", "\"", "["]
+                .iter()
+                .for_each(|before| sieve.add(&[before, name], Edge::None));
+            sieve.heads.extend(name.as_bytes().first_chunk::<WINDOW>().map(|bytes| fold(*bytes)));
+        }
+        sieve.shelve();
+        sieve
+    }
+
+    /// Sorts the cards and notes where each shelf begins.
+    fn shelve(&mut self) {
+        self.cards.sort_unstable();
+        let begins = |shelf: usize| {
+            self.cards.partition_point(|card| (card.bit >> 6) < u32::try_from(shelf).unwrap_or(u32::MAX))
+        };
+        self.shelves = (0..=self.bits.len()).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
+    }
+
+    /// Whether a name stands in `text`.
+    #[inline]
+    pub(super) fn holds_name(&self, text: &[u8]) -> bool {
+        let begins = text.first_chunk::<WINDOW>().is_some_and(|bytes| self.heads.contains(&fold(*bytes)));
+        begins || self.holds_word(text)
+    }
+
+    /// Whether `target`, a path with or without its query, is ordinary.
+    #[inline]
+    pub(super) fn passes(&self, target: &[u8]) -> bool {
+        is_plain(target)
+            && !has_pair(target)
+            && !self.ends_or_roots(target)
+            && !self.holds_word(target)
+            && !carries_text(target)
+    }
+
+    /// Whether a word stands in `target`.
+    #[inline]
+    fn holds_word(&self, target: &[u8]) -> bool {
+        target.windows(WINDOW).step_by(2).enumerate().any(|(step, window)| {
+            let Some(window) = window.first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { return false };
+            let bit = number_of(window);
+            self.bits[bit >> 6] >> (bit & 63) & 1 == 1 && self.compare(window, target, step * 2)
+        })
+    }
+
+    /// Compares the words filed under `window` with the text around it.
+    #[cold]
+    #[inline(never)]
+    fn compare(&self, window: u32, target: &[u8], at: usize) -> bool {
+        let shelf = number_of(window) >> 6;
+        let cards = usize::from(self.shelves[shelf])..usize::from(self.shelves[shelf + 1]);
+        self.cards[cards].iter().filter(|card| card.window == window).any(|card| {
+            let (word, edge) = &self.words[usize::from(card.word)];
+            let Some(start) = at.checked_sub(usize::from(card.offset)) else { return false };
+            let end = start + word.len();
+            target.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(word))
+                && stands(*edge, target, start, end)
+        })
+    }
+
+    /// Whether the path ends as one of a table's does, or is as a whole one of a table's.
+    #[inline]
+    fn ends_or_roots(&self, target: &[u8]) -> bool {
+        let path = memchr::memchr(b'?', target).map_or(target, |question| &target[..question]);
+        let tail = &path[path.len().saturating_sub(LONGEST_END)..];
+        let dot = tail.iter().rposition(|byte| *byte == b'.');
+        dot.is_some_and(|dot| packed(&tail[dot..]).is_some_and(|end| self.ends.binary_search(&end).is_ok()))
+            || path.len() <= LONGEST_ROOT && self.is_root(path)
+    }
+
+    fn is_root(&self, path: &[u8]) -> bool {
+        let root = path.strip_prefix(b"/").unwrap_or(path);
+        let root = root.strip_suffix(b"/").unwrap_or(root);
+        packed(root).is_some_and(|root| self.roots.binary_search(&root).is_ok())
+    }
+}
+
+/// Whether a value of the query, or a long segment of the path, may be base64 of a text.
+fn carries_text(target: &[u8]) -> bool {
+    let long = target.len() > base64::MIN_WORD;
+    long && target.split(|byte| matches!(byte, b'=' | b'/')).any(base64::looks_like_text)
+}
+
+/// A short text in lower case as one number, for one comparison; `None` for what is longer.
+fn packed(text: &[u8]) -> Option<u128> {
+    (text.len() <= 16).then(|| text.iter().fold(0, |sum, byte| sum << 8 | u128::from(byte.to_ascii_lowercase())))
+}
+
+/// Whether the neighbours of a word in a plain target allow it; the judge looks closer.
+fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
+    let before = start.checked_sub(1).map(|at| target[at]);
+    let after = target.get(end).copied();
+    let ends = matches!(after, None | Some(b'?' | b'&'));
+    match edge {
+        Edge::End => ends,
+        Edge::Segment => ends || after == Some(b'/'),
+        Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
+            !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
+        }
+        Edge::None | Edge::Code | Edge::Begin | Edge::Root => true,
+    }
+}
+
+/// Whether `target` holds no byte of quoting, of an operator or of an escape. Written without branches, for the
+/// compiler to do sixteen bytes at a time.
+#[inline]
+fn is_plain(target: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        // `-` `.` `/` and the digits stand in a row.
+        let digit = byte.wrapping_sub(b'-') < 13;
+        let mark = (byte == b'_') | (byte == b'=') | (byte == b'&') | (byte == b'?') | (byte == b',') | (byte == b'~');
+        u8::from(!(letter | digit | mark | (byte == b'!') | (byte == b'*') | (byte == b'@')))
+    };
+    // The last sixteen bytes are looked at as a whole; most of them twice.
+    let Some(last) = target.last_chunk::<16>() else { return target.iter().all(|byte| odd(*byte) == 0) };
+    let odd_in_chunks = target.as_chunks::<16>().0.iter().chain([last]).fold([0_u8; 16], |sum, chunk| {
+        let mut sum = sum;
+        for (sum, byte) in sum.iter_mut().zip(chunk) {
+            *sum |= odd(*byte);
+        }
+        sum
+    });
+    u128::from_le_bytes(odd_in_chunks) == 0
+}
+
+/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `/*` `__` `==`.
+#[inline]
+fn has_pair(target: &[u8]) -> bool {
+    let pair = |one: u8, other: u8| {
+        let dots = (one == b'.') & ((other == b'.') | (other == b'/'));
+        let slash = (one == b'/') & ((other == b'.') | (other == b'*'));
+        let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&'));
+        u8::from(dots | slash | twice)
+    };
+    let following = target.get(1..).unwrap_or_default();
+    let ones = &target[..following.len()];
+    let (Some(last), Some(last_following)) = (ones.last_chunk::<16>(), following.last_chunk::<16>()) else {
+        return ones.iter().zip(following).any(|(one, other)| pair(*one, *other) != 0);
+    };
+    let chunks = ones.as_chunks::<16>().0.iter().zip(following.as_chunks::<16>().0);
+    let pairs = chunks.chain([(last, last_following)]).fold([0_u8; 16], |sum, (ones, others)| {
+        let mut sum = sum;
+        for ((sum, one), other) in sum.iter_mut().zip(ones).zip(others) {
+            *sum |= pair(*one, *other);
+        }
+        sum
+    });
+    u128::from_le_bytes(pairs) != 0
+}
+
+/// Four bytes, both cases of a letter alike (they are bit 5 apart in ASCII).
+#[inline]
+const fn fold(bytes: [u8; WINDOW]) -> u32 {
+    u32::from_le_bytes(bytes) | 0x2020_2020
+}
+
+/// The bit of a window: spread by a multiplication with the golden ratio.
+#[inline]
+const fn number_of(window: u32) -> usize {
+    (window.wrapping_mul(0x9E37_79B1) >> (u32::BITS - BITS)) as usize
+}
+
+/// How common a run of bytes is in URLs, roughly: by its letters, as in English text, and by the marks of URLs.
+fn commonness(window: &[u8]) -> u32 {
+    let byte = |byte: &u8| match byte {
+        b'e' | b't' | b'a' | b'/' => 90,
+        b'o' | b'i' | b'n' | b's' | b'.' | b'-' => 70,
+        b'r' | b'h' | b'l' | b'd' | b'c' | b'=' | b'0'..=b'2' => 45,
+        b'u' | b'm' | b'p' | b'g' | b'f' | b'w' | b'_' | b'3'..=b'9' => 25,
+        b'y' | b'b' | b'v' | b'k' => 12,
+        b'a'..=b'z' => 3,
+        _ => 1,
+    };
+    window.iter().map(byte).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &[(&str, Edge)] = &[
+        ("etc/passwd", Edge::None),
+        ("info.php", Edge::Segment),
+        ("env", Edge::Root),
+        (".bak", Edge::End),
+        ("/etc", Edge::Begin),
+        ("cmd=", Edge::None),
+        ("type\nrau", Edge::None),
+    ];
+
+    #[test]
+    fn ordinary_targets_pass_and_others_do_not() {
+        let sieve = Sieve::new(WORDS.iter().copied());
+        let check = |target: &str, expected: bool| {
+            assert_eq!(sieve.passes(target.as_bytes()), expected, "{target}");
+            assert_eq!(sieve.passes(target.to_ascii_uppercase().as_bytes()), expected, "{target} in capitals");
+        };
+        check("/", true);
+        check("", true);
+        check("/shop/item-5_a.html?page=2&sort=asc", true);
+        check("/environment", true);
+        check("/docs/env", true);
+        check("/myinfo.php", true);
+        check("/a.bake", true);
+        check("/a?x=etc", true);
+        for target in [
+            "/etc/passwd",
+            "/xetc/passwd",
+            "/info.php",
+            "/a/info.php?x=1",
+            "/a/info.php/b",
+            "/env",
+            "/env/",
+            "/env?x=1",
+            "/a.bak",
+            "/a.bak?x=y",
+            "/a?x=/etc",
+            "/a?/etc",
+            "/a?x=y&/etc/a",
+            "/a?cmd=ls",
+            "/a?b=c&cmd=ls",
+            "/a?type=rau",
+            "/a/../b",
+            "/a/./b",
+            "/.a",
+            "/a?b=__c",
+            "/a?x==y",
+            "/a?x=/*y",
+            "/a%20b",
+            "/a b",
+            "/a;b",
+            "/a?x='",
+            "/a?x=\u{e9}",
+        ] {
+            check(target, false);
+        }
+    }
+
+    #[test]
+    fn encoded_text_does_not_pass() {
+        let sieve = Sieve::new(std::iter::empty());
+        assert!(!sieve.passes(b"/a?x=Y2F0IC9ldGMvcGFzc3dk"));
+        assert!(!sieve.passes(b"/x/Command/Y2F0IC9ldGMvcGFzc3dk"));
+        assert!(sieve.passes(b"/a?x=4f8a2c19d7e3b0554f8a"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_word_is_found_at_every_place(before in "[a-z0-9/_-]{0,40}", after in "[a-z0-9/_-]{0,40}") {
+            let sieve = Sieve::new(WORDS.iter().copied());
+            let target = format!("/{before}etc/passwd{after}");
+            proptest::prop_assert!(!sieve.passes(target.as_bytes()));
+        }
+
+        #[test]
+        fn bytes_are_judged_alike_one_by_one(text in proptest::collection::vec(proptest::num::u8::ANY, 0..70)) {
+            let each = text.iter().all(|byte| is_plain(&[*byte]));
+            proptest::prop_assert_eq!(is_plain(&text), each);
+            let pairs = text.windows(2).any(has_pair);
+            proptest::prop_assert_eq!(has_pair(&text), pairs);
+        }
+    }
+}
