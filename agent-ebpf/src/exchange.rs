@@ -1,6 +1,7 @@
 //! Requests to metadata endpoints and the status of their answers, gathered from however many segments they come in.
 //!
-//! Of an answer nothing but the twelve bytes of its status line is ever looked at: its body is the secret.
+//! No secret leaves the kernel: of a request only its first line does, since its headers carry tokens; of an answer only its
+//! status, since its body is the secret.
 
 use core::hint::black_box;
 
@@ -10,7 +11,7 @@ use aya_ebpf::programs::SkBuffContext;
 use breachline_abi::limits::{REQUEST_BYTES_MAX, REQUESTS_PER_SOCKET};
 use breachline_abi::record::{ActorRecord, Header, KIND_REQUEST, KIND_STATUS, ProcessId};
 use breachline_abi::request::{
-    Exchange, RequestRecord, STATUS_BYTES_MAX, STATUS_LINE_BYTES, StatusRecord, WatchedSocket,
+    Exchange, FLAG_TOKEN, RequestRecord, STATUS_BYTES_MAX, STATUS_LINE_BYTES, StatusRecord, WatchedSocket,
 };
 
 use crate::emit::{self, Lane};
@@ -23,11 +24,21 @@ const VERSION: [u8; 7] = *b"HTTP/1.";
 /// End of a request's head (RFC 9112 2.1).
 const HEAD_END: [u8; 4] = *b"\r\n\r\n";
 
+/// Names of the headers that carry a session token, lower case, with their colon; zeros fill them up.
+const NAME_BYTES: usize = 32;
+static AWS_TOKEN: [u8; NAME_BYTES] = *b"x-aws-ec2-metadata-token:\0\0\0\0\0\0\0";
+static ALIYUN_TOKEN: [u8; NAME_BYTES] = *b"x-aliyun-ecs-metadata-token:\0\0\0\0";
+/// Set in the answer of [`scan_head`] when a token header was found.
+const TOKEN_FOUND: u32 = 1 << 31;
+/// Bits of a line's length: up to and with [`REQUEST_BYTES_MAX`].
+const LINE_MASK: u32 = 2 * REQUEST_BYTES_MAX as u32 - 1;
+
 /// A conversation of which nothing was seen.
 static BLANK: Exchange = Exchange {
     awaiting: 0,
     answer_len: 0,
     answer: [0; 2 * STATUS_BYTES_MAX],
+    scan: [0; 4],
     request: RequestRecord {
         header: Header { kind: 0, version: 0, length: 0, boot_ns: 0, cpu: 0, padding: 0 },
         socket: WatchedSocket {
@@ -51,9 +62,9 @@ static BLANK: Exchange = Exchange {
         },
         cookie: 0,
         text_len: 0,
-        padding: 0,
-        text: [0; REQUEST_BYTES_MAX],
+        flags: 0,
     },
+    text: [0; REQUEST_BYTES_MAX],
     slack: [0; REQUEST_BYTES_MAX],
 };
 
@@ -70,12 +81,12 @@ pub fn asking(context: &SkBuffContext, transport: u32) {
     let Some(talk) = conversation(context) else { return };
     let Some((payload, length)) = payload(context, transport) else { return };
     // SAFETY: a valid map value; segments of one connection leave one after the other.
-    let request = unsafe { &mut (*talk.exchange).request };
-    if request.text_len == 0 && !begins_request(context, payload) {
+    let exchange = unsafe { &mut *talk.exchange };
+    if exchange.request.text_len == 0 && !begins_request(context, payload) {
         return;
     }
-    append(context, request, payload, length);
-    if request.text_len as usize >= REQUEST_BYTES_MAX || ends_head(context, payload, length) {
+    append(context, exchange, payload, length);
+    if exchange.request.text_len as usize >= REQUEST_BYTES_MAX || ends_head(context, payload, length) {
         report(&talk);
     }
 }
@@ -140,44 +151,107 @@ fn ends_head(context: &SkBuffContext, payload: u32, length: u32) -> bool {
 
 /// Adds a segment's text, as far as there is room.
 #[inline(always)]
-fn append(context: &SkBuffContext, request: &mut RequestRecord, payload: u32, length: u32) {
+fn append(context: &SkBuffContext, exchange: &mut Exchange, payload: u32, length: u32) {
     let room = REQUEST_BYTES_MAX as u32;
     // Hidden from the compiler, which would leave out the checks that show the bounds to the verifier.
-    let at = black_box(request.text_len) & (room - 1);
+    let at = black_box(exchange.request.text_len) & (room - 1);
     let length = black_box(if length > room { room } else { length });
     if length == 0 || length > room {
         return;
     }
     // SAFETY: text and slack lie behind each other in an `Exchange`: the position is below `room`, the length at most.
     let failed = unsafe {
-        let text = (&raw mut request.text).cast::<u8>().add(at as usize);
+        let text = (&raw mut exchange.text).cast::<u8>().add(at as usize);
         generated::bpf_skb_load_bytes(context.skb.skb.cast(), payload, text.cast(), length)
     };
     if failed == 0 {
-        request.text_len = if at + length > room { room } else { at + length };
+        exchange.request.text_len = if at + length > room { room } else { at + length };
     }
 }
 
-/// Hands over the request that was gathered.
+/// Hands over the first line of the request that was gathered.
 #[inline(always)]
 fn report(talk: &Conversation) {
     // SAFETY: valid map values; a race between two CPUs costs at most a record more.
     let (socket, exchange) = unsafe { (&mut *talk.socket, &mut *talk.exchange) };
-    let text_len = exchange.request.text_len;
-    let whole = size_of::<RequestRecord>() as u32;
     if socket.requests < REQUESTS_PER_SOCKET {
         socket.requests += 1;
         watch::extend();
-        exchange.request.header = emit::header(KIND_REQUEST, whole);
-        exchange.request.socket = *socket;
-        exchange.request.cookie = talk.cookie;
-        exchange.request.text_len = text_len;
-        // SAFETY: the record lies whole in the map value.
-        unsafe { emit::built(Lane::Urgent, KIND_REQUEST, (&raw const exchange.request).cast(), whole) };
+        let found = scan_head(talk.cookie);
+        // Hidden from the compiler, which would leave out the check that shows the bound to the verifier.
+        let line = black_box(found & !TOKEN_FOUND);
+        if line <= REQUEST_BYTES_MAX as u32 {
+            let whole = size_of::<RequestRecord>() as u32 + line;
+            let flags = if found & TOKEN_FOUND == 0 { 0 } else { FLAG_TOKEN };
+            let header = emit::header(KIND_REQUEST, whole);
+            exchange.request = RequestRecord { header, socket: *socket, cookie: talk.cookie, text_len: line, flags };
+            // SAFETY: the record and the text behind it lie in one map value.
+            unsafe { emit::built(Lane::Urgent, KIND_REQUEST, (&raw const exchange.request).cast(), whole) };
+        }
         exchange.awaiting = 1;
         exchange.answer_len = 0;
     }
     exchange.request.text_len = 0;
+}
+
+/// Finds the end of a request's first line, and whether a token header follows it. Returns the line's length, with
+/// [`TOKEN_FOUND`] if one does. Exported: the verifier checks it once on its own instead of along every path through its
+/// callers. What it knows between two bytes lies in the map, where the verifier does not follow it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_head(cookie: u64) -> u32 {
+    let Some(exchange) = EXCHANGES.get_ptr_mut(cookie) else { return 0 };
+    // SAFETY: a valid map value.
+    let (text, text_len, scan) = unsafe {
+        let scan = (&raw mut (*exchange).scan).cast::<u32>();
+        ((&raw const (*exchange).text).cast::<u8>(), (&raw const (*exchange).request.text_len).read_volatile(), scan)
+    };
+    let [line, aws, aliyun, token] = [0, 1, 2, 3].map(|place| scan.wrapping_add(place));
+    // SAFETY: four numbers of the map value, and bytes below the text's length.
+    unsafe {
+        line.write_volatile(u32::MAX);
+        aws.write_volatile(u32::MAX);
+        aliyun.write_volatile(u32::MAX);
+        token.write_volatile(0);
+        let mut at = 0;
+        while at < REQUEST_BYTES_MAX as u32 && at < text_len {
+            let byte = text.add(at as usize).read_volatile();
+            if (byte == b'\r' || byte == b'\n') && line.read_volatile() == u32::MAX {
+                line.write_volatile(at);
+            }
+            follow(byte, &AWS_TOKEN, aws, token);
+            follow(byte, &ALIYUN_TOKEN, aliyun, token);
+            at += 1;
+        }
+        let length = line.read_volatile();
+        let length = if length > text_len { text_len } else { length };
+        (length & LINE_MASK) | if token.read_volatile() == 0 { 0 } else { TOKEN_FOUND }
+    }
+}
+
+/// One step of comparing a header's name: `place` is the position in `name` that this line has reached, far beyond its end
+/// when it is another header.
+///
+/// # Safety
+///
+/// Both places must be valid.
+#[inline(always)]
+unsafe fn follow(byte: u8, name: &'static [u8; NAME_BYTES], place: *mut u32, token: *mut u32) {
+    // SAFETY: the caller vouches for the places; the position is masked below the name's length.
+    unsafe {
+        let position = place.read_volatile();
+        let wanted = name.as_ptr().add(position as usize & (NAME_BYTES - 1)).read_volatile();
+        if byte == b'\n' {
+            place.write_volatile(0);
+        } else if position < NAME_BYTES as u32 && wanted == byte.to_ascii_lowercase() {
+            place.write_volatile(position + 1);
+            if byte == b':' {
+                token.write_volatile(1);
+            }
+        } else {
+            place.write_volatile(u32::MAX);
+        }
+    }
 }
 
 /// Adds to what is known of an answer's beginning; whether that is all of its status line now.

@@ -94,7 +94,7 @@ pub fn decode(bytes: &[u8], clock: BootClock) -> Result<HostEvent, DecodeError> 
         KIND_CONTACT => HostEventKind::Contact(contact(&prefix(record)?)?),
         KIND_FLOW => HostEventKind::Flow(flow(&prefix(record)?)?),
         KIND_LISTEN => HostEventKind::Listen(listen(&prefix(record)?)),
-        KIND_REQUEST => HostEventKind::MetadataRequest(request::decode(&prefix(record)?)?),
+        KIND_REQUEST => HostEventKind::MetadataRequest(request::decode(record)?),
         KIND_STATUS => HostEventKind::MetadataStatus(request::status(&prefix(record)?)?),
         KIND_ANSWER => HostEventKind::Answer(dns::decode(record)?),
         KIND_RAW_SOCKET => HostEventKind::RawSocket(raw_socket(&prefix(record)?)?),

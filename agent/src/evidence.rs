@@ -160,6 +160,9 @@ pub struct HostEvidence {
 pub struct Outcome {
     /// Refused or timed out, or closed after a conversation.
     pub state: FlowState,
+    /// The address that was reached, where something on this host had rewritten the one asked for (a service proxy).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<SocketAddr>,
     /// Payload bytes sent.
     pub bytes_sent: u64,
     /// Payload bytes received.

@@ -18,6 +18,7 @@ pub mod event;
 pub mod evidence;
 pub mod incident;
 pub mod metadata;
+mod redact;
 pub mod request;
 pub mod timestamp;
 pub mod workload;

@@ -21,8 +21,8 @@ pub struct WatchedSocket {
     pub padding: [u8; 4],
 }
 
-/// The first bytes of a segment that begins a request. They may hold a secret (a token header): the decoder keeps the
-/// method, the path's class and whether there was a token, nothing else.
+/// Fixed part of a request. Its first line follows, `text_len` bytes of it: nothing behind it leaves the kernel, since headers
+/// carry tokens.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct RequestRecord {
@@ -32,13 +32,14 @@ pub struct RequestRecord {
     pub socket: WatchedSocket,
     /// Its cookie.
     pub cookie: u64,
-    /// Bytes of `text` that are filled.
+    /// Bytes of the first line.
     pub text_len: u32,
-    /// Zero.
-    pub padding: u32,
-    /// The segment's first bytes.
-    pub text: [u8; REQUEST_BYTES_MAX],
+    /// `FLAG_` bits.
+    pub flags: u32,
 }
+
+/// The request carried a session token header (AWS's or Alibaba's), within the first [`REQUEST_BYTES_MAX`] bytes.
+pub const FLAG_TOKEN: u32 = 1;
 
 /// What is remembered of a conversation with a metadata endpoint while a request or its answer is under way; a map value,
 /// by socket cookie.
@@ -51,8 +52,13 @@ pub struct Exchange {
     pub answer_len: u32,
     /// The beginning of an answer, up to [`STATUS_LINE_BYTES`]; the rest is room for the longest read.
     pub answer: [u8; 2 * STATUS_BYTES_MAX],
-    /// The request, gathered from its segments. `text_len` is 0 when none is under way.
+    /// What the search for the end of the first line and for a token header has found so far: the line's length, positions
+    /// in the names of two headers, whether one of them was found.
+    pub scan: [u32; 4],
+    /// The request. `text_len` counts what was gathered of it from its segments; 0 when none is under way.
     pub request: RequestRecord,
+    /// Its text.
+    pub text: [u8; REQUEST_BYTES_MAX],
     /// Room for the longest read behind a text that is almost full.
     pub slack: [u8; REQUEST_BYTES_MAX],
 }
@@ -78,6 +84,7 @@ pub struct StatusRecord {
     pub padding: u32,
 }
 
-const _: () = assert!(size_of::<Exchange>() == 40 + size_of::<RequestRecord>() + REQUEST_BYTES_MAX);
+// The text follows its record without a gap: both are handed over together.
+const _: () = assert!(core::mem::offset_of!(Exchange, text) == 56 + size_of::<RequestRecord>());
 const _: () = assert!(size_of::<StatusRecord>() == 152);
-const _: () = assert!(size_of::<WatchedSocket>() == 112 && size_of::<RequestRecord>() == 152 + REQUEST_BYTES_MAX);
+const _: () = assert!(size_of::<WatchedSocket>() == 112 && size_of::<RequestRecord>() == 152);

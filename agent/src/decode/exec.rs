@@ -8,6 +8,7 @@ use breachline_abi::exec::{
 
 use super::{DecodeError, actor, prefix, process, text};
 use crate::event::{Exec, Stdio};
+use crate::redact;
 
 /// An exec record with its tail.
 pub(super) fn decode(record: &[u8]) -> Result<Exec, DecodeError> {
@@ -70,13 +71,17 @@ fn path(components: &[u8], truncated: bool) -> String {
     path
 }
 
-/// Arguments as they lie in memory: a NUL after each; a cut one has none. Empty arguments are arguments.
+/// Arguments as they lie in memory: a NUL after each; a cut one has none. Empty arguments are arguments. Secrets among them end
+/// here.
 fn arguments(bytes: &[u8]) -> Vec<String> {
     if bytes.is_empty() {
         return Vec::new();
     }
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    bytes.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+    let arguments = bytes.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned());
+    let mut arguments: Vec<String> = arguments.collect();
+    redact::arguments(&mut arguments);
+    arguments
 }
 
 /// An unknown number is an unknown descriptor, not a reason to lose the exec.

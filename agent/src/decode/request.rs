@@ -1,24 +1,23 @@
-//! The first bytes of a plain request to a metadata endpoint: method, what kind of thing was asked for, whether with a
-//! token.
+//! The first line of a plain request to a metadata endpoint: method, what kind of thing was asked for, whether with a token.
 //!
-//! Never: keeps a header's value or a path that may hold a secret. Path shapes are the vendors' documentation's.
+//! Never: keeps a path that may hold a secret. Path shapes are the vendors' documentation's.
 
-use breachline_abi::request::{RequestRecord, StatusRecord};
+use breachline_abi::request::{FLAG_TOKEN, RequestRecord, StatusRecord};
 
-use super::{DecodeError, actor, endpoint};
+use super::{DecodeError, actor, endpoint, prefix};
 use crate::event::{MetadataPath, MetadataRequest, MetadataStatus};
 
 /// Longest method, path part or role that is believed; longer ones are not what an endpoint understands.
 const WORD_BYTES_MAX: usize = 128;
-/// Headers that carry a session token (AWS, Alibaba), lower case.
-const TOKEN_HEADERS: [&str; 2] = ["x-aws-ec2-metadata-token:", "x-aliyun-ecs-metadata-token:"];
 /// Paths whose next part names the role: asked without one they list what there is.
 const ROLE_LISTS: [&str; 3] = ["iam/security-credentials", "ram/security-credentials", "cam/security-credentials"];
+/// Azure's wire server says what in its query: the goal state and the certificates in it open the settings of extensions.
+const WIRE_SERVER: [&str; 3] = ["comp=goalstate", "comp=certificates", "comp=extensionsconfig"];
 /// GCP's list of service accounts; what is asked of one of them follows its name.
 const SERVICE_ACCOUNTS: &str = "instance/service-accounts";
 /// Parts of paths that hand out credentials whatever follows: ECS tasks, EKS pod identity, EC2's own identity, Azure,
 /// Oracle, OpenStack-like.
-const CREDENTIALS: [&str; 7] = [
+const CREDENTIALS: [&str; 10] = [
     "/v2/credentials/",
     "/v1/credentials",
     "/identity-credentials/ec2/security-credentials/",
@@ -26,6 +25,9 @@ const CREDENTIALS: [&str; 7] = [
     "/opc/v1/identity/",
     "/opc/v2/identity/",
     "/openstack/latest/securitykey",
+    "/openstack/latest/password",
+    "/instance_identity/v1/iam_token",
+    "/vmsettings",
 ];
 /// Parts of paths that hand out start-up scripts and custom data.
 const USER_DATA: [&str; 7] = [
@@ -42,24 +44,24 @@ const SESSIONS: [&str; 4] = ["/latest/api/token", "/v1/token", "/instance_identi
 /// Parts of paths that tell about credentials without handing them out.
 const RECON: [&str; 2] = ["/iam/info", "/iam/"];
 
-/// A request record to its event.
-pub(super) fn decode(record: &RequestRecord) -> Result<MetadataRequest, DecodeError> {
-    let length = usize::try_from(record.text_len).unwrap_or(usize::MAX);
-    let text = record.text.get(..length).ok_or(DecodeError::Value { field: "text length", value: record.text_len })?;
+/// A request record, with the line behind it, to its event.
+pub(super) fn decode(record: &[u8]) -> Result<MetadataRequest, DecodeError> {
+    let fixed: RequestRecord = prefix(record)?;
+    let start = size_of::<RequestRecord>();
+    let end = start.saturating_add(usize::try_from(fixed.text_len).unwrap_or(usize::MAX));
+    let text = record.get(start..end).ok_or(DecodeError::Truncated { need: end, got: record.len() })?;
     let text = String::from_utf8_lossy(text);
-    let (head, _) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let mut lines = head.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
+    let mut words = text.split("\r\n").next().unwrap_or_default().split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, role) = classify(method, target);
     Ok(MetadataRequest {
-        actor: actor(&record.socket.actor),
-        socket: record.cookie,
-        peer: endpoint(record.socket.peer, record.socket.port),
+        actor: actor(&fixed.socket.actor),
+        socket: fixed.cookie,
+        peer: endpoint(fixed.socket.peer, fixed.socket.port),
         method: word(method).unwrap_or_default().to_owned(),
         path,
         role: role.map(str::to_owned),
-        token: lines.any(is_token),
+        token: fixed.flags & FLAG_TOKEN != 0,
     })
 }
 
@@ -77,10 +79,6 @@ pub(super) fn status(record: &StatusRecord) -> Result<MetadataStatus, DecodeErro
     })
 }
 
-fn is_token(line: &str) -> bool {
-    TOKEN_HEADERS.iter().any(|header| line.get(..header.len()).is_some_and(|name| name.eq_ignore_ascii_case(header)))
-}
-
 /// What kind of thing a request asks for, and the role or account it names.
 fn classify<'t>(method: &str, target: &'t str) -> (MetadataPath, Option<&'t str>) {
     let path = path_of(target);
@@ -89,7 +87,8 @@ fn classify<'t>(method: &str, target: &'t str) -> (MetadataPath, Option<&'t str>
     if method == "PUT" && SESSIONS.contains(&lower.as_str()) {
         return (MetadataPath::Session, None);
     }
-    if has(&CREDENTIALS) {
+    let query = target.split_once('?').map_or_else(String::new, |(_, query)| query.to_ascii_lowercase());
+    if has(&CREDENTIALS) || (lower.starts_with("/machine") && WIRE_SERVER.iter().any(|part| query.contains(part))) {
         return (MetadataPath::Credential, None);
     }
     if let Some(role) = ROLE_LISTS.iter().find_map(|list| after(path, list)) {
@@ -101,7 +100,7 @@ fn classify<'t>(method: &str, target: &'t str) -> (MetadataPath, Option<&'t str>
     }
     if has(&USER_DATA) {
         (MetadataPath::UserData, None)
-    } else if has(&RECON) {
+    } else if has(&RECON) || query.contains("recursive=true") {
         (MetadataPath::Recon, None)
     } else if lower.starts_with('/') {
         (MetadataPath::Benign, None)
@@ -153,22 +152,27 @@ mod tests {
     use crate::decode::{BootClock, Header, VERSION};
     use crate::event::HostEventKind;
 
-    fn request(text: &str) -> MetadataRequest {
+    fn request_with(text: &str, flags: u32) -> MetadataRequest {
         let mut record = RequestRecord::new_zeroed();
-        let length = u32::try_from(size_of::<RequestRecord>()).expect("small");
+        let length = u32::try_from(size_of::<RequestRecord>() + text.len()).expect("small");
         record.header = Header { kind: KIND_REQUEST, version: VERSION, length, boot_ns: 1, cpu: 0, padding: 0 };
         record.text_len = u32::try_from(text.len()).expect("small");
-        record.text[..text.len()].copy_from_slice(text.as_bytes());
-        let event = crate::decode::decode(record.as_bytes(), BootClock::default()).expect("decoded");
+        record.flags = flags;
+        let bytes = [record.as_bytes(), text.as_bytes()].concat();
+        let event = crate::decode::decode(&bytes, BootClock::default()).expect("decoded");
         let HostEventKind::MetadataRequest(request) = event.kind else { panic!("a request") };
         request
+    }
+
+    fn request(text: &str) -> MetadataRequest {
+        request_with(text, 0)
     }
 
     #[test]
     fn paths_have_classes() {
         use MetadataPath::{Benign, Credential, Recon, Session, Unknown, UserData};
         let check = |line: &str, path: MetadataPath, role: Option<&str>| {
-            let found = request(&format!("{line} HTTP/1.1\r\nHost: metadata\r\n\r\n"));
+            let found = request(&format!("{line} HTTP/1.1"));
             assert_eq!((found.path, found.role.as_deref()), (path, role), "{line}");
         };
         check("PUT /latest/api/token", Session, None);
@@ -189,19 +193,27 @@ mod tests {
         check("GET /metadata/instance/compute/userData?api-version=2021-01-01", UserData, None);
         check("GET /latest/user-data", UserData, None);
         check("GET /latest/meta-data/iam/info", Recon, None);
+        check("GET /instance_identity/v1/iam_token?version=2025-01-01", Credential, None);
+        check("GET /machine/?comp=goalstate", Credential, None);
+        check("GET /machine/0a1b/x?comp=certificates&incarnation=1", Credential, None);
+        check("GET /machine?comp=health", Benign, None);
+        check("GET /vmSettings", Credential, None);
+        check("GET /computeMetadata/v1/instance/?recursive=true", Recon, None);
         check("GET /latest/meta-data/instance-id", Benign, None);
         check("GET", Unknown, None);
     }
 
     #[test]
-    fn a_token_is_noticed_and_not_kept() {
-        let text = "GET /latest/meta-data/iam/security-credentials/web HTTP/1.1\r\nX-Aws-Ec2-Metadata-Token: AQAEAsecret\r\n\r\n";
-        let found = request(text);
-        assert!(found.token);
-        assert_eq!(found.method, "GET");
-        assert!(!format!("{found:?}").contains("secret"));
-        assert!(!request("PUT /latest/api/token HTTP/1.1\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n").token);
-        assert!(!request("GET / HTTP/1.1\r\n\r\nx-aws-ec2-metadata-token: in the body").token);
+    fn a_token_is_noticed() {
+        let line = "GET /latest/meta-data/iam/security-credentials/web HTTP/1.1";
+        assert!(request_with(line, FLAG_TOKEN).token);
+        assert!(!request(line).token);
+    }
+
+    #[test]
+    fn a_path_that_is_a_secret_is_not_kept() {
+        let found = request("GET /v2/credentials/0a1b2c3d-canary?token=canary HTTP/1.1");
+        assert!(found.path == MetadataPath::Credential && !format!("{found:?}").contains("canary"), "{found:?}");
     }
 
     #[test]

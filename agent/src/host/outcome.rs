@@ -43,8 +43,10 @@ impl Outcomes {
         self.requests.pop(&flow.socket);
         let contact = self.contacts.pop(&flow.socket)?;
         let lasted_ms = u64::try_from(at.since(contact.at).as_millis()).unwrap_or(u64::MAX);
-        let Flow { state, bytes_sent, bytes_received, .. } = *flow;
-        Some(EgressEvidence { outcome: Some(Outcome { state, bytes_sent, bytes_received, lasted_ms }), ..contact })
+        let Flow { state, bytes_sent, bytes_received, peer, .. } = *flow;
+        let effective = (peer != contact.peer).then_some(peer);
+        let outcome = Outcome { state, effective, bytes_sent, bytes_received, lasted_ms };
+        Some(EgressEvidence { outcome: Some(outcome), ..contact })
     }
 
     /// An endpoint answered: the request with the status.

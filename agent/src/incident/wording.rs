@@ -45,11 +45,12 @@ pub(super) fn deed(step: &Step) -> String {
 
 /// What became of a contact, as people say it.
 fn became(outcome: &Outcome) -> String {
+    let reached = outcome.effective.map_or_else(String::new, |address| format!("reached as {address}, "));
     if outcome.state == FlowState::Failed {
-        return "not answered".to_owned();
+        return format!("{reached}not answered");
     }
     let lasted = span(Duration::from_millis(outcome.lasted_ms));
-    format!("sent {}, received {} in {lasted}", bytes(outcome.bytes_sent), bytes(outcome.bytes_received))
+    format!("{reached}sent {}, received {} in {lasted}", bytes(outcome.bytes_sent), bytes(outcome.bytes_received))
 }
 
 /// A number of bytes to two digits, decimal units.
@@ -182,9 +183,18 @@ mod tests {
         check(1000, "1.0 kB");
         check(3_249_999, "3.2 MB");
         check(u64::MAX, "18446744073.7 GB");
-        let refused = Outcome { state: FlowState::Failed, bytes_sent: 0, bytes_received: 0, lasted_ms: 3 };
+        let refused =
+            Outcome { state: FlowState::Failed, effective: None, bytes_sent: 0, bytes_received: 0, lasted_ms: 3 };
         assert_eq!(became(&refused), "not answered");
-        let sent = Outcome { state: FlowState::Closed, bytes_sent: 3_200_000, bytes_received: 117, lasted_ms: 4_200 };
+        let sent = Outcome {
+            state: FlowState::Closed,
+            bytes_sent: 3_200_000,
+            bytes_received: 117,
+            lasted_ms: 4_200,
+            effective: None,
+        };
         assert_eq!(became(&sent), "sent 3.2 MB, received 117 B in 4.200 s");
+        let proxied = Outcome { effective: Some(([10, 0, 0, 7], 8443).into()), ..sent };
+        assert_eq!(became(&proxied), "reached as 10.0.0.7:8443, sent 3.2 MB, received 117 B in 4.200 s");
     }
 }

@@ -53,7 +53,13 @@ fn an_earlier_request_on_the_same_connection_is_not_meant() {
 }
 
 fn sent(evidence: EgressEvidence) -> EgressEvidence {
-    let outcome = Outcome { state: FlowState::Closed, bytes_sent: 3_200_000, bytes_received: 117, lasted_ms: 4_200 };
+    let outcome = Outcome {
+        state: FlowState::Closed,
+        effective: None,
+        bytes_sent: 3_200_000,
+        bytes_received: 117,
+        lasted_ms: 4_200,
+    };
     EgressEvidence { outcome: Some(outcome), ..evidence }
 }
 

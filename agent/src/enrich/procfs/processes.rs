@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::cgroups::Cgroups;
 use super::{read_bounded, read_text};
 use crate::event::{Actor, FileId, ProcessKey, ProcessSeen};
+use crate::redact;
 use crate::timestamp::Timestamp;
 
 /// Bytes read of `cmdline`: as much as an exec record carries.
@@ -189,7 +190,10 @@ fn arguments(directory: &Path) -> Vec<String> {
     if bytes.is_empty() {
         return Vec::new();
     }
-    bytes.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+    let arguments = bytes.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned());
+    let mut arguments: Vec<String> = arguments.collect();
+    redact::arguments(&mut arguments);
+    arguments
 }
 
 #[cfg(test)]
