@@ -239,9 +239,13 @@ impl Sensor {
     }
 }
 
-/// The running kernel's layout, if processes can be told apart by it.
+/// The running kernel's layout, if processes can be told apart by it; without what its verifier takes minutes over: before
+/// 6.4 it follows every path through a walk over all descriptors.
 fn known_layout() -> Result<Layout, KernelError> {
-    let layout = Layout::read(Path::new(BTF_PATH))?;
+    let mut layout = Layout::read(Path::new(BTF_PATH))?;
+    if !attach::kernel_at_least(6, 4) {
+        layout.leave_out("fdtable.open_fds");
+    }
     match verdict::missing_identity(&layout.missing) {
         Some(field) => Err(KernelError::NoIdentity(field)),
         None => Ok(layout),

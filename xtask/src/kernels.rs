@@ -111,12 +111,16 @@ fn walk(native: bool, kernels: &[&Kernel]) -> Result<(Vec<Cell>, Vec<String>)> {
         let programs = userland::prepare(architecture)?;
         for kernel in own {
             let begun = Instant::now();
-            let image = archive::kernel(kernel)?;
-            let report = guest::walk(kernel, &image, &programs)?;
-            let took = begun.elapsed();
-            say(format_args!("{}: {} ways, {} scenes in {took:.0?}", kernel.name, report.cells.len(), report.scenes));
-            wrong.extend(report.wrong.into_iter().map(|line| format!("{}: {line}", kernel.name)));
-            cells.extend(report.cells);
+            // One kernel that cannot be had or does not come to its end is no reason not to try the others.
+            match archive::kernel(kernel).and_then(|image| guest::walk(kernel, &image, &programs)) {
+                Ok(report) => {
+                    let (ways, scenes) = (report.cells.len(), report.scenes);
+                    say(format_args!("{}: {ways} ways, {scenes} scenes in {:.0?}", kernel.name, begun.elapsed()));
+                    wrong.extend(report.wrong.into_iter().map(|line| format!("{}: {line}", kernel.name)));
+                    cells.extend(report.cells);
+                }
+                Err(error) => wrong.push(format!("{}: {error:#}", kernel.name)),
+            }
         }
     }
     wrong.extend(cells.iter().filter(|cell| !cell.as_expected()).map(Cell::complaint));

@@ -192,6 +192,14 @@ impl Traces<'_> {
         })
     }
 
+    /// The performer made a raw or packet socket, and that was judged.
+    pub(crate) fn raw_socket(&self) -> bool {
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::RawSocket(made) => made.actor.process.pid == self.performer && observed.judged.is_some(),
+            _ => false,
+        })
+    }
+
     /// What there is instead, one word an event: for whoever must find out why a cell is not as expected.
     pub(crate) fn summary(&self) -> String {
         let own = self.observed.iter().filter(|observed| observed.under_service);
