@@ -1,4 +1,5 @@
-//! Sources that scan: the internet's weather, told from the one answer that is different.
+//! Sources that scan, and probes for products that are not there: the internet's weather, told from the one answer that
+//! is different.
 //!
 //! Judged requests go in, one at a time; what comes out is whether this one is *noise*: its source sends many different
 //! hostile requests, and this one was answered as they usually are. A request of a scanner that is answered otherwise
@@ -34,6 +35,10 @@ const USUAL_SHARE: f64 = 0.1;
 /// Highest score of noise: still exploit-like, no longer specific. Correlation takes the next tier from 75.
 const NOISE_SCORE_MAX: u8 = 60;
 
+/// Highest score of a request for a product's page that the target does not have: no longer exploit-like. What such a
+/// request carries besides its path has a class of its own.
+const ABSENT_SCORE_MAX: u8 = 40;
+
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
@@ -45,6 +50,8 @@ pub struct Counters {
     pub noise: u64,
     /// Requests that were a scanner's, answered otherwise.
     pub answered_otherwise: u64,
+    /// Requests for a page of a product that the target does not have.
+    pub product_absent: u64,
 }
 
 /// The memory of sources.
@@ -90,11 +97,16 @@ impl ScannerNoise {
         else {
             return;
         };
+        let answer = Answer::of(record);
+        if verdict.class == AttackClass::CvePath && answer == Answer::NotFound {
+            self.counters.product_absent += 1;
+            verdict.score = verdict.score.min(ABSENT_SCORE_MAX);
+            verdict.reason.push_str(" The target has no such page: what it would exploit does not run there.");
+        }
         if self.sources.len() == MAX_SOURCES.get() && !self.sources.contains(&client.ip()) {
             self.counters.sources_evicted += 1;
         }
         let source = self.sources.get_or_insert_mut(client.ip(), || Source::starting(record.received));
-        let answer = Answer::of(record);
         let scans = source.scans();
         let usual = source.is_usual(answer);
         source.count(record, answer);
@@ -223,6 +235,22 @@ mod tests {
         for second in 0..500 {
             assert_eq!(ask(&mut noise, "198.51.100.7:1", "/login?u=x'--", 200, second).score, 90);
         }
+    }
+
+    #[test]
+    fn a_probe_for_a_product_weighs_by_the_answer() {
+        let mut noise = ScannerNoise::default();
+        let mut check = |status: u16, expected: u8| {
+            let blank = AccessRecord::blank(Timestamp::MIN, Timestamp::MIN);
+            let client = "198.51.100.7:1000".parse().ok();
+            let record = AccessRecord { client, target_status: Some(status), ..blank };
+            let mut verdict = Verdict { class: AttackClass::CvePath, ..verdict(60) };
+            noise.weigh(&record, &mut verdict);
+            assert_eq!(verdict.score, expected, "{status}");
+        };
+        check(404, ABSENT_SCORE_MAX);
+        check(200, 60);
+        check(500, 60);
     }
 
     #[test]
