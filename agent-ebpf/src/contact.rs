@@ -1,13 +1,12 @@
-//! First contact: what is remembered of who reached for whom, and when that is worth a record.
+//! First contact: when it is worth a record that somebody reached for somebody.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use breachline_abi::contact::{ContactRecord, FLAG_FIRST, FLAG_MAPPED, FLAG_METADATA, FLAG_TAINTED};
-use breachline_abi::control::{ContactKey, ContactMemory, EndpointKey, TAINT_METADATA};
+use breachline_abi::control::{EndpointKey, RepeatKey, TAINT_METADATA};
 use breachline_abi::record::KIND_CONTACT;
 
 use crate::emit::{self, Lane};
-use crate::maps::{CONTACTS, FLOWS, METADATA};
+use crate::known::{self, Who};
+use crate::maps::{FLOWS, METADATA, REPEATS};
 use crate::memory::Object;
 use crate::{taint, task, watch};
 
@@ -56,49 +55,38 @@ pub fn v6(address: [u32; 4], port: u16) -> (EndpointKey, bool) {
 pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64) -> bool {
     let (exe_inode, exe_device) = task::exe_id(task);
     let protocol = if attempt.protocol == MPTCP { TCP } else { attempt.protocol };
-    let EndpointKey { address, port, .. } = attempt.peer;
-    let cgroup = task::current_cgroup();
-    let key = ContactKey { cgroup, exe_inode, address, exe_device, port, protocol: protocol as u16 };
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let who = Who { cgroup: task::current_cgroup(), exe_inode, exe_device, protocol };
+    let Some(place) = known::place(&who, &attempt.peer) else { return false };
+    let pid = task::tgid(task);
     let tainted = taint::of(pid) != 0;
     // Only a connection has an outcome to be joined with.
     let socket = || if protocol == TCP { cookie() } else { 0 };
-    let Some(memory) = CONTACTS.get_ptr_mut(key) else {
+    let Some(metadata) = known::find(place) else {
         let metadata = is_metadata(&attempt.peer);
         let flags = flags(true, metadata, tainted, attempt.mapped);
         // What could not be handed over was no first contact: the next one is.
-        if report(task, attempt, protocol, flags, socket()) {
-            remember(&key, pid, metadata);
+        if report(task, attempt, &who, flags, socket()) {
+            known::remember(place, metadata);
         }
         return true;
     };
-    // SAFETY: a valid map value; the count is a hint, a lost increment is no loss of evidence.
-    let memory = unsafe { &mut *memory };
-    memory.count += 1;
-    let metadata = memory.metadata != 0;
-    if (metadata || tainted) && due(memory, pid) {
-        report(task, attempt, protocol, flags(false, metadata, tainted, attempt.mapped), socket());
+    if (metadata || tainted) && due(place.tag, pid) {
+        report(task, attempt, &who, flags(false, metadata, tainted, attempt.mapped), socket());
     }
     false
 }
 
+/// Whether a noted contact is told again.
 #[inline(always)]
-fn remember(key: &ContactKey, pid: u32, metadata: bool) {
-    let memory =
-        ContactMemory { count: 1, reported_boot_ns: emit::boot_ns(), reported_pid: pid, metadata: u32::from(metadata) };
-    // Another CPU may have been first: then both reported it, which is one record more and none lost.
-    let _ = CONTACTS.insert(key, memory, u64::from(BPF_NOEXIST));
-}
-
-#[inline(always)]
-fn due(memory: &mut ContactMemory, pid: u32) -> bool {
-    let now = emit::boot_ns();
-    if memory.reported_pid == pid && now.wrapping_sub(memory.reported_boot_ns) < REPEAT_NS {
-        return false;
+fn due(tag: u64, pid: u32) -> bool {
+    let (key, now) = (RepeatKey { tag, pid, padding: 0 }, emit::boot_ns());
+    // SAFETY: a valid map value.
+    let recent = REPEATS.get_ptr(key).is_some_and(|told| now.wrapping_sub(unsafe { *told }) < REPEAT_NS);
+    if !recent {
+        // A full table lets the oldest go.
+        let _ = REPEATS.insert(key, now, 0);
     }
-    memory.reported_pid = pid;
-    memory.reported_boot_ns = now;
-    true
+    !recent
 }
 
 #[inline(always)]
@@ -115,32 +103,35 @@ fn flags(first: bool, metadata: bool, tainted: bool, mapped: bool) -> u8 {
     bit(first, FLAG_FIRST) | bit(metadata, FLAG_METADATA) | bit(tainted, FLAG_TAINTED) | bit(mapped, FLAG_MAPPED)
 }
 
-/// Hands a contact over; whether that succeeded. Not inlined: its record must not share a stack frame (512 bytes) with
-/// the caller's keys.
+/// Hands a contact over; whether that succeeded. Not inlined, and filled in where it will be read: neither record nor
+/// keys may share a stack frame (512 bytes for all that call each other).
 #[inline(never)]
-fn report<K: Object>(task: K, attempt: &Attempt, protocol: u32, flags: u8, socket: u64) -> bool {
+fn report<K: Object>(task: K, attempt: &Attempt, who: &Who, flags: u8, socket: u64) -> bool {
     let metadata = flags & FLAG_METADATA != 0;
-    let actor = task::actor(task);
     if metadata {
-        taint::mark(actor.process.pid, TAINT_METADATA);
+        taint::mark(task::tgid(task), TAINT_METADATA);
     }
     if socket != 0 {
         // A full table forgets the oldest connection's outcome, nothing else.
         let _ = FLOWS.insert(socket, 0, 0);
         if metadata {
-            watch::begin(socket, actor, &attempt.peer);
+            watch::begin(task, socket, &attempt.peer);
         }
     }
     let lane = if metadata { Lane::Urgent } else { Lane::Priority };
-    emit::record(lane, KIND_CONTACT, |header| ContactRecord {
-        header,
-        actor,
-        socket,
-        peer: attempt.peer.bytes(),
-        port: u16::from_be(attempt.peer.port),
-        protocol: protocol as u8,
-        hook: attempt.hook,
-        flags,
-        padding: [0; 3],
+    emit::in_place(lane, KIND_CONTACT, |header, record: *mut ContactRecord| {
+        // SAFETY: room for a record, each field of which is written.
+        unsafe {
+            (&raw mut (*record).header).write(header);
+            task::write_actor(task, who, &raw mut (*record).actor);
+            (&raw mut (*record).socket).write(socket);
+            (&raw mut (*record).peer).write(attempt.peer.bytes());
+            (&raw mut (*record).port).write(u16::from_be(attempt.peer.port));
+            (&raw mut (*record).protocol).write(who.protocol as u8);
+            (&raw mut (*record).hook).write(attempt.hook);
+            (&raw mut (*record).flags).write(flags);
+            (&raw mut (*record).padding).write([0; 3]);
+        }
+        true
     })
 }

@@ -16,6 +16,10 @@ const FORCE_WAKEUP: u64 = 2;
 /// `BPF_RB_AVAIL_DATA`: bytes not yet read.
 const AVAILABLE: u64 = 0;
 
+/// One record of a kind in so many looks how full the bulk ring is: the ring's positions lie in cache lines that the
+/// reader writes. A quarter of the smallest sensible ring (64 KiB) holds more than that many.
+const LOOK_EVERY: u64 = 32;
+
 /// Which ring a record takes and how soon user space must see it.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub enum Lane {
@@ -33,12 +37,15 @@ impl Lane {
         if self == Self::Bulk { &BULK } else { &PRIORITY }
     }
 
+    /// How to submit a record of `kind`.
     #[inline(always)]
-    fn wake_flags(self) -> u64 {
+    fn wake_flags(self, kind: u16) -> u64 {
         let due = match self {
             Self::Priority => false,
             Self::Urgent => true,
-            Self::Bulk => BULK.query(AVAILABLE) > u64::from(parameter!(bulk_wake_bytes)),
+            Self::Bulk => {
+                emitted(kind) % LOOK_EVERY == 0 && BULK.query(AVAILABLE) > u64::from(parameter!(bulk_wake_bytes))
+            }
         };
         if due && wake_allowed() { FORCE_WAKEUP } else { NO_WAKEUP }
     }
@@ -51,6 +58,13 @@ pub fn count(slot: u32) {
         // SAFETY: a valid pointer to this CPU's own slot.
         unsafe { *counter += 1 };
     }
+}
+
+/// Records of `kind` that this CPU handed over.
+#[inline(always)]
+fn emitted(kind: u16) -> u64 {
+    // SAFETY: a valid pointer to this CPU's own slot.
+    COUNTS.get_ptr(COUNTER_EMITTED + u32::from(kind)).map_or(0, |counter| unsafe { *counter })
 }
 
 /// Nanoseconds since boot, suspend included.
@@ -78,19 +92,34 @@ fn wake_allowed() -> bool {
 /// The header of a record of `kind` with `length` bytes, now.
 #[inline(always)]
 pub fn header(kind: u16, length: u32) -> Header {
+    header_at(boot_ns(), kind, length)
+}
+
+#[inline(always)]
+fn header_at(boot_ns: u64, kind: u16, length: u32) -> Header {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { generated::bpf_get_smp_processor_id() };
-    Header { kind, version: VERSION, length, boot_ns: boot_ns(), cpu, padding: 0 }
+    Header { kind, version: VERSION, length, boot_ns, cpu, padding: 0 }
 }
 
 /// Hands over the record of fixed size that `build` makes from its header; whether there was room.
 #[inline(always)]
 pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
-    in_place(lane, kind, |header, place: *mut T| {
-        // SAFETY: the ring gave room for a `T`, aligned to 8 bytes.
-        unsafe { place.write(build(header)) };
-        true
-    })
+    record_at(boot_ns(), lane, kind, build)
+}
+
+/// [`record`] of something whose time is known.
+#[inline(always)]
+pub fn record_at<T: 'static>(boot_ns: u64, lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
+    let Some(mut entry) = lane.ring().reserve::<T>(0) else {
+        count(COUNTER_LOST + u32::from(kind));
+        return false;
+    };
+    // SAFETY: the ring gave room for a `T`, aligned to 8 bytes.
+    unsafe { entry.as_mut_ptr().write(build(header_at(boot_ns, kind, size_of::<T>() as u32))) };
+    entry.submit(lane.wake_flags(kind));
+    count(COUNTER_EMITTED + u32::from(kind));
+    true
 }
 
 /// Hands over the record of fixed size that `fill` writes where it will be read, unless it thinks better of it. Bytes
@@ -105,7 +134,7 @@ pub fn in_place<T: 'static>(lane: Lane, kind: u16, fill: impl FnOnce(Header, *mu
         entry.discard(NO_WAKEUP);
         return false;
     }
-    entry.submit(lane.wake_flags());
+    entry.submit(lane.wake_flags(kind));
     count(COUNTER_EMITTED + u32::from(kind));
     true
 }
@@ -118,8 +147,8 @@ pub fn in_place<T: 'static>(lane: Lane, kind: u16, fill: impl FnOnce(Header, *mu
 #[inline(always)]
 pub unsafe fn built(lane: Lane, kind: u16, start: *const u8, length: u32) {
     let ring = core::ptr::from_ref(lane.ring()).cast_mut().cast();
+    let flags = lane.wake_flags(kind);
     // SAFETY: a map's address and a range the caller vouches for, which the verifier checks again.
-    let failed =
-        unsafe { generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), u64::from(length), lane.wake_flags()) };
+    let failed = unsafe { generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), u64::from(length), flags) };
     count(if failed == 0 { COUNTER_EMITTED } else { COUNTER_LOST } + u32::from(kind));
 }

@@ -4,6 +4,7 @@
 //! break them, and only those are written down: a parent that ends before its child (a daemon's double fork), and a
 //! child made to look like its parent's sibling (`CLONE_PARENT`).
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use breachline_abi::control::{COUNTER_LINEAGE_CUT, Orphan};
 use breachline_abi::limits::{ANCESTORS_MAX, ORPHANED_CHILDREN_MAX};
 use breachline_abi::record::ProcessId;
@@ -11,6 +12,7 @@ use breachline_abi::record::ProcessId;
 use crate::emit::count;
 use crate::maps::{ORPHAN_SCRATCH, ORPHANS};
 use crate::memory::{Address, Object, parameter};
+use crate::noted;
 use crate::task;
 
 /// Brings `ancestors`, which hold those of another process (or nothing), up to those of `task`; returns how many.
@@ -65,6 +67,9 @@ fn splice(lost: *const Orphan, ancestors: &mut [ProcessId; ANCESTORS_MAX], depth
 /// What an orphan lost.
 #[inline(always)]
 fn find(process: ProcessId) -> Option<*const Orphan> {
+    if !noted::any(process.pid) {
+        return None;
+    }
     let entry = ORPHANS.get_ptr(process.pid)?;
     // SAFETY: a valid map value.
     if unsafe { (*entry).process.start_boot_ns } == process.start_boot_ns { Some(entry) } else { None }
@@ -106,11 +111,17 @@ extern "C" fn adopt_sibling(pid: u32, start_boot_ns: u64) -> u32 {
     0
 }
 
-/// Remembers the children of the current process if it has any.
+/// Remembers the children of the current process, which is ending.
 #[inline(always)]
-pub fn ended(has_children: bool) {
-    if has_children {
-        orphan_children();
+pub fn ended() {
+    orphan_children();
+}
+
+/// Forgets whose child a process was that ended. Only to be called where [`noted::any`] says that there may be something.
+#[inline(always)]
+pub fn forget(pid: u32) {
+    if ORPHANS.remove(pid).is_ok() {
+        noted::removed(pid);
     }
 }
 
@@ -142,7 +153,9 @@ fn remember(entry: *mut Orphan, child: ProcessId) {
     // SAFETY: this CPU's own scratch value.
     let entry = unsafe { &mut *entry };
     entry.process = child;
-    if ORPHANS.insert(child.pid, &*entry, 0).is_err() {
+    if ORPHANS.insert(child.pid, &*entry, u64::from(BPF_NOEXIST)).is_ok() {
+        noted::added(child.pid);
+    } else if ORPHANS.insert(child.pid, &*entry, 0).is_err() {
         count(COUNTER_LINEAGE_CUT);
     }
 }

@@ -5,20 +5,31 @@
 //! path).
 #![no_std]
 #![no_main]
+// For the one instruction in `noted`.
+#![feature(asm_experimental_arch)]
 
 mod contact;
 mod emit;
+mod exchange;
+mod known;
 mod lineage;
 mod maps;
 mod memory;
+mod names;
+mod noted;
+mod packet;
 mod path;
 mod probes {
     mod connect;
     mod exec;
+    mod floor;
+    mod ingress;
     mod lineage;
+    mod raw_socket;
     mod request;
     mod socket;
 }
+mod serving;
 mod stdio;
 mod taint;
 mod task;

@@ -2,15 +2,19 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use breachline_abi::control::{COUNTERS, ContactKey, ContactMemory, LastConnect, MetadataPorts, Orphan};
+use breachline_abi::control::{CONTACT_WAYS, COUNTERS, ContactSet, LastConnect, MetadataPorts, Orphan, RepeatKey};
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
-    ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, ORPHAN_ENTRIES,
-    PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX, TAINT_ENTRIES,
-    WATCHED_SOCKET_ENTRIES,
+    ANSWER_BYTES_MAX, ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES,
+    METADATA_ENTRIES, NOTED_SLOTS, ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES,
+    RAW_MAKER_ENTRIES, REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES, WATCHED_SOCKET_ENTRIES,
 };
+use breachline_abi::names::AnswerRecord;
 use breachline_abi::parameters::Parameters;
-use breachline_abi::request::WatchedSocket;
+use breachline_abi::request::{Exchange, WatchedSocket};
+use breachline_abi::serving::ServingRecord;
+
+use crate::path::Place;
 
 /// What the loader knows about this kernel. Read field by field through `memory::parameter!`.
 #[unsafe(no_mangle)]
@@ -40,9 +44,18 @@ pub static ORPHANS: LruHashMap<u32, Orphan> = LruHashMap::with_max_entries(ORPHA
 #[map]
 pub static TAINTED: HashMap<u32, u32> = HashMap::with_max_entries(TAINT_ENTRIES, 0);
 
-/// Contacts remembered.
+/// How many entries of [`ORPHANS`] and [`TAINTED`] processes of this place (`noted::slot`) have: nearly always none, and
+/// then neither is searched.
 #[map]
-pub static CONTACTS: LruHashMap<ContactKey, ContactMemory> = LruHashMap::with_max_entries(CONTACT_ENTRIES, 0);
+pub static NOTED: Array<u64> = Array::with_max_entries(NOTED_SLOTS, 0);
+
+/// Contacts remembered, by the lower bits of their hash.
+#[map]
+pub static CONTACTS: Array<ContactSet> = Array::with_max_entries(CONTACT_ENTRIES / CONTACT_WAYS as u32, 0);
+
+/// When a process last reported a contact that is reported every time, nanoseconds since boot.
+#[map]
+pub static REPEATS: LruHashMap<RepeatKey, u64> = LruHashMap::with_max_entries(REPEAT_ENTRIES, 0);
 
 /// Sockets whose outcome is reported, by cookie; the value is 1 once established.
 #[map]
@@ -78,6 +91,8 @@ pub struct ExecScratch {
     pub record: ExecRecord,
     /// Variable part; the extra room lets a masked position plus the longest read stay inside.
     pub tail: [u8; TAIL_BYTES_MAX + ARGV_BYTES_MAX],
+    /// Where a path walk begins and ends. A pointer whose type the verifier knows becomes a number by being kept here.
+    pub walk: [Place; 2],
 }
 
 /// See [`ExecScratch`].
@@ -87,3 +102,41 @@ pub static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entrie
 /// An orphan under construction (too big to stand on the stack).
 #[map]
 pub static ORPHAN_SCRATCH: PerCpuArray<Orphan> = PerCpuArray::with_max_entries(1, 0);
+
+/// Requests and answers of metadata endpoints that are under way, by socket cookie.
+#[map]
+pub static EXCHANGES: LruHashMap<u64, Exchange> = LruHashMap::with_max_entries(EXCHANGE_ENTRIES, 0);
+
+/// A DNS answer under construction: packets of one CPU are received one after the other.
+#[repr(C)]
+pub struct AnswerScratch {
+    /// Fixed part.
+    pub record: AnswerRecord,
+    /// The message.
+    pub message: [u8; ANSWER_BYTES_MAX],
+}
+
+/// See [`AnswerScratch`].
+#[map]
+pub static ANSWER_SCRATCH: PerCpuArray<AnswerScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// DNS answers that a CPU handed over in a window of time.
+#[repr(C)]
+pub struct AnswerBudget {
+    /// Number of the window.
+    pub window: u64,
+    /// Answers in it.
+    pub spent: u64,
+}
+
+/// See [`AnswerBudget`].
+#[map]
+pub static ANSWER_BUDGET: PerCpuArray<AnswerBudget> = PerCpuArray::with_max_entries(1, 0);
+
+/// When a process (pid, family and protocol in one number) was last reported for a raw socket.
+#[map]
+pub static RAW_MAKERS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(RAW_MAKER_ENTRIES, 0);
+
+/// A serving record under construction: as with [`EXEC_SCRATCH`], one per CPU is enough.
+#[map]
+pub static SERVING_SCRATCH: PerCpuArray<ServingRecord> = PerCpuArray::with_max_entries(1, 0);

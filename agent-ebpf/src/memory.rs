@@ -33,6 +33,7 @@ impl Number for u16 {}
 impl Number for u32 {}
 impl Number for u64 {}
 impl Number for [u32; 4] {}
+impl Number for [u64; 3] {}
 
 /// A kernel object that fields are read from.
 pub trait Object: Copy {

@@ -5,30 +5,38 @@
 
 use breachline_abi::limits::{COMPONENT_BYTES_MAX, PATH_BYTES_MAX, PATH_COMPONENTS_MAX, TAIL_BYTES_MAX};
 
-use crate::maps::EXEC_SCRATCH;
+use crate::maps::{EXEC_SCRATCH, ExecScratch};
 use crate::memory::{Address, Object, parameter};
 
-/// A place in the file system: `struct path`.
+/// A place in the file system: the pointers of a `struct path`.
 #[derive(Copy, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct Place {
-    /// `dentry`
-    pub dentry: Address,
-    /// `vfsmount`
-    pub mount: Address,
+    dentry: u64,
+    mount: u64,
+}
+
+/// The same with both ends known to be there.
+#[derive(Copy, Clone, PartialEq, Eq)]
+struct At {
+    dentry: Address,
+    mount: Address,
 }
 
 impl Place {
-    #[inline(always)]
-    fn new(dentry: u64, mount: u64) -> Option<Self> {
-        Some(Self { dentry: Address::new(dentry)?, mount: Address::new(mount)? })
-    }
-
     /// The place whose two pointers lie at these offsets of `object`.
     #[inline(always)]
-    pub fn read(object: Address, dentry: u32, mount: u32) -> Option<Self> {
-        Some(Self { dentry: object.object(dentry)?, mount: object.object(mount)? })
+    pub fn read(object: impl Object, dentry: u32, mount: u32) -> Option<Self> {
+        Some(Self { dentry: object.object(dentry)?.address().get(), mount: object.object(mount)?.address().get() })
     }
 
+    #[inline(always)]
+    fn at(self) -> Option<At> {
+        Some(At { dentry: Address::new(self.dentry)?, mount: Address::new(self.mount)? })
+    }
+}
+
+impl At {
     /// Where this file system is mounted; `None` at the top.
     #[inline(always)]
     fn mountpoint(self) -> Option<Self> {
@@ -41,6 +49,19 @@ impl Place {
             dentry: mount.object(parameter!(mount_mountpoint))?,
             mount: above.after(parameter!(mount_vfsmount))?,
         })
+    }
+}
+
+/// Parent and name of a directory entry. On every kernel so far they stand beside each other, the name's hash between
+/// them: one read instead of two.
+#[inline(always)]
+fn entry(dentry: Address) -> (Option<Address>, Option<Address>) {
+    let (parent, name) = (parameter!(dentry_parent), parameter!(dentry_name));
+    if name.wrapping_sub(parent) == 16 {
+        let [parent, _, name]: [u64; 3] = dentry.number(parent);
+        (Address::new(parent), Address::new(name))
+    } else {
+        (dentry.object(parent), dentry.object(name))
     }
 }
 
@@ -58,34 +79,34 @@ const TRUNCATED: u32 = 1 << 31;
 
 /// Writes the components of `place` to the scratch record's tail from `start` on.
 #[inline(always)]
-pub fn write(place: Place, root: Place, start: u32) -> Walk {
-    let answer = walk_path(place.dentry.get(), place.mount.get(), root.dentry.get(), root.mount.get(), start);
+pub fn write(scratch: &mut ExecScratch, place: Place, root: Place, start: u32) -> Walk {
+    scratch.walk = [place, root];
+    let answer = walk_path(start);
     Walk { end: answer & (TAIL_BYTES_MAX as u32 - 1), truncated: answer & TRUNCATED != 0 }
 }
 
-/// [`write`] in numbers. Exported: the verifier checks it once on its own instead of along every path through its
-/// callers.
+/// [`write`] of the places in the scratch. Exported: the verifier checks it once on its own instead of along every path
+/// through its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn walk_path(dentry: u64, mount: u64, root_dentry: u64, root_mount: u64, start: u32) -> u32 {
+extern "C" fn walk_path(start: u32) -> u32 {
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return start | TRUNCATED };
     // SAFETY: this CPU's own scratch value.
-    let tail = unsafe { (&raw mut (*scratch).tail).cast::<u8>() };
-    let (Some(root), Some(mut at)) = (Place::new(root_dentry, root_mount), Place::new(dentry, mount)) else {
-        return start | TRUNCATED;
-    };
+    let (tail, [place, root]) = unsafe { ((&raw mut (*scratch).tail).cast::<u8>(), (*scratch).walk) };
+    let (Some(root), Some(mut at)) = (root.at(), place.at()) else { return start | TRUNCATED };
     let mut end = start & (TAIL_BYTES_MAX as u32 - 1);
+    let mut mount_root = at.mount.object(parameter!(vfsmount_root));
     for _ in 0..PATH_COMPONENTS_MAX {
         if at == root {
             return end;
         }
-        let Some(parent) = at.dentry.object(parameter!(dentry_parent)) else { break };
-        if at.mount.object(parameter!(vfsmount_root)) == Some(at.dentry) {
+        if mount_root == Some(at.dentry) {
             let Some(above) = at.mountpoint() else { return end };
             at = above;
+            mount_root = at.mount.object(parameter!(vfsmount_root));
             continue;
         }
-        let Some(name) = at.dentry.object(parameter!(dentry_name)) else { break };
+        let (Some(parent), Some(name)) = entry(at.dentry) else { break };
         if end.wrapping_sub(start) > (PATH_BYTES_MAX - COMPONENT_BYTES_MAX) as u32 {
             break;
         }

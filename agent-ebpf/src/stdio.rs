@@ -28,20 +28,24 @@ pub fn classify(task: impl Object) -> [u8; 3] {
     // An array of pointers: the verifier does not follow those.
     let Some(files) = table.address().object(parameter!(fdtable_fd)) else { return [STDIO_UNKNOWN; 3] };
     // The smallest table has 32 places (NR_OPEN_DEFAULT), so the first three exist.
-    [0, 8, 16].map(|place| stdio_of_descriptor(files.get() + place) as u8)
+    let [input, output, error]: [u64; 3] = files.number(0);
+    let first = stdio_of_file(input) as u8;
+    // Mostly they are one file, or two: a daemon's null device, a terminal, a log.
+    let second = if output == input { first } else { stdio_of_file(output) as u8 };
+    let third = if error == output { second } else { stdio_of_file(error) as u8 };
+    [first, second, third]
 }
 
-/// `STDIO_` number of the descriptor whose file pointer lies at `place`. Exported: the verifier checks it once on its
-/// own instead of along every path through its callers.
+/// `STDIO_` number of a descriptor's `struct file`. Exported: the verifier checks it once on its own instead of along
+/// every path through its callers.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stdio_of_descriptor(place: u64) -> u32 {
-    u32::from(Address::new(place).map_or(STDIO_UNKNOWN, descriptor))
+extern "C" fn stdio_of_file(file: u64) -> u32 {
+    u32::from(Address::new(file).map_or(STDIO_CLOSED, kind_of))
 }
 
 #[inline(always)]
-fn descriptor(place: Address) -> u8 {
-    let Some(file) = place.object(0) else { return STDIO_CLOSED };
+fn kind_of(file: Address) -> u8 {
     let Some(inode) = file.object(parameter!(file_inode)) else { return STDIO_UNKNOWN };
     match inode.number::<u16>(parameter!(inode_mode)) & TYPE_MASK {
         SOCKET => socket(file),

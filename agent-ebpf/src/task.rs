@@ -1,8 +1,12 @@
 //! Who did it: the identity of a task, and of the program it runs.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, generated};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated;
+use breachline_abi::limits::COMM_BYTES;
 use breachline_abi::record::{ActorRecord, ProcessId};
 
+use crate::known::Who;
 use crate::memory::{Address, Number, Object, Typed, parameter};
 
 /// Runs `body` with the current task: as a typed pointer where cgroup programs may have one (5.11), else as an address.
@@ -45,6 +49,12 @@ pub fn process(task: impl Object) -> ProcessId {
     ProcessId { start_boot_ns: leader.number(parameter!(task_start_boottime)), pid: tgid(task), padding: 0 }
 }
 
+/// [`process`] of a task that is known to lead its process.
+#[inline(always)]
+pub fn leader(task: impl Object) -> ProcessId {
+    ProcessId { start_boot_ns: task.number(parameter!(task_start_boottime)), pid: tgid(task), padding: 0 }
+}
+
 /// The parent process.
 #[inline(always)]
 pub fn parent(task: impl Object) -> ProcessId {
@@ -79,12 +89,6 @@ pub fn current_cgroup() -> u64 {
     unsafe { generated::bpf_get_current_cgroup_id() }
 }
 
-/// Inode number of the task's network namespace.
-#[inline(always)]
-pub fn net_ns(task: impl Object) -> u32 {
-    nested(task.object(parameter!(task_nsproxy)), parameter!(nsproxy_net_ns), parameter!(net_inum))
-}
-
 #[inline(always)]
 fn nested<T: Number, K: Object>(object: Option<K>, pointer: u32, field: u32) -> T {
     object.and_then(|object| object.object(pointer)).map(|inner| inner.number(field)).unwrap_or_default()
@@ -94,19 +98,37 @@ fn nested<T: Number, K: Object>(object: Option<K>, pointer: u32, field: u32) -> 
 #[inline(always)]
 pub fn actor<K: Object>(task: K) -> ActorRecord {
     let (exe_inode, exe_device) = exe_id(task);
+    let who = Who { cgroup: current_cgroup(), exe_inode, exe_device, protocol: 0 };
+    let mut actor = MaybeUninit::uninit();
+    // SAFETY: room for an actor, each field of which is written.
+    unsafe {
+        write_actor(task, &who, actor.as_mut_ptr());
+        actor.assume_init()
+    }
+}
+
+/// [`actor`] where it will be read, what is known already taken from `who`.
+///
+/// # Safety
+///
+/// `to` must be writable.
+#[inline(always)]
+pub unsafe fn write_actor<K: Object>(task: K, who: &Who, to: *mut ActorRecord) {
     let cred = task.object(parameter!(task_cred));
     let namespaces = task.object(parameter!(task_nsproxy));
-    ActorRecord {
-        process: process(task),
-        parent: parent(task),
-        cgroup: current_cgroup(),
-        exe_inode,
-        exe_device,
-        uid: cred.map(|cred| cred.number(parameter!(cred_uid))).unwrap_or_default(),
-        euid: cred.map(|cred| cred.number(parameter!(cred_euid))).unwrap_or_default(),
-        net_ns: nested(namespaces, parameter!(nsproxy_net_ns), parameter!(net_inum)),
-        mnt_ns: nested(namespaces, parameter!(nsproxy_mnt_ns), parameter!(mnt_namespace_inum)),
-        pid_ns: nested(namespaces, parameter!(nsproxy_pid_ns), parameter!(pid_namespace_inum)),
-        comm: bpf_get_current_comm().unwrap_or_default(),
+    // SAFETY: the caller vouches for the place; the helper gets the size of the field.
+    unsafe {
+        (&raw mut (*to).process).write(process(task));
+        (&raw mut (*to).parent).write(parent(task));
+        (&raw mut (*to).cgroup).write(who.cgroup);
+        (&raw mut (*to).exe_inode).write(who.exe_inode);
+        (&raw mut (*to).exe_device).write(who.exe_device);
+        (&raw mut (*to).uid).write(cred.map(|cred| cred.number(parameter!(cred_uid))).unwrap_or_default());
+        (&raw mut (*to).euid).write(cred.map(|cred| cred.number(parameter!(cred_euid))).unwrap_or_default());
+        (&raw mut (*to).net_ns).write(nested(namespaces, parameter!(nsproxy_net_ns), parameter!(net_inum)));
+        (&raw mut (*to).mnt_ns).write(nested(namespaces, parameter!(nsproxy_mnt_ns), parameter!(mnt_namespace_inum)));
+        (&raw mut (*to).pid_ns).write(nested(namespaces, parameter!(nsproxy_pid_ns), parameter!(pid_namespace_inum)));
+        // On failure the helper fills it with zeros.
+        generated::bpf_get_current_comm((&raw mut (*to).comm).cast(), COMM_BYTES as u32);
     }
 }

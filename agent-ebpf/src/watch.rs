@@ -2,10 +2,11 @@
 
 use aya_ebpf::helpers::generated;
 use breachline_abi::control::EndpointKey;
-use breachline_abi::record::ActorRecord;
 use breachline_abi::request::WatchedSocket;
 
 use crate::maps::{WATCH_UNTIL, WATCHED_SOCKETS};
+use crate::memory::Object;
+use crate::task;
 
 /// How long after the last contact or request packets are looked at, in ticks: 10 s at 1000 Hz, 100 s at 100 Hz.
 const WATCH_TICKS: u64 = 10_000;
@@ -26,9 +27,10 @@ pub fn extend() {
     }
 }
 
-/// Watches a connection.
-#[inline(always)]
-pub fn begin(cookie: u64, actor: ActorRecord, peer: &EndpointKey) {
+/// Watches a connection of the current task. Not inlined: its entry must not share a stack frame with a record.
+#[inline(never)]
+pub fn begin<K: Object>(task: K, cookie: u64, peer: &EndpointKey) {
+    let actor = task::actor(task);
     let socket =
         WatchedSocket { actor, peer: peer.bytes(), port: u16::from_be(peer.port), requests: 0, padding: [0; 4] };
     // A full table lets the oldest go.

@@ -154,7 +154,28 @@ impl Baseline {
         name: Option<&str>,
         at: Timestamp,
     ) -> Novelty {
-        self.habit(workload, Kind::Peer, &peer_name(peer, protocol, name), Learn::Yes, at)
+        let novelty = self.habit(workload, Kind::Peer, &peer_name(peer, protocol, name), Learn::Yes, at);
+        if name.is_some() {
+            // A name is not always seen (a restart of the agent, an address kept by the program): then its network counts.
+            self.habit(workload, Kind::Peer, &peer_name(peer, protocol, None), Learn::Yes, at);
+        }
+        novelty
+    }
+
+    /// Whether the workload has contacted a peer like this before; nothing is learned from the question.
+    pub fn peer_novelty(
+        &mut self,
+        workload: &WorkloadKey,
+        peer: SocketAddr,
+        protocol: Protocol,
+        at: Timestamp,
+    ) -> Novelty {
+        self.habit(workload, Kind::Peer, &peer_name(peer, protocol, None), Learn::Never, at)
+    }
+
+    /// A program of the workload made a socket of this kind, on which packets are written by hand.
+    pub fn raw_socket(&mut self, workload: &WorkloadKey, exe_path: &str, what: &str, at: Timestamp) -> Novelty {
+        self.habit(workload, Kind::Caller, &format!("{exe_path} {what}"), Learn::Yes, at)
     }
 
     /// A program of the workload called a metadata endpoint. `service` names the endpoint, whichever of its addresses was used.

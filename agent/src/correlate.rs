@@ -577,6 +577,7 @@ fn at_id(at: Timestamp) -> ObservationId {
 mod tests {
     mod bad_day;
     mod build;
+    mod connections;
     mod floods;
     mod properties;
     mod scenarios;

@@ -4,8 +4,10 @@
 //! [`DecodeError`]. Text is decoded lossily (a path or an argument may be any bytes). Never: I/O, looking anything up,
 //! trusting a length.
 
+mod dns;
 mod exec;
 mod request;
+mod serving;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -13,16 +15,17 @@ use breachline_abi::contact::{
     ContactRecord, FLAG_FIRST, FLAG_MAPPED, FLAG_METADATA, HOOK_CONNECT, HOOK_SENDMSG, HOOK_SOCK_STATE,
 };
 use breachline_abi::process::{ExitRecord, ForkRecord};
+use breachline_abi::raw::{FAMILY_INET, FAMILY_INET6, FAMILY_PACKET, FAMILY_UNKNOWN, RawSocketRecord};
 use breachline_abi::record::{
-    ActorRecord, Header, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_REQUEST,
-    ProcessId, VERSION,
+    ActorRecord, Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN,
+    KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS, ProcessId, VERSION,
 };
 use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
     Actor, Contact, ContactHook, Exit, FileId, Flow, FlowState, Fork, HostEvent, HostEventKind, Listen, ProcessKey,
-    Protocol,
+    Protocol, RawFamily, RawSocket,
 };
 use crate::timestamp::Timestamp;
 
@@ -67,6 +70,9 @@ pub enum DecodeError {
         /// What it was.
         value: u32,
     },
+    /// What came from a name server's port is no DNS answer.
+    #[error("datagram from port 53 is no DNS answer")]
+    NoAnswer,
 }
 
 /// One record to an event.
@@ -89,6 +95,10 @@ pub fn decode(bytes: &[u8], clock: BootClock) -> Result<HostEvent, DecodeError> 
         KIND_FLOW => HostEventKind::Flow(flow(&prefix(record)?)?),
         KIND_LISTEN => HostEventKind::Listen(listen(&prefix(record)?)),
         KIND_REQUEST => HostEventKind::MetadataRequest(request::decode(&prefix(record)?)?),
+        KIND_STATUS => HostEventKind::MetadataStatus(request::status(&prefix(record)?)?),
+        KIND_ANSWER => HostEventKind::Answer(dns::decode(record)?),
+        KIND_RAW_SOCKET => HostEventKind::RawSocket(raw_socket(&prefix(record)?)?),
+        KIND_SERVING => HostEventKind::Serving(serving::decode(&prefix(record)?)),
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(HostEvent { at: clock.at(header.boot_ns), kind })
@@ -103,15 +113,7 @@ fn prefix<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, Dec
 }
 
 fn fork(record: &ForkRecord) -> Fork {
-    let actor = Actor {
-        process: process(record.process),
-        parent: process(record.parent),
-        uid: record.uid,
-        euid: record.euid,
-        cgroup: record.cgroup,
-        net_ns: record.net_ns,
-        ..Actor::default()
-    };
+    let actor = Actor { process: process(record.process), ..Actor::default() };
     Fork { actor, child: process(record.child) }
 }
 
@@ -179,6 +181,19 @@ fn actor(record: &ActorRecord) -> Actor {
 
 fn process(id: ProcessId) -> ProcessKey {
     ProcessKey::from_boot_ns(id.pid, id.start_boot_ns)
+}
+
+fn raw_socket(record: &RawSocketRecord) -> Result<RawSocket, DecodeError> {
+    let family = match record.family {
+        FAMILY_INET => RawFamily::Inet,
+        FAMILY_INET6 => RawFamily::Inet6,
+        FAMILY_PACKET => RawFamily::Packet,
+        FAMILY_UNKNOWN => RawFamily::Unknown,
+        other => return Err(DecodeError::Value { field: "family", value: other.into() }),
+    };
+    // IPPROTO_RAW is 255; what is larger (MPTCP) is no raw socket's protocol.
+    let protocol = u8::try_from(record.protocol).unwrap_or(u8::MAX);
+    Ok(RawSocket { actor: actor(&record.actor), family, protocol })
 }
 
 /// The kernel half has every address as IPv6; v4-mapped ones are IPv4 again here.

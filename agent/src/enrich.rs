@@ -6,6 +6,7 @@
 mod departed;
 pub mod listeners;
 pub(crate) mod names;
+pub mod passive_dns;
 pub mod process_table;
 pub mod procfs;
 mod published;
@@ -21,13 +22,16 @@ use std::sync::Arc;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Actor, CgroupSeen, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, ProcessKey, ProcessSeen};
-use crate::evidence::RouteBasis;
-use crate::evidence::{Placement, ProcessNode, ServiceRoot};
+use crate::event::{
+    Actor, CgroupSeen, Connection, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, NameAnswer, ProcessKey,
+    ProcessSeen, Serving,
+};
+use crate::evidence::{Placement, ProcessNode, RouteBasis, ServiceRoot};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
 use departed::Departed;
 use listeners::Listeners;
+use passive_dns::{Named, PassiveDns};
 use process_table::{LINEAGE_MAX, ProcessTable};
 use published::Published;
 use role::Role;
@@ -36,6 +40,12 @@ use topology::Topology;
 
 /// Listeners named in a service root: enough to recognise it, few enough for every record.
 const SERVICE_LISTENERS_MAX: usize = 16;
+
+/// Starts of programs for which it is remembered who was at the other end; the one not asked about for longest goes first.
+const SERVINGS_MAX: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
+
+/// Units that look names up on behalf of everybody, asked through sockets that carry no DNS (`nss-resolve`, `nscd`).
+const RESOLVERS: [&str; 4] = ["systemd-resolved.service", "nscd.service", "unscd.service", "nsncd.service"];
 
 /// What the stage may keep, and what it cannot see by itself.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -77,6 +87,8 @@ pub struct Counters {
     pub departed_evicted: u64,
     /// Connections between workloads, and published ports, not followed because a bound was reached.
     pub forwards_refused: u64,
+    /// Names looked up.
+    pub names: passive_dns::Counters,
     /// Processes held now.
     pub processes_held: usize,
     /// Listening sockets held now.
@@ -98,6 +110,9 @@ pub struct Enricher {
     topology: Topology,
     published: Published,
     departed: Departed,
+    names: PassiveDns,
+    /// By the process that started a program.
+    servings: LruCache<ProcessKey, Serving>,
 }
 
 impl Enricher {
@@ -114,6 +129,8 @@ impl Enricher {
             topology: Topology::default(),
             published: Published::default(),
             departed: Departed::default(),
+            names: PassiveDns::default(),
+            servings: LruCache::new(SERVINGS_MAX),
         }
     }
 
@@ -132,7 +149,13 @@ impl Enricher {
             HostEventKind::Addresses(seen) => self.listeners.set_addresses(seen.net_ns, &seen.addresses),
             HostEventKind::Contact(contact) => self.contact(contact, event.at),
             HostEventKind::MetadataRequest(request) => self.processes.observe(&request.actor, event.at),
-            HostEventKind::Flow(_) | HostEventKind::Program(_) | HostEventKind::Loss(_) => {}
+            HostEventKind::RawSocket(made) => self.processes.observe(&made.actor, event.at),
+            HostEventKind::Answer(answer) => self.answered(answer, event.at),
+            HostEventKind::Serving(serving) => drop(self.servings.put(serving.child, serving.clone())),
+            HostEventKind::MetadataStatus(_)
+            | HostEventKind::Flow(_)
+            | HostEventKind::Program(_)
+            | HostEventKind::Loss(_) => {}
         }
         for departed in self.processes.take_departed() {
             self.gone(departed);
@@ -187,6 +210,32 @@ impl Enricher {
         self.listeners.in_cgroup(self.cgroup_of(actor))
     }
 
+    /// What `actor`'s workload calls `address`.
+    #[must_use]
+    pub fn name_of(&self, actor: &Actor, address: IpAddr, at: Timestamp) -> Named<'_> {
+        self.names.name_of(self.cgroup_of(actor), address, at)
+    }
+
+    /// The accepted connections that were being served when the first program of `actor`'s line was started, the latest used
+    /// first: of the nearest ancestor, itself included, for whose start any is known.
+    #[must_use]
+    pub fn serving(&self, actor: &Actor) -> Vec<Connection> {
+        let accepted = |key: ProcessKey| {
+            let serving = self.servings.peek(&key)?;
+            let own = |one: &&Connection| self.listeners.has_port(actor.net_ns, one.local.port());
+            let found: Vec<Connection> = serving.connections.iter().filter(own).copied().collect();
+            (!found.is_empty()).then_some(found)
+        };
+        let line = self.processes.lineage(actor.process).map(|(key, _)| key);
+        std::iter::once(actor.process).chain(line).find_map(accepted).unwrap_or_default()
+    }
+
+    /// The connection that is descriptor 0, 1 or 2 of the program that `process` started.
+    #[must_use]
+    pub fn stdio_of(&self, process: ProcessKey) -> Option<Connection> {
+        self.servings.peek(&process)?.stdio
+    }
+
     /// Whether the address is this host's, in any of its network namespaces.
     #[must_use]
     pub fn owns(&self, address: IpAddr) -> bool {
@@ -201,11 +250,18 @@ impl Enricher {
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
             departed_evicted: self.departed.evicted(),
+            names: self.names.counters(),
             forwards_refused: self.topology.refused() + self.published.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),
             cgroups_held: self.cgroups.len(),
         }
+    }
+
+    fn answered(&mut self, answer: &NameAnswer, at: Timestamp) {
+        let unit = self.cgroups.peek(&answer.cgroup).and_then(|workload| workload.unit.as_deref());
+        let for_all = unit.is_some_and(|unit| RESOLVERS.contains(&unit));
+        self.names.answered(answer, for_all, at);
     }
 
     fn gone(&mut self, process: ProcessKey) {
@@ -250,6 +306,13 @@ impl Enricher {
     fn exec(&mut self, exec: &Exec, at: Timestamp) {
         let key = exec.actor.process;
         self.cgroups.promote(&exec.actor.cgroup);
+        // The child of a vfork is told by its exec alone. The parent that this one names may be who adopted it.
+        if let Some(forker) = exec.ancestors.first().filter(|forker| self.processes.get(**forker).is_some())
+            && self.processes.get(key).is_none()
+        {
+            let actor = Actor { process: *forker, ..Actor::default() };
+            self.fork(&Fork { actor, child: key }, at);
+        }
         let before = self.processes.get(key).map(|process| Arc::clone(&process.image));
         self.processes.exec(exec, at);
         // Listening sockets are close-on-exec in servers, but for those that start themselves anew (nginx, haproxy, unicorn).

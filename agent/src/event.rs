@@ -135,10 +135,10 @@ pub struct Exec {
     pub ancestors: Vec<ProcessKey>,
 }
 
-/// A process was made.
+/// A process was made. The child of a vfork or `posix_spawn` is not told: its exec names its line.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Fork {
-    /// The parent: its identity, users, cgroup and network namespace; the rest is left empty, its exec said it.
+    /// The parent: the process alone; the rest is left empty, its own records said it.
     pub actor: Actor,
     /// The child.
     pub child: ProcessKey,
@@ -205,7 +205,7 @@ pub struct Contact {
 }
 
 /// What became of a connection.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowState {
     /// The handshake completed.
@@ -286,6 +286,93 @@ pub struct MetadataRequest {
     pub token: bool,
 }
 
+/// A metadata endpoint answered. Nothing of the answer is known but its status: its body is the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataStatus {
+    /// Who had asked.
+    pub actor: Actor,
+    /// Socket cookie of the [`MetadataRequest`], the last one on it is meant.
+    pub socket: u64,
+    /// Endpoint.
+    pub peer: SocketAddr,
+    /// HTTP status code.
+    pub status: u16,
+}
+
+/// An address that a name stands for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// How long the answer may be used, seconds: the shortest of the records that lead to the address.
+    pub ttl_seconds: u32,
+}
+
+/// A name server answered somebody on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameAnswer {
+    /// cgroup v2 id of the socket that received it: who asked, or who asked on behalf of others.
+    pub cgroup: u64,
+    /// The server.
+    pub server: IpAddr,
+    /// The name asked for, lower case, without a dot at its end; whatever aliases lay between it and the addresses.
+    pub name: String,
+    /// What it stands for.
+    pub addresses: Vec<NamedAddress>,
+}
+
+/// Family of a socket whose owner writes packets by hand.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawFamily {
+    /// IPv4, below the transport.
+    Inet,
+    /// IPv6, below the transport.
+    Inet6,
+    /// `AF_PACKET`: whole frames, past every other sense.
+    Packet,
+    /// Not known: the right to make one (`CAP_NET_RAW`) was used in a way that does not show the family.
+    Unknown,
+}
+
+/// A process made a socket on which it writes packets by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawSocket {
+    /// Who.
+    pub actor: Actor,
+    /// Of which family.
+    pub family: RawFamily,
+    /// IP protocol number of an internet socket (1 and 58 are ping's), 0 otherwise.
+    pub protocol: u8,
+}
+
+/// An established TCP connection, both ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Connection {
+    /// Far end.
+    pub peer: SocketAddr,
+    /// Near end.
+    pub local: SocketAddr,
+}
+
+/// Who was at the other end when a program was started. Comes before its [`Exec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    /// The process that starts the program.
+    pub child: ProcessKey,
+    /// Its parent.
+    pub server: ProcessKey,
+    /// The parent's connections on which something had just been received, the latest first. Accepted ones and others: which
+    /// are which, its listeners tell.
+    pub connections: Vec<Connection>,
+    /// Further ones that are not listed.
+    #[serde(default)]
+    pub omitted: u32,
+    /// The connection that is the program's own descriptor 0, 1 or 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdio: Option<Connection>,
+}
+
 /// A process that was already there (read from /proc at start, or on a miss).
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessSeen {
@@ -343,7 +430,7 @@ pub struct ProgramSeen {
 /// Records the kernel half could not hand over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// Record kind (`exec`, `fork`, `exit`, `connect`, `flow`, `listen`, `metadata`).
+    /// Record kind (`exec`, `fork`, `exit`, `connect`, `flow`, `listen`, `metadata`, `names`, `raw`, `inbound`).
     pub sense: String,
     /// How many since the last such event.
     pub count: u64,
@@ -367,6 +454,14 @@ pub enum HostEventKind {
     Listen(Listen),
     /// A metadata request's first line.
     MetadataRequest(MetadataRequest),
+    /// The status of its answer.
+    MetadataStatus(MetadataStatus),
+    /// A name server's answer.
+    Answer(NameAnswer),
+    /// A raw or packet socket was made.
+    RawSocket(RawSocket),
+    /// Who was at the other end when a program was started.
+    Serving(Serving),
     /// A process that was already there.
     Process(ProcessSeen),
     /// A cgroup's path.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{FileId, MetadataPath, ProcessKey, Protocol};
+use crate::event::{Connection, FileId, FlowState, MetadataPath, ProcessKey, Protocol, RawFamily};
 use crate::request::{AccessRecord, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::{Workload, WorkloadKey};
@@ -113,6 +113,21 @@ pub enum HostFinding {
         /// IMDSv2 token carried, when a request was seen.
         token: Option<bool>,
     },
+    /// A socket was made on which packets are written by hand: what is sent there, no sense sees.
+    RawSocket {
+        /// Of which family.
+        family: RawFamily,
+        /// IP protocol number of an internet socket.
+        protocol: u8,
+    },
+}
+
+impl HostFinding {
+    /// Whether a program was started.
+    #[must_use]
+    pub const fn is_execution(&self) -> bool {
+        matches!(self, Self::Spawn { .. } | Self::FilelessExec)
+    }
 }
 
 /// The host stage.
@@ -129,6 +144,26 @@ pub struct HostEvidence {
     pub novelty: Novelty,
     /// One sentence: why this counts.
     pub reason: String,
+    /// The accepted connections that the service was answering when it started what this descends from, the latest used
+    /// first. Empty when none is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inbound: Vec<Connection>,
+    /// HTTP status that a metadata endpoint answered with, once it did. The same evidence is told again then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// What became of a contact.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Refused or timed out, or closed after a conversation.
+    pub state: FlowState,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// From the contact to its end, milliseconds.
+    pub lasted_ms: u64,
 }
 
 /// The egress stage: an external peer was reached.
@@ -148,6 +183,9 @@ pub struct EgressEvidence {
     pub novelty: Novelty,
     /// One sentence: why this counts.
     pub reason: String,
+    /// What became of it, once it has ended. The same evidence is told again then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
 }
 
 /// An unusual share of errors at a target.

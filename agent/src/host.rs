@@ -6,6 +6,7 @@
 //! [`Enricher::is_exposed`]: crate::enrich::Enricher::is_exposed
 
 mod judge;
+mod outcome;
 mod peer;
 mod program;
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Protocol;
-use crate::evidence::{HostFinding, ProcessNode};
+use crate::evidence::{HostFinding, Outcome, ProcessNode};
 use crate::request::{Indicator, Request, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::{Runtime, Workload, WorkloadKey};
@@ -64,6 +64,8 @@ pub enum Join {
     SameWorkload,
     /// The later one descends from the process behind the earlier one: the owner of the target's listener, or the shell.
     Descendant,
+    /// The request came over the very connection that the service was answering when it started what followed.
+    Connection,
 }
 
 /// How a request and what followed it are tied in time, weakest first.
@@ -169,6 +171,9 @@ pub enum StepEvidence {
         finding: HostFinding,
         /// Which process.
         process: Option<ProcessNode>,
+        /// What a metadata endpoint answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
     },
     /// An external peer.
     Peer {
@@ -181,6 +186,9 @@ pub enum StepEvidence {
         name: Option<Arc<str>>,
         /// Which process.
         process: Option<ProcessNode>,
+        /// What became of it, once it has ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
     },
 }
 

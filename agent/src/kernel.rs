@@ -8,22 +8,27 @@
 
 mod attach;
 mod cost;
+mod floor;
 mod layout;
 mod programs;
 mod rings;
 mod verdict;
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::{Ebpf, EbpfLoader};
+use breachline_abi::control::CONTACT_WAYS;
 use breachline_abi::limits;
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes as _;
 
 pub use self::cost::ProgramCost;
+pub use self::floor::Floor;
 use self::layout::Layout;
 use self::rings::Rings;
 pub use self::rings::{Counters, SenseCounters};
@@ -45,8 +50,8 @@ pub struct Config {
     pub priority_ring_bytes: u32,
     /// Bytes of the ring for everything else; likewise.
     pub bulk_ring_bytes: u32,
-    /// First contacts remembered in the kernel (64 to 1,048,576; about 100 bytes each). The least recently used is
-    /// forgotten, its next contact counts as first again.
+    /// First contacts remembered in the kernel (64 to 1,048,576, rounded up to a power of two; 16 bytes each). One that
+    /// was not met for long is forgotten when its place is needed, its next contact counts as first again.
     pub contacts: u32,
     /// Longest time a record waits in a ring before it is read (1 to 1000 ms). Shorter costs CPU at rest.
     #[serde(with = "crate::config::duration")]
@@ -191,15 +196,20 @@ impl Sensor {
 fn load_object(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
     let mut parameters = layout.parameters;
     parameters.current_task_btf = u32::from(attach::kernel_at_least(5, 11));
+    parameters.task_registers = u32::from(attach::kernel_at_least(5, 15));
     parameters.bulk_wake_bytes = ring_bytes(config.bulk_ring_bytes) / 4;
     parameters.wake_interval_us = 2000;
+    let sets = contact_sets(config.contacts);
+    parameters.contact_set_mask = sets - 1;
+    let seed = RandomState::new().build_hasher().finish();
+    [parameters.contact_seed_low, parameters.contact_seed_high] = halves(seed);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("PARAMETERS", parameters.as_bytes(), true)
         .override_global("AYA_LOG_LEVEL", &config.log_level, false)
         .map_max_entries("PRIORITY", ring_bytes(config.priority_ring_bytes))
         .map_max_entries("BULK", ring_bytes(config.bulk_ring_bytes))
-        .map_max_entries("CONTACTS", config.contacts.clamp(64, 1 << 20));
+        .map_max_entries("CONTACTS", sets);
     loader.load(OBJECT).map_err(|error| match refused(&error) {
         Some(refused) => KernelError::NotPermitted(refused),
         None => KernelError::Load(Box::new(error)),
@@ -215,6 +225,17 @@ fn log_flusher(ebpf: &mut Ebpf) -> Option<Box<dyn FnMut() + Send>> {
             None
         }
     }
+}
+
+/// Lower and upper half.
+fn halves(number: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+/// Places of the contact table: a power of two, so that a place is some bits of a hash.
+fn contact_sets(contacts: u32) -> u32 {
+    contacts.clamp(64, 1 << 20).next_power_of_two() / CONTACT_WAYS as u32
 }
 
 /// A ring's size as the kernel wants it: a power of two and whole pages.
@@ -247,6 +268,15 @@ mod tests {
         check(4097, 8192);
         check(4 << 20, 4 << 20);
         check(u32::MAX, 1 << 30);
+    }
+
+    #[test]
+    fn contact_places_are_a_power_of_two() {
+        let check = |contacts: u32, expected: u32| assert_eq!(contact_sets(contacts), expected, "{contacts}");
+        check(0, 16);
+        check(65_536, 16_384);
+        check(65_537, 32_768);
+        check(u32::MAX, 1 << 18);
     }
 
     #[test]

@@ -26,14 +26,18 @@ use crate::deliver::{self, DeliverError, Delivery};
 use crate::edge::EdgeError;
 use crate::incident::Incident;
 use crate::incident::text;
-use crate::intake::{self, Cursors, Intake, IntakeError};
+use crate::intake::{self, Intake, IntakeError, Surroundings};
 use crate::kernel::KernelError;
 use crate::privileges;
 use crate::replay::recording::RecordingError;
 use crate::status::Status;
+use crate::status::metrics::metrics;
 use crate::status::socket::StatusSocket;
 use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
+
+/// What requests under way get when the agent stops, and what cursors get to be saved; senders send again what is cut off.
+const RECEIVER_GRACE: Duration = Duration::from_millis(300);
 
 /// What the sinks get to finish when the agent stops; what they do not send waits in the spool for the next start.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -141,6 +145,7 @@ impl Senses {
 pub struct Pipeline {
     engine: engine::Running,
     clock: Arc<PipelineClock>,
+    store: Arc<Store>,
     intake: Intake,
     delivery: JoinHandle<()>,
     status_server: Option<JoinHandle<()>>,
@@ -174,21 +179,34 @@ impl Pipeline {
         let socket = socket.transpose()?;
         let context = deliver::Context { store: Arc::clone(&store), render: text::text, now: clock::now };
         let delivery = Delivery::start(&config.deliver, &context)?;
-        let cursors: Arc<dyn Cursors> = Arc::<Store>::clone(&store);
-        let (intake, batches) = Intake::start(&config.intake, &cursors, clock::now).await?;
+        let around = Surroundings {
+            directory: config.store.directory.clone(),
+            cursors: Arc::<Store>::clone(&store),
+            now: clock::now,
+            metrics: metrics_of(engine.status()),
+        };
+        let (intake, batches) = Intake::start(&config.intake, &around).await?;
         let (raised, to_deliver) = mpsc::channel(delivery::QUEUE_MAX);
         let (receivers, sinks) = (intake.description(), delivery.description());
+        let described = Arc::clone(&store);
         let parts = move |status: &mut Status| {
             describe(&receivers.status(), status);
-            delivery::describe(&sinks, &store, status);
+            delivery::describe(&sinks, &described, status);
         };
         let engine = engine.start(batches, raised, Arc::new(parts));
         let status = engine.status();
         Ok(Self {
-            delivery: tokio::spawn(delivery::run(delivery, to_deliver, incidents, Arc::clone(&clock))),
+            delivery: tokio::spawn(delivery::run(
+                delivery,
+                to_deliver,
+                incidents,
+                Arc::clone(&clock),
+                Arc::clone(&store),
+            )),
             status_server: socket.map(|socket| tokio::spawn(socket.serve(status.clone()))),
             engine,
             clock,
+            store,
             intake,
             status,
         })
@@ -211,9 +229,10 @@ impl Pipeline {
         self.engine.ended().await;
     }
 
-    /// Stops receivers first, then the senses, then the sinks: what was received is judged, what was raised is stored.
-    pub async fn stop(self) {
-        self.intake.stop(STOP_GRACE).await;
+    /// Stops receivers first, then the senses, then the sinks: what was received is judged, what was raised is stored,
+    /// and last the cursors of followed files are saved. Takes well under a second unless a sink is slow.
+    pub async fn stop(mut self) {
+        self.intake.stop(RECEIVER_GRACE).await;
         self.engine.stop().await;
         if let Some(server) = self.status_server {
             server.abort();
@@ -221,12 +240,21 @@ impl Pipeline {
         if tokio::time::timeout(STOP_GRACE * 2, self.delivery).await.is_err() {
             tracing::warn!("delivery did not stop in time; what it had is in the spool");
         }
+        self.intake.finish(RECEIVER_GRACE).await;
+        // A failure shows in the log of the store; the lines come again after the next start.
+        let _ = tokio::task::spawn_blocking(move || self.store.sync()).await;
     }
+}
+
+/// The latest status for Prometheus.
+fn metrics_of(status: watch::Receiver<Arc<Status>>) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || metrics(&status.borrow()))
 }
 
 /// Adds how the receivers stand.
 fn describe(receivers: &intake::Status, status: &mut Status) {
     status.count("intake", receivers.counters.as_ref());
+    status.troubles.extend(receivers.journal_trouble.clone());
     for file in &receivers.files {
         if let Some(trouble) = &file.trouble {
             status.troubles.push(format!("edge log {}: {trouble}", file.path.display()));

@@ -4,6 +4,7 @@
 //! In: each stage's own counters. Out: [`Status`], as JSON through [`socket`] and as text for people. Nothing here decides
 //! anything.
 
+pub mod metrics;
 pub mod socket;
 
 use std::collections::BTreeMap;

@@ -22,9 +22,10 @@ pub fn agent_binary() -> PathBuf {
             if let Some(path) = std::env::var_os("BREACHLINE_BINARY") {
                 return PathBuf::from(path);
             }
-            // target/<profile>/deps/<test> -> target/<profile>/breachline
-            let test = std::env::current_exe().expect("own path");
-            let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
+            // target/<profile>/deps/<test> or target/<profile>/<bench> -> target/<profile>/breachline
+            let own = std::env::current_exe().expect("own path");
+            let folder = own.parent().expect("target/<profile>");
+            let profile = if folder.ends_with("deps") { folder.parent().expect("target/<profile>") } else { folder };
             let mut build = Command::new(env!("CARGO"));
             // All default members, as `cargo test` builds them: another selection has other features and compiles anew.
             build.args(["build", "--quiet"]);

@@ -5,12 +5,20 @@
 
 #[path = "kernel/contact.rs"]
 mod contact;
+#[path = "kernel/exchange.rs"]
+mod exchange;
 #[path = "kernel/exec.rs"]
 mod exec;
+#[path = "kernel/inbound.rs"]
+mod inbound;
 #[path = "kernel/lineage.rs"]
 mod lineage;
 #[path = "kernel/loss.rs"]
 mod loss;
+#[path = "kernel/names.rs"]
+mod names;
+#[path = "kernel/raw.rs"]
+mod raw;
 #[path = "kernel/socket.rs"]
 mod socket;
 #[path = "kernel/watch.rs"]
@@ -26,7 +34,7 @@ fn the_probe_says_what_this_kernel_can() {
     }
     let verdicts = probe();
     let names: Vec<&str> = verdicts.iter().map(|verdict| verdict.sense).collect();
-    assert_eq!(names, ["exec", "lineage", "connect", "socket", "metadata"]);
+    assert_eq!(names, ["exec", "lineage", "connect", "socket", "metadata", "names", "inbound", "raw"]);
     for verdict in verdicts {
         // Every kernel that is promised can all of it: a degraded sense here is a defect, most likely a program the
         // verifier refused.

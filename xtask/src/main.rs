@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod dist;
 mod fuzz;
+mod kernels;
 mod lint;
 mod process;
 mod setup;
@@ -48,6 +49,8 @@ enum Verb {
     Bench(bench::Args),
     /// Virtual days past the whole detector: silence without a breach, every breach found, the right request named
     Simulate(simulate::Args),
+    /// Walk every way around the sensor on every supported kernel, most of them in QEMU
+    Kernels(kernels::Args),
     /// Fuzz the decoders and parsers
     Fuzz(fuzz::Args),
     /// Make the static binary, the .deb, the container image and their checksums
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Lint(args) => lint::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Simulate(args) => simulate::run(&args),
+        Verb::Kernels(args) => kernels::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Dist(args) => dist::run(&args),
     };

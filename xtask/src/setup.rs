@@ -3,23 +3,29 @@
 //! In: which purpose the machine must serve. Out: a machine that serves it, or one error that lists what to install by
 //! hand. Where all is there it only looks (well under a second) and prints one line.
 
+mod arm64;
 mod bpf;
 mod debian;
 mod moto;
+mod senders;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::process::say;
 
+pub(crate) use arm64::cargo as arm64_cargo;
 pub(crate) use bpf::rustup_nightly;
 pub(crate) use moto::server as moto_server;
+pub(crate) use senders::python as senders_python;
 
 /// What a machine is wanted for; each purpose includes the ones before it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Purpose {
     /// Compile the agent and its BPF object, run it, drill it
     Build,
+    /// Other kernels in QEMU, arm64 ones among them
+    Kernels,
     /// Everything the tests talk to: real balancers, a real application server, a metadata emulator
     Test,
     /// A container runtime and a bare Debian, to try what `dist` makes
@@ -57,6 +63,12 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Test && !moto::found() {
         moto::install()?;
     }
+    if purpose >= Purpose::Test && !senders::found() {
+        senders::install()?;
+    }
+    if purpose >= Purpose::Kernels && !arm64::found() {
+        arm64::install()?;
+    }
     match missing(purpose) {
         left if left.is_empty() => say("this machine is ready"),
         left => bail!("still missing after setup: {}", left.join(", ")),
@@ -71,6 +83,8 @@ fn missing(purpose: Purpose) -> Vec<String> {
         (toolchain.is_none(), "a Rust toolchain that compiles for BPF"),
         (!bpf::linker_found(), "bpf-linker"),
         (purpose >= Purpose::Test && !moto::found(), "moto (metadata emulator)"),
+        (purpose >= Purpose::Test && !senders::found(), "OpenTelemetry's and Fluentd's senders"),
+        (purpose >= Purpose::Kernels && !arm64::found(), "Rust's standard library for arm64"),
     ];
     packages.chain(others.into_iter().filter(|(lacks, _)| *lacks).map(|(_, name)| name.to_owned())).collect()
 }

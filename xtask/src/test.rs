@@ -1,18 +1,19 @@
 //! `cargo xtask test`: the whole suite, in the order a developer wants to hear bad news.
 //!
-//! First the stages and the command line, as whoever calls; then the kernel senses and the whole chain, as root. Every
-//! part runs even when an earlier one failed; the last line on stdout is the test runner's own summary.
+//! First the stages and the command line, as whoever calls; then the kernel senses and the whole chain, as root; then
+//! every way around the sensor on every kernel. Every part runs even when an earlier one failed.
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 
+use crate::kernels;
 use crate::process::{cargo, root_prefix, run as run_command, say};
 use crate::setup::{self, Purpose};
 use crate::workspace;
 
 /// Test binaries of the `tests` crate that load BPF programs or make network namespaces.
-const NEEDS_ROOT: [&str; 3] = ["kernel", "drill", "end_to_end"];
+const NEEDS_ROOT: [&str; 4] = ["kernel", "drill", "end_to_end", "receivers"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -43,6 +44,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         say("the kernel senses and the whole chain, as root");
         note(&mut failed, "as root", cargo_test(args, &selection(&privileged), root_prefix()?));
     }
+    if !args.unprivileged && args.filter.is_none() {
+        say("every way around, on every kernel");
+        note(&mut failed, "kernels", kernels::test());
+    }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
@@ -54,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn cargo_test(args: &Args, selection: &[&str], runner: &[&str]) -> Result<()> {
     let mut command = cargo(&["test", "--no-fail-fast"]);
     command.args(selection).env("BREACHLINE_BINARY", workspace::agent_binary("debug"));
-    command.env("BREACHLINE_MOTO", setup::moto_server());
+    command.env("BREACHLINE_MOTO", setup::moto_server()).env("BREACHLINE_SENDERS", setup::senders_python());
     if !runner.is_empty() {
         command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.join(" "));
     }

@@ -32,36 +32,37 @@ impl EndpointKey {
     }
 }
 
-/// What a contact is remembered under. Everything is fixed for the life of a service but the peer.
+/// A contact in the kernel's memory: a hash stands for (workload, program, peer, port, protocol). It is keyed with a
+/// number drawn at load, so that nobody can make a contact that passes for another's.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct ContactKey {
-    /// cgroup v2 id.
-    pub cgroup: u64,
-    /// Program's inode.
-    pub exe_inode: u64,
-    /// Peer's address, as in [`EndpointKey`].
-    pub address: [u32; 4],
-    /// Program's device.
-    pub exe_device: u32,
-    /// Peer's port, network byte order.
-    pub port: u16,
-    /// IP protocol number.
-    pub protocol: u16,
-}
-
-/// What is remembered of a contact.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct ContactMemory {
-    /// How often it happened.
-    pub count: u64,
-    /// When it was last reported, nanoseconds since boot.
-    pub reported_boot_ns: u64,
-    /// Process it was last reported for.
-    pub reported_pid: u32,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct KnownContact {
+    /// The hash; 0 where there is none.
+    pub tag: u64,
+    /// When it was last met, in [`SEEN_TICKS_SHIFT`]ed ticks: the oldest makes room.
+    pub seen: u32,
     /// 1 when the peer is a metadata endpoint.
     pub metadata: u32,
+}
+
+/// Contacts that share a place; a cache line of them.
+pub const CONTACT_WAYS: usize = 4;
+/// One place of the contact table.
+pub type ContactSet = [KnownContact; CONTACT_WAYS];
+/// Ticks (`bpf_jiffies64`) are divided by 2 to this: fine enough to tell which contact is oldest, coarse enough that one
+/// met all the time is seldom written.
+pub const SEEN_TICKS_SHIFT: u32 = 10;
+
+/// Under what a noted contact's last report is remembered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct RepeatKey {
+    /// [`KnownContact::tag`].
+    pub tag: u64,
+    /// Process.
+    pub pid: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// Most ports of one metadata endpoint.
@@ -99,8 +100,10 @@ pub const TAINT_METADATA: u32 = 1 << 2;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct LastConnect {
-    /// `bpf_get_current_pid_tgid`.
-    pub thread: u64,
+    /// Address of the `struct sock`.
+    pub sock: u64,
+    /// Address of the `struct task_struct`. An MPTCP connection shows with another socket in its states.
+    pub task: u64,
     /// Peer asked for.
     pub peer: EndpointKey,
     /// Zero.
@@ -122,9 +125,9 @@ pub const COUNTERS: u32 = COUNTER_WAKEUPS + 3;
 
 const _: () = assert!(
     size_of::<EndpointKey>() == 20
-        && size_of::<ContactKey>() == 40
-        && size_of::<ContactMemory>() == 24
+        && size_of::<ContactSet>() == 64
+        && size_of::<RepeatKey>() == 16
         && size_of::<MetadataPorts>() == 20
         && size_of::<Orphan>() == 16 + 16 * ANCESTORS_MAX
-        && size_of::<LastConnect>() == 32
+        && size_of::<LastConnect>() == 40
 );

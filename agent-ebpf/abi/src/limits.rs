@@ -24,6 +24,22 @@ pub const REQUEST_BYTES_MAX: usize = 512;
 pub const REQUESTS_PER_SOCKET: u16 = 16;
 /// Connections to metadata endpoints that are looked at; the least recently used is let go.
 pub const WATCHED_SOCKET_ENTRIES: u32 = 1024;
+/// Bytes of a DNS answer that are copied: what servers send without splitting (DNS flag day 2020); of a longer one its
+/// beginning, where the question and the first addresses stand.
+pub const ANSWER_BYTES_MAX: usize = 1232;
+/// DNS answers handed over per processor in a second of about 1.07 s; more are counted as lost. Without it a flood of
+/// forged answers would push forks and exits out of the bulk ring.
+pub const ANSWERS_PER_WINDOW: u32 = 1000;
+/// Established connections of a parent that are told with the program it starts. Enough for the ways in which servers
+/// hand a request to a child; more would cost the exec sense its budget.
+pub const SERVING_MAX: usize = 16;
+/// Descriptors of a parent that are looked at for connections.
+pub const SERVING_DESCRIPTORS_MAX: u32 = 128;
+/// Conversations with metadata endpoints whose requests or answers may be split; the least recently used is let go, and
+/// its next request begins anew.
+pub const EXCHANGE_ENTRIES: u32 = 256;
+/// Processes remembered for having made raw sockets; one that is forgotten is told again.
+pub const RAW_MAKER_ENTRIES: u32 = 1024;
 /// Bytes of `comm` (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 
@@ -34,9 +50,15 @@ pub const ORPHAN_ENTRIES: u32 = 4096;
 pub const ORPHANED_CHILDREN_MAX: usize = 64;
 /// Processes of tainted lines. A fork beyond it is counted and its contacts are reported like anybody's.
 pub const TAINT_ENTRIES: u32 = 8192;
-/// (workload, program, peer) keys remembered; the least recently used is forgotten, its next contact counts as first
-/// again.
+/// (workload, program, peer) keys remembered, 16 bytes each; of those that share a place the least recently met is
+/// forgotten, its next contact counts as first again. A power of two.
 pub const CONTACT_ENTRIES: u32 = 65_536;
+/// Processes whose last report of a noted contact is remembered; without a bound a fork bomb would fill the kernel. The
+/// least recently used is forgotten and reports once more.
+pub const REPEAT_ENTRIES: u32 = 4096;
+/// Places of the table that says by pid whether anything at all is noted of a process (a power of two; 8 KiB together).
+/// With fewer, processes share a place with a noted one more often and pay for a look-up.
+pub const NOTED_SLOTS: u32 = 1024;
 /// Connections whose outcome is reported; the least recently used loses its outcome.
 pub const FLOW_ENTRIES: u32 = 16_384;
 /// Addresses of metadata endpoints.

@@ -79,6 +79,10 @@ parameters! {
         fs_pwd_mnt = "fs_struct.pwd.mnt",
         files_fdt = "files_struct.fdt",
         fdtable_fd = "fdtable.fd",
+        fdtable_open_fds = "fdtable.open_fds",
+        fdtable_max_fds = "fdtable.max_fds",
+        regs_syscall = "pt_regs.orig_ax",
+        regs_first_argument = "pt_regs.di",
         binprm_filename = "linux_binprm.filename",
         binprm_interp = "linux_binprm.interp",
         socket_sk = "socket.sk",
@@ -87,12 +91,14 @@ parameters! {
         sock_rcv_saddr = "sock.__sk_common.skc_rcv_saddr",
         sock_v6_daddr = "sock.__sk_common.skc_v6_daddr",
         sock_v6_rcv_saddr = "sock.__sk_common.skc_v6_rcv_saddr",
+        sock_state = "sock.__sk_common.skc_state",
         sock_dport = "sock.__sk_common.skc_dport",
         sock_num = "sock.__sk_common.skc_num",
         sock_net = "sock.__sk_common.skc_net.net",
         sock_flags = "sock.__sk_common.skc_flags",
         sock_cookie = "sock.__sk_common.skc_cookie",
         sock_protocol = "sock.sk_protocol",
+        tcp_last_received = "inet_connection_sock.icsk_ack.lrcvtime",
         tcp_bytes_sent = "tcp_sock.bytes_sent",
         tcp_bytes_retransmitted = "tcp_sock.bytes_retrans",
         tcp_bytes_received = "tcp_sock.bytes_received",
@@ -100,9 +106,17 @@ parameters! {
     settings {
         /// 1 when cgroup programs may ask for the current task as a typed pointer (`bpf_get_current_task_btf`, 5.11).
         current_task_btf,
+        /// 1 when a task's registers may be asked for (`bpf_task_pt_regs`, 5.15).
+        task_registers,
         /// Bytes waiting in the bulk ring from which user space is woken.
         bulk_wake_bytes,
         /// Shortest time between two forced wake-ups, microseconds.
         wake_interval_us,
+        /// Places of the contact table less one.
+        contact_set_mask,
+        /// Key of the contact table's hash, drawn at load: lower half.
+        contact_seed_low,
+        /// Upper half.
+        contact_seed_high,
     }
 }

@@ -4,8 +4,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::record::{Header, ProcessId};
 
-/// A process was made. Threads are not reported. Carries what a process takes from its parent and may have changed
-/// since its exec; the rest stands in the exec record, and each field costs a cold cache line here.
+/// A process was made. Threads are not reported, nor is a child in its parent's memory (vfork, `posix_spawn`):
+/// its exec names its line. Carries the line and nothing else: each field costs a cold cache line here, and
+/// whatever the child does names the rest.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct ForkRecord {
@@ -13,20 +14,8 @@ pub struct ForkRecord {
     pub header: Header,
     /// The parent.
     pub process: ProcessId,
-    /// Its own parent.
-    pub parent: ProcessId,
-    /// The child.
+    /// The child. Its start is the record's time.
     pub child: ProcessId,
-    /// cgroup v2 id.
-    pub cgroup: u64,
-    /// Real user id.
-    pub uid: u32,
-    /// Effective user id.
-    pub euid: u32,
-    /// Network namespace inode number.
-    pub net_ns: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// The last thread of a process ended.
@@ -43,4 +32,4 @@ pub struct ExitRecord {
     pub padding: u32,
 }
 
-const _: () = assert!(size_of::<ForkRecord>() == 96 && size_of::<ExitRecord>() == 48);
+const _: () = assert!(size_of::<ForkRecord>() == 56 && size_of::<ExitRecord>() == 48);

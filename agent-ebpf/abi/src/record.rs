@@ -21,8 +21,16 @@ pub const KIND_FLOW: u16 = 5;
 pub const KIND_LISTEN: u16 = 6;
 /// A metadata request began ([`crate::request::RequestRecord`]).
 pub const KIND_REQUEST: u16 = 7;
+/// A DNS answer came in ([`crate::names::AnswerRecord`]).
+pub const KIND_ANSWER: u16 = 8;
+/// A socket was made that writes packets by hand ([`crate::raw::RawSocketRecord`]).
+pub const KIND_RAW_SOCKET: u16 = 9;
+/// A metadata endpoint answered ([`crate::request::StatusRecord`]).
+pub const KIND_STATUS: u16 = 10;
+/// What a process was serving when it started a program ([`crate::serving::ServingRecord`]).
+pub const KIND_SERVING: u16 = 11;
 /// One above the highest kind; sizes per-kind tables.
-pub const KIND_END: u16 = 8;
+pub const KIND_END: u16 = 12;
 
 /// First field of every record.
 #[repr(C)]

@@ -2,7 +2,7 @@
 //! call of either width, io_uring, TCP fast open) and every unconnected UDP send. They always allow.
 
 use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated};
+use aya_ebpf::helpers::generated;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use breachline_abi::contact::{HOOK_CONNECT, HOOK_SENDMSG};
@@ -10,8 +10,11 @@ use breachline_abi::control::{EndpointKey, LastConnect};
 
 use crate::contact::{self, Attempt};
 use crate::maps::LAST_CONNECT;
+use crate::memory::Object as _;
 use crate::task::with_current;
 
+/// `IPPROTO_UDP`: without states that could be cross-checked.
+const UDP: u32 = 17;
 /// What a cgroup socket-address program returns to let the call proceed. 0 would be EPERM for the workload.
 const PROCEED: i32 = 1;
 
@@ -39,23 +42,26 @@ pub fn sendmsg6(context: SockAddrContext) -> i32 {
 fn reached(address: *mut bpf_sock_addr, (peer, mapped): (EndpointKey, bool), hook: u8) -> i32 {
     // SAFETY: the context is valid for the program's run; the verifier checks the field.
     let protocol = unsafe { (&raw const (*address).protocol).read_volatile() };
-    if hook == HOOK_CONNECT && protocol != u32::from(17u8) {
-        remember(peer);
-    }
     let attempt = Attempt { peer, protocol, hook, mapped };
     // SAFETY: the helper takes the context of exactly these programs.
     let cookie = || unsafe { generated::bpf_get_socket_cookie(address.cast()) };
     with_current!(|task| {
+        if hook == HOOK_CONNECT && protocol != UDP {
+            remember(address, task.address().get(), peer);
+        }
         contact::note(task, &attempt, cookie);
     });
     PROCEED
 }
 
 #[inline(always)]
-fn remember(peer: EndpointKey) {
+fn remember(address: *mut bpf_sock_addr, task: u64, peer: EndpointKey) {
     if let Some(last) = LAST_CONNECT.get_ptr_mut(0) {
-        // SAFETY: this CPU's own value.
-        unsafe { last.write(LastConnect { thread: bpf_get_current_pid_tgid(), peer, padding: 0 }) };
+        // SAFETY: a field of the context, as in `reached`; this CPU's own value.
+        unsafe {
+            let sock = (&raw const (*address).__bindgen_anon_1.sk).read_volatile().addr() as u64;
+            last.write(LastConnect { sock, task, peer, padding: 0 });
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::emit::{self, Lane};
 use crate::maps::{EXEC_SCRATCH, ExecScratch, PRIORITY_PROGRAMS};
 use crate::memory::{Address, Object, Typed, parameter};
 use crate::path::{self, Place};
-use crate::{lineage, stdio, taint, task};
+use crate::{lineage, serving, stdio, taint, task};
 
 /// How `memfd_create` names its files.
 const MEMFD_PREFIX: [u8; 6] = *b"memfd:";
@@ -26,13 +26,13 @@ const MEMFD_PREFIX: [u8; 6] = *b"memfd:";
 pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     // TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
     if let (Some(task), Some(binprm)) = (Typed::new(context.arg(0)), Typed::new(context.arg(2))) {
-        sense(task, binprm.address());
+        sense(task, binprm);
     }
     0
 }
 
 #[inline(always)]
-fn sense(task: Typed, binprm: Address) {
+fn sense(task: Typed, binprm: Typed) {
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own scratch value; plain numbers, valid whatever they hold.
     let scratch = unsafe { &mut *scratch };
@@ -47,6 +47,10 @@ fn sense(task: Typed, binprm: Address) {
     let program = write_link_count(record, task);
     let tail_len = write_tail(scratch, task, binprm);
     let lane = lane(&mut scratch.record, program);
+    if lane != Lane::Bulk {
+        // Told before the program itself: whoever judges that knows already what its parent was being asked.
+        serving::report_serving();
+    }
     hand_over(scratch, lane, tail_len);
 }
 
@@ -70,7 +74,7 @@ fn write_link_count(record: &mut ExecRecord, task: Typed) -> [u8; PROGRAM_NAME_B
     }
     let mut name = [0; PROGRAM_NAME_BYTES];
     if let Some(dentry) = exe_dentry(task)
-        && let Some(text) = dentry.object(parameter!(dentry_name))
+        && let Some(text) = Address::new(dentry.number(parameter!(dentry_name)))
     {
         // SAFETY: an array of that size.
         unsafe { text.string(name.as_mut_ptr(), PROGRAM_NAME_BYTES as u32) };
@@ -79,49 +83,46 @@ fn write_link_count(record: &mut ExecRecord, task: Typed) -> [u8; PROGRAM_NAME_B
 }
 
 #[inline(always)]
-fn exe_dentry(task: Typed) -> Option<Address> {
-    let file = task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?;
-    file.address().object(parameter!(file_dentry))
+fn exe_dentry(task: Typed) -> Option<Typed> {
+    task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?.object(parameter!(file_dentry))
 }
 
 /// Writes the variable part and its lengths; returns its size.
 #[inline(always)]
-fn write_tail(scratch: &mut ExecScratch, task: Typed, binprm: Address) -> u32 {
-    let record = &mut scratch.record;
-    let tail = scratch.tail.as_mut_ptr();
+fn write_tail(scratch: &mut ExecScratch, task: Typed, binprm: Typed) -> u32 {
     let mut end = 0;
-    record.exe_path_len = 0;
-    record.cwd_len = 0;
-    if let Some(fs) = task.object(parameter!(task_fs)).map(Object::address)
+    scratch.record.exe_path_len = 0;
+    scratch.record.cwd_len = 0;
+    if let Some(fs) = task.object(parameter!(task_fs))
         && let Some(root) = Place::read(fs, parameter!(fs_root_dentry), parameter!(fs_root_mnt))
     {
         if let Some(exe) = exe_place(task) {
-            let walk = path::write(exe, root, end);
-            record.exe_path_len = (walk.end - end) as u16;
-            record.flags |= FLAG_EXE_PATH_KNOWN | if walk.truncated { FLAG_EXE_PATH_TRUNCATED } else { 0 };
+            let walk = path::write(scratch, exe, root, end);
+            scratch.record.exe_path_len = (walk.end - end) as u16;
+            scratch.record.flags |= FLAG_EXE_PATH_KNOWN | if walk.truncated { FLAG_EXE_PATH_TRUNCATED } else { 0 };
             end = walk.end;
         }
         if let Some(cwd) = Place::read(fs, parameter!(fs_pwd_dentry), parameter!(fs_pwd_mnt)) {
-            let walk = path::write(cwd, root, end);
-            record.cwd_len = (walk.end - end) as u16;
-            record.flags |= if walk.truncated { FLAG_CWD_TRUNCATED } else { 0 };
+            let walk = path::write(scratch, cwd, root, end);
+            scratch.record.cwd_len = (walk.end - end) as u16;
+            scratch.record.flags |= if walk.truncated { FLAG_CWD_TRUNCATED } else { 0 };
             end = walk.end;
         }
     }
-    write_arguments(record, tail, end, task, binprm)
+    write_arguments(&mut scratch.record, scratch.tail.as_mut_ptr(), end, task, binprm)
 }
 
 #[inline(always)]
 fn exe_place(task: Typed) -> Option<Place> {
     let file = task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?;
-    Place::read(file.address(), parameter!(file_dentry), parameter!(file_mnt))
+    Place::read(file, parameter!(file_dentry), parameter!(file_mnt))
 }
 
 #[inline(always)]
-fn write_arguments(record: &mut ExecRecord, tail: *mut u8, start: u32, task: Typed, binprm: Address) -> u32 {
+fn write_arguments(record: &mut ExecRecord, tail: *mut u8, start: u32, task: Typed, binprm: Typed) -> u32 {
     let mut end = start & (TAIL_BYTES_MAX as u32 - 1);
-    let filename = binprm.object(parameter!(binprm_filename));
-    let interpreter = binprm.object(parameter!(binprm_interp));
+    let filename = Address::new(binprm.number(parameter!(binprm_filename)));
+    let interpreter = Address::new(binprm.number(parameter!(binprm_interp)));
     record.filename_len = write_name(filename, tail, end) as u16;
     end = (end + u32::from(record.filename_len)) & (TAIL_BYTES_MAX as u32 - 1);
     record.interpreter_len = 0;

@@ -2,12 +2,13 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use breachline_abi::parameters::MISSING;
 use breachline_abi::process::{ExitRecord, ForkRecord};
-use breachline_abi::record::{KIND_EXIT, KIND_FORK, ProcessId};
+use breachline_abi::record::{KIND_EXIT, KIND_FORK};
 
 use crate::emit::{self, Lane};
 use crate::memory::{Object, Typed, parameter};
-use crate::{lineage, taint, task};
+use crate::{lineage, noted, taint, task};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(context: BtfTracePointContext) -> i32 {
@@ -22,29 +23,31 @@ pub fn sched_process_fork(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn forked(parent: Typed, child: Typed) {
-    let process = task::process(parent);
-    let child_process = task::process(child);
-    if child.object(parameter!(task_real_parent)).map(task::tgid) != Some(process.pid) {
-        lineage::made_sibling(child_process);
+    let pid = task::tgid(parent);
+    // A new process leads itself.
+    let made = task::leader(child);
+    // Nearly always the parent is the task that forked: then nothing more has to be read.
+    let elsewhere = child.object(parameter!(task_real_parent)).is_some_and(|real| real.address() != parent.address());
+    if elsewhere && task::parent(child).pid != pid {
+        lineage::made_sibling(made);
     }
-    taint::inherit(process.pid, child_process.pid);
-    report(parent, process, child_process);
+    taint::inherit(pid, made.pid);
+    if !shares_memory(parent, child) {
+        // The child's start is the time: one clock less to ask.
+        emit::record_at(made.start_boot_ns, Lane::Bulk, KIND_FORK, |header| ForkRecord {
+            header,
+            process: task::process(parent),
+            child: made,
+        });
+    }
 }
 
+/// Whether the child runs in its parent's memory: it was made by vfork or `posix_spawn` and is about to start a program,
+/// whose record names its line. (That its parent waits for it cannot be seen yet: `vfork_done` is set after this hook.)
 #[inline(always)]
-fn report(parent: Typed, process: ProcessId, child: ProcessId) {
-    let cred = parent.object(parameter!(task_cred));
-    emit::record(Lane::Bulk, KIND_FORK, |header| ForkRecord {
-        header,
-        process,
-        parent: task::parent(parent),
-        child,
-        cgroup: task::current_cgroup(),
-        uid: cred.map(|cred| cred.number(parameter!(cred_uid))).unwrap_or_default(),
-        euid: cred.map(|cred| cred.number(parameter!(cred_euid))).unwrap_or_default(),
-        net_ns: task::net_ns(parent),
-        padding: 0,
-    });
+fn shares_memory(parent: Typed, child: Typed) -> bool {
+    let mm = |task: Typed| task.number::<u64>(parameter!(task_mm));
+    mm(child) == mm(parent)
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -63,18 +66,22 @@ pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn ended(task: Typed, signal: Typed) {
     let process = task::process(task);
-    lineage::ended(has_children(task));
-    taint::forget(process.pid);
+    if has_children(task) {
+        lineage::ended();
+    }
+    if noted::any(process.pid) {
+        lineage::forget(process.pid);
+        taint::forget(process.pid);
+    }
     let group: u32 = signal.number(parameter!(signal_group_exit_code));
-    let own: u32 = task.number(parameter!(task_exit_code));
-    let wait_status = if group != 0 { group } else { own };
+    let wait_status = if group != 0 { group } else { task.number(parameter!(task_exit_code)) };
     emit::record(Lane::Bulk, KIND_EXIT, |header| ExitRecord { header, process, wait_status, padding: 0 });
 }
 
 /// Whether the list of children leads anywhere but back to its head. The last thread of a process has them all.
 #[inline(always)]
 fn has_children(task: Typed) -> bool {
-    let first: u64 = task.number(parameter!(task_children));
-    let head = task::current_address().and_then(|task| task.after(parameter!(task_children)));
-    head.is_some_and(|head| head.get() != first)
+    let children = parameter!(task_children);
+    let head = task.address().after(children);
+    children != MISSING && head.is_some_and(|head| head.get() != task.number::<u64>(children))
 }

@@ -1,19 +1,18 @@
 //! Sense: TCP states. Which sockets listen, what became of the connections that were reported, and a cross-check of the
 //! connect hooks: a SYN without one is reported from here.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use breachline_abi::contact::HOOK_SOCK_STATE;
-use breachline_abi::control::{COUNTER_CROSS_CHECK, EndpointKey};
+use breachline_abi::control::{COUNTER_CROSS_CHECK, EndpointKey, LastConnect};
 use breachline_abi::record::{KIND_FLOW, KIND_LISTEN};
 use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
 
 use crate::contact::{self, Attempt};
 use crate::emit::{self, Lane, count};
 use crate::maps::{FLOWS, LAST_CONNECT};
-use crate::memory::{Object, Typed, parameter};
+use crate::memory::{Address, Object, Typed, parameter};
 use crate::task::{self, with_current};
 
 /// `include/net/tcp_states.h`.
@@ -111,15 +110,21 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
     });
 }
 
-#[inline(never)]
+/// A SYN of a socket that the connect hook has just seen on this processor needs no second look.
+#[inline(always)]
 fn cross_check(context: &BtfTracePointContext, sock: Typed) {
+    // SAFETY: this CPU's own value.
+    let last = LAST_CONNECT.get_ptr(0).map(|last| unsafe { &*last });
+    if !last.is_some_and(|last| last.sock == sock.address().get()) {
+        compare_peers(context, sock, last);
+    }
+}
+
+#[inline(never)]
+fn compare_peers(context: &BtfTracePointContext, sock: Typed, last: Option<&LastConnect>) {
     let (peer, mapped) = peer(sock);
-    if let Some(last) = LAST_CONNECT.get_ptr(0) {
-        // SAFETY: this CPU's own value.
-        let last = unsafe { &*last };
-        if last.thread == bpf_get_current_pid_tgid() && last.peer == peer {
-            return;
-        }
+    if last.is_some_and(|last| last.task == task::current_address().map_or(0, Address::get) && last.peer == peer) {
+        return;
     }
     let attempt = Attempt { peer, protocol: contact::TCP, hook: HOOK_SOCK_STATE, mapped };
     with_current!(|task| {

@@ -129,11 +129,12 @@ fn observation_step(observation: &Observation, join: Join) -> Step {
         Finding::Host(host) => {
             let exe = process.as_ref().map_or("", |node| &node.exe_path);
             let technique = Technique::of_finding(&host.finding, exe);
-            (Stage::Host, technique, StepEvidence::Host { finding: host.finding.clone(), process })
+            (Stage::Host, technique, StepEvidence::Host { finding: host.finding.clone(), process, status: host.status })
         }
         Finding::Egress(egress) => {
-            let EgressEvidence { peer, protocol, name, .. } = egress;
-            let evidence = StepEvidence::Peer { peer: *peer, protocol: *protocol, name: name.clone(), process };
+            let EgressEvidence { peer, protocol, name, outcome, .. } = egress;
+            let (peer, protocol, outcome) = (*peer, *protocol, *outcome);
+            let evidence = StepEvidence::Peer { peer, protocol, name: name.clone(), process, outcome };
             (Stage::Egress, Technique::of_contact(peer.port()), evidence)
         }
     };
@@ -178,6 +179,7 @@ pub(super) fn match_reason(found: &Match<'_>, in_flight: u64) -> String {
         None => "ordinary-looking request".into(),
     };
     let to = match found.tie.join {
+        Join::Connection => "over the very connection that was being answered when this began",
         Join::Descendant => "to the very process that this descends from",
         Join::SameWorkload => "to this workload",
         Join::SameHost => "to another workload of this host",
@@ -261,7 +263,7 @@ fn peer_text(egress: &EgressEvidence) -> String {
 fn title(session: &Session<'_>, score: &Score, exposures: &[Exposure], workload: &Workload) -> String {
     let hosts = || session.findings.iter().filter_map(|finding| finding.as_host());
     let mut did: Vec<String> = Vec::new();
-    if let Some(execution) = hosts().find(|host| !matches!(host.finding, HostFinding::Metadata { .. })) {
+    if let Some(execution) = hosts().find(|host| host.finding.is_execution()) {
         did.push(execution_text(execution));
     }
     if let Some(exposure) = exposures.iter().find(|exposure| exposure.requested).or(exposures.first()) {
@@ -307,6 +309,8 @@ fn execution_text(host: &HostEvidence) -> String {
             let on = if *socket_stdio { " on a socket" } else { "" };
             format!("started {what}{}{on}", name.map_or_else(String::new, |name| format!(" ({name})")))
         }
-        HostFinding::FilelessExec | HostFinding::Metadata { .. } => "ran a program from memory".into(),
+        HostFinding::FilelessExec | HostFinding::Metadata { .. } | HostFinding::RawSocket { .. } => {
+            "ran a program from memory".into()
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A request worth keeping: owned, bounded, printable, and ranked by what its text and its answer promise.
 
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub(super) struct Kept {
     pub(super) verdict: Option<Verdict>,
     pub(super) routed: Routed,
     pub(super) spike: Option<ErrorSpike>,
+    /// The balancer's own socket towards the target, see [`AccessRecord::upstream_local`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) upstream_local: Option<SocketAddr>,
     /// Worked out when first asked for.
     #[serde(skip)]
     sought: OnceLock<Vec<Sought>>,
@@ -70,7 +74,8 @@ impl Kept {
             tail_probability: (spike.tail_probability * 1e9).round() / 1e9,
             ..spike
         });
-        Self { id, request: own(record), verdict, routed, spike, sought: OnceLock::new() }
+        let upstream_local = record.upstream_local;
+        Self { id, request: own(record), verdict, routed, spike, upstream_local, sought: OnceLock::new() }
     }
 
     /// The record again, borrowed from the kept texts.
@@ -80,6 +85,7 @@ impl Kept {
             balancer: request.balancer.as_bytes(),
             client: request.client,
             target: request.target,
+            upstream_local: self.upstream_local,
             status: request.status,
             target_status: request.target_status,
             method: request.method.as_bytes(),

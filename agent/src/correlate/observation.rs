@@ -113,6 +113,14 @@ impl Observation {
         }
     }
 
+    /// Whether its end is known: what a metadata endpoint answered, what became of a contact.
+    pub(super) const fn has_ended(&self) -> bool {
+        match &self.finding {
+            Finding::Host(evidence) => evidence.status.is_some(),
+            Finding::Egress(evidence) => evidence.outcome.is_some(),
+        }
+    }
+
     pub(super) const fn as_host(&self) -> Option<&HostEvidence> {
         match &self.finding {
             Finding::Host(evidence) => Some(evidence),
@@ -134,7 +142,7 @@ impl Observation {
     /// Whether it starts a program (rather than asking for credentials or reaching a peer).
     pub(super) const fn is_execution(&self) -> bool {
         match &self.finding {
-            Finding::Host(evidence) => !matches!(evidence.finding, HostFinding::Metadata { .. }),
+            Finding::Host(evidence) => evidence.finding.is_execution(),
             Finding::Egress(_) => false,
         }
     }
@@ -179,6 +187,9 @@ const fn host_weight(finding: &HostFinding) -> (f64, f64) {
             (base, socket + memory)
         }
         HostFinding::FilelessExec => (1.5, 2.5),
+        // ping and its like have one for ICMP; nothing else under a web service needs to write packets by hand.
+        HostFinding::RawSocket { protocol: 1 | 58, .. } => (0.3, 0.0),
+        HostFinding::RawSocket { .. } => (1.5, 0.0),
         HostFinding::Metadata { path, .. } => match path {
             MetadataPath::Credential => (3.0, 0.0),
             MetadataPath::Recon | MetadataPath::UserData => (2.0, 0.0),

@@ -83,7 +83,8 @@ impl ObservationSet {
     }
 }
 
-/// The weightier judgement of an event wins; between equals the content decides, so that order does not.
-fn judgement(observation: &Observation) -> (u64, u64) {
-    (observation.weight().to_bits(), fingerprint::of(&observation.finding))
+/// The weightier judgement of an event wins, then the one that knows its end; between equals the content decides, so that
+/// order does not.
+fn judgement(observation: &Observation) -> (u64, bool, u64) {
+    (observation.weight().to_bits(), observation.has_ended(), fingerprint::of(&observation.finding))
 }

@@ -178,8 +178,8 @@ impl Score {
     fn egress_stage(&mut self, session: &Session<'_>) {
         let weight = |contact: &Observation, join| {
             let lineage = match (join, contact.novelty()) {
-                (Join::Descendant, Novelty::New) => 2.5,
-                (Join::Descendant, Novelty::NewWhileLearning) => 1.5,
+                (Join::Descendant | Join::Connection, Novelty::New) => 2.5,
+                (Join::Descendant | Join::Connection, Novelty::NewWhileLearning) => 1.5,
                 (Join::SameHost, _) => -0.5,
                 _ => 0.0,
             };
@@ -191,7 +191,9 @@ impl Score {
             self.stages.push(Stage::Egress);
         }
         let (name, by) = match join {
-            Join::Descendant => ("egress_by_lineage", "by a descendant of the program that was started"),
+            Join::Descendant | Join::Connection => {
+                ("egress_by_lineage", "by a descendant of the program that was started")
+            }
             Join::SameWorkload => ("egress_by_service", "by the same service"),
             Join::SameHost => ("egress_by_workload", "by another process of the same workload"),
         };

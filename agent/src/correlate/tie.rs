@@ -1,10 +1,13 @@
 //! How one request and one observation are tied: in space (join), in time (timing), by what reappears (echo), and how much all
 //! of that weighs against chance.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::evidence::RouteBasis;
 use crate::incident::{Echo, Join, Timing};
+use crate::metadata::canonical;
+use crate::request::Target;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
@@ -59,7 +62,7 @@ impl Scales<'_> {
         if timing == Timing::Distant && kept.sought().is_empty() {
             return None;
         }
-        let join = self.join(kept, observation);
+        let join = self.join(kept, observation, timing);
         let mut echoes = observation.surface.echoes(kept.sought());
         echoes.retain(|echo| (timing.pinned() || echo.distinctive) && !names_itself(kept, echo));
         let decisive = echoes.iter().any(|echo| echo.distinctive);
@@ -87,13 +90,16 @@ impl Scales<'_> {
         })
     }
 
-    fn join(&self, kept: &Kept, observation: &Observation) -> Join {
+    fn join(&self, kept: &Kept, observation: &Observation, timing: Timing) -> Join {
         let place = observation.place();
         let routed = &kept.routed;
         let owner = routed.owner.filter(|_| routed.basis == RouteBasis::Listener);
         let behind = |owner| place.descends_from(owner) || place.service.as_ref().is_some_and(|s| s.process == owner);
         let same_instance = routed.basis == RouteBasis::Route || routed.cgroup == place.workload.cgroup;
-        if owner.is_some_and(behind) {
+        // A connection is used again: only what is in flight on it is meant.
+        if timing.pinned() && came_over_served(kept, observation) {
+            Join::Connection
+        } else if owner.is_some_and(behind) {
             Join::Descendant
         } else if routed.workload == *self.workload && same_instance && routed.basis != RouteBasis::Address {
             Join::SameWorkload
@@ -135,6 +141,24 @@ impl Scales<'_> {
     }
 }
 
+/// Whether the request came over a connection that was being answered when the observation's line began, as far as log and
+/// host tell.
+fn came_over_served(kept: &Kept, observation: &Observation) -> bool {
+    let (Some(from), Target::Socket(target), Some(host)) =
+        (kept.upstream_local, kept.request.target, observation.as_host())
+    else {
+        return false;
+    };
+    let same = |one: SocketAddr, other: SocketAddr| one.port() == other.port() && same(one.ip(), other.ip());
+    host.inbound.iter().any(|one| same(one.local, target) && same(one.peer, from))
+}
+
+/// Whether two addresses are one, as far as both are told: some formats log the port alone.
+fn same(one: IpAddr, other: IpAddr) -> bool {
+    let (one, other) = (canonical(one), canonical(other));
+    one == other || one.is_unspecified() || other.is_unspecified()
+}
+
 /// Share of breaches whose first finding falls there, as nats: most exploits run synchronously inside their request.
 fn timing_nats(timing: Timing) -> f64 {
     match timing {
@@ -150,6 +174,8 @@ fn timing_nats(timing: Timing) -> f64 {
 /// What a weaker join takes away, nats.
 const fn join_nats(join: Join) -> f64 {
     match join {
+        // One connection carries one request at a time: hardly any other could be meant.
+        Join::Connection => 3.0,
         Join::Descendant => 0.0,
         Join::SameWorkload => -0.7,
         Join::SameHost => -2.5,

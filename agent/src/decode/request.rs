@@ -3,10 +3,10 @@
 //!
 //! Never: keeps a header's value or a path that may hold a secret. Path shapes are the vendors' documentation's.
 
-use breachline_abi::request::RequestRecord;
+use breachline_abi::request::{RequestRecord, StatusRecord};
 
 use super::{DecodeError, actor, endpoint};
-use crate::event::{MetadataPath, MetadataRequest};
+use crate::event::{MetadataPath, MetadataRequest, MetadataStatus};
 
 /// Longest method, path part or role that is believed; longer ones are not what an endpoint understands.
 const WORD_BYTES_MAX: usize = 128;
@@ -60,6 +60,20 @@ pub(super) fn decode(record: &RequestRecord) -> Result<MetadataRequest, DecodeEr
         path,
         role: role.map(str::to_owned),
         token: lines.any(is_token),
+    })
+}
+
+/// An answer's status to its event.
+pub(super) fn status(record: &StatusRecord) -> Result<MetadataStatus, DecodeError> {
+    let status = u16::try_from(record.status)
+        .ok()
+        .filter(|status| (100..1000).contains(status))
+        .ok_or(DecodeError::Value { field: "status", value: record.status })?;
+    Ok(MetadataStatus {
+        actor: actor(&record.socket.actor),
+        socket: record.cookie,
+        peer: endpoint(record.socket.peer, record.socket.port),
+        status,
     })
 }
 

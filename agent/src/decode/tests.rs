@@ -120,7 +120,7 @@ fn what_stands_for_nothing_is_refused() {
     check(old.as_bytes(), DecodeError::Version(7));
     check(header::<Header>(77, 0).as_bytes(), DecodeError::Kind(77));
     // A length of its own shorter than the record.
-    check(header::<Header>(KIND_FORK, 0).as_bytes(), DecodeError::Truncated { need: 96, got: 24 });
+    check(header::<Header>(KIND_FORK, 0).as_bytes(), DecodeError::Truncated { need: 56, got: 24 });
 }
 
 #[test]

@@ -241,13 +241,19 @@ fn deed(evidence: &StepEvidence) -> Option<(&'static str, String)> {
     };
     Some(match evidence {
         StepEvidence::Request { .. } => return None,
-        StepEvidence::Host { finding: HostFinding::Metadata { endpoint, .. }, process } => {
+        StepEvidence::Host { finding: HostFinding::Metadata { endpoint, .. }, process, .. } => {
             ("metadata", format!("{} to {endpoint}", program(process)))
+        }
+        StepEvidence::Host { finding: HostFinding::RawSocket { .. }, process, .. } => {
+            ("raw socket", format!("made by {}", program(process)))
         }
         StepEvidence::Host { process, .. } => {
             ("shell", process.as_ref().map_or_else(String::new, |node| node.command_line.to_string()))
         }
-        StepEvidence::Peer { peer, process, .. } => ("egress", format!("{} to {peer}", program(process))),
+        StepEvidence::Peer { peer, name: None, process, .. } => ("egress", format!("{} to {peer}", program(process))),
+        StepEvidence::Peer { peer, name: Some(name), process, .. } => {
+            ("egress", format!("{} to {name} ({peer})", program(process)))
+        }
     })
 }
 

@@ -198,6 +198,11 @@ impl Listeners {
         locals
     }
 
+    /// Whether anything in the namespace listens on this port.
+    pub(super) fn has_port(&self, net_ns: u32, port: u16) -> bool {
+        self.by_port.get(&port).is_some_and(|sockets| sockets.iter().any(|socket| socket.net_ns == net_ns))
+    }
+
     /// Whether anything in the cgroup listens.
     pub(super) fn in_cgroup(&self, cgroup: u64) -> bool {
         self.per_cgroup.contains_key(&cgroup)

@@ -154,7 +154,7 @@ impl ProcessTable {
 
     /// The child starts as a copy of its parent. Its exec may have been read before its fork: what it runs then stays.
     pub(super) fn fork(&mut self, fork: &Fork, at: Timestamp) {
-        self.observe(&fork.actor, at);
+        self.admit(fork.actor.process, fork.actor.parent, at);
         self.admit(fork.child, fork.actor.process, at);
         self.set_parent(fork.child, fork.actor.process, at);
         let Some(parent) = self.processes.get(&fork.actor.process) else { return };

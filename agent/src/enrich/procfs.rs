@@ -270,7 +270,11 @@ fn actor_of(kind: &HostEventKind) -> Option<&Actor> {
         HostEventKind::Contact(contact) => Some(&contact.actor),
         HostEventKind::Listen(listen) => Some(&listen.actor),
         HostEventKind::MetadataRequest(request) => Some(&request.actor),
+        HostEventKind::MetadataStatus(status) => Some(&status.actor),
+        HostEventKind::RawSocket(made) => Some(&made.actor),
         HostEventKind::Process(_)
+        | HostEventKind::Answer(_)
+        | HostEventKind::Serving(_)
         | HostEventKind::Flow(_)
         | HostEventKind::Cgroup(_)
         | HostEventKind::Addresses(_)

@@ -72,7 +72,17 @@ impl Host {
     }
 
     fn exec_again(&mut self, pid: u32, parent: u32, cgroup: u64, path: &str) {
+        self.program(pid, parent, cgroup, path, &[]);
+    }
+
+    /// A program started by `posix_spawn`: its exec alone names the line.
+    fn spawn(&mut self, pid: u32, parent: u32, cgroup: u64, path: &str) {
+        self.program(pid, parent, cgroup, path, &[key(parent)]);
+    }
+
+    fn program(&mut self, pid: u32, parent: u32, cgroup: u64, path: &str, ancestors: &[ProcessKey]) {
         let exec = Exec {
+            ancestors: ancestors.to_vec(),
             actor: actor(pid, parent, cgroup, HOST_NS),
             exe_path: path.to_owned(),
             argv: vec![path.to_owned()],
@@ -392,4 +402,17 @@ mod bounds {
             }
         }
     }
+}
+
+/// A server that replaces itself (`posix_spawn` of its own program, sockets handed down) goes on being the service.
+#[test]
+fn a_spawned_copy_of_a_server_keeps_its_sockets() {
+    let mut host = Host::new(Vec::new());
+    host.spawn(301, 300, 30, "/opt/shop/bin/shop");
+    host.spawn(302, 300, 30, "/bin/sh");
+    host.exit(300);
+    assert_eq!(host.service(301, 30), Some(300));
+    assert_eq!(host.service(302, 30), Some(300), "a shell below it descends from it");
+    assert_eq!(host.enricher.listeners.opener_of(key(301)), Some(key(300)));
+    assert_eq!(host.enricher.listeners.opener_of(key(302)), None, "a program that is another closes them");
 }

@@ -1,19 +1,24 @@
 //! The verdicts themselves.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
 
 use super::Config;
+use super::outcome::Outcomes;
 use super::peer::Scope;
 use super::program::{self, Code, Program};
 use serde::Serialize;
 
 use crate::baseline::{Baseline, Learn};
 use crate::enrich::Enricher;
-use crate::event::{Actor, Contact, Exec, FileId, HostEvent, HostEventKind, MetadataPath, MetadataRequest, Stdio};
+use crate::enrich::passive_dns::Named;
+use crate::event::{
+    Actor, Contact, Exec, FileId, HostEvent, HostEventKind, MetadataPath, MetadataRequest, Protocol, RawFamily,
+    RawSocket, Stdio,
+};
 use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProcessNode, ProgramClass};
 use crate::metadata::canonical;
 use crate::timestamp::Timestamp;
@@ -41,6 +46,10 @@ pub struct Counters {
     pub metadata: u64,
     /// Contacts with external peers.
     pub egress: u64,
+    /// Raw and packet sockets.
+    pub raw_sockets: u64,
+    /// Contacts and requests whose end is no longer waited for, because others came.
+    pub outcomes_evicted: u64,
     /// Shells, contacts and their like outside any service, let be.
     pub unexposed: u64,
 }
@@ -51,6 +60,7 @@ pub struct Judge {
     config: Config,
     /// Shells and their like by what the file is, for copies and links under other names.
     known_files: LruCache<FileId, Box<str>>,
+    outcomes: Outcomes,
     counters: Counters,
 }
 
@@ -58,7 +68,12 @@ impl Judge {
     /// A judge that has seen nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, known_files: LruCache::new(KNOWN_FILES_MAX), counters: Counters::default() }
+        Self {
+            config,
+            known_files: LruCache::new(KNOWN_FILES_MAX),
+            outcomes: Outcomes::new(),
+            counters: Counters::default(),
+        }
     }
 
     /// Judges one event that `enricher` has observed. Asks and teaches `baseline`.
@@ -68,6 +83,9 @@ impl Judge {
             HostEventKind::Exec(exec) => self.exec(exec, &mut case).map(Stage::Host),
             HostEventKind::Contact(contact) => self.contact(contact, &mut case),
             HostEventKind::MetadataRequest(request) => self.metadata_request(request, &mut case).map(Stage::Host),
+            HostEventKind::RawSocket(made) => self.raw_socket(made, &mut case).map(Stage::Host),
+            HostEventKind::Flow(flow) => self.outcomes.ended(flow, case.at).map(Stage::Egress),
+            HostEventKind::MetadataStatus(status) => self.outcomes.answered(status).map(Stage::Host),
             HostEventKind::Listen(listen) => {
                 case.exposed(&listen.actor);
                 None
@@ -83,7 +101,8 @@ impl Judge {
             }
             HostEventKind::Fork(_)
             | HostEventKind::Exit(_)
-            | HostEventKind::Flow(_)
+            | HostEventKind::Answer(_)
+            | HostEventKind::Serving(_)
             | HostEventKind::Cgroup(_)
             | HostEventKind::Addresses(_)
             | HostEventKind::Loss(_) => None,
@@ -107,7 +126,7 @@ impl Judge {
             return None;
         };
         let Some(program) = program.filter(|program| counts(program, exec, &place)) else {
-            return fileless.then(|| self.fileless(place, case));
+            return fileless.then(|| self.fileless(&exec.actor, place, case));
         };
         self.counters.spawns += 1;
         let socket_stdio = exec.stdio.contains(&Stdio::InetSocket);
@@ -116,12 +135,14 @@ impl Judge {
         let parent = place.lineage.get(1).map_or("", |node| &node.exe_path);
         let learn = if socket_stdio || fileless || program.disguised { Learn::Never } else { Learn::Yes };
         let novelty = case.baseline.shell(&place.workload.key, parent, child, line, learn, case.at);
-        let reason = spawn_reason(&program, &place, socket_stdio, fileless, novelty);
+        let stdio = case.enricher.stdio_of(exec.actor.process).filter(|_| socket_stdio).map(|stdio| stdio.peer);
+        let socket = if socket_stdio { Some(stdio) } else { None };
+        let reason = spawn_reason(&program, &place, socket, fileless, novelty);
         let finding = HostFinding::Spawn { class: program.class, socket_stdio, fileless };
-        Some(HostEvidence { at: case.at, place, finding, novelty, reason })
+        Some(case.evidence(&exec.actor, place, finding, novelty, reason))
     }
 
-    fn fileless(&mut self, place: Placement, case: &mut Case<'_>) -> HostEvidence {
+    fn fileless(&mut self, actor: &Actor, place: Placement, case: &mut Case<'_>) -> HostEvidence {
         self.counters.fileless += 1;
         let novelty = if case.baseline.is_learning(&place.workload.key, case.at) {
             Novelty::NewWhileLearning
@@ -130,7 +151,7 @@ impl Judge {
         };
         let reason =
             format!("{} runs a program that has no name on disk ({})", place.workload.key, display(place.process()));
-        HostEvidence { at: case.at, place, finding: HostFinding::FilelessExec, novelty, reason }
+        case.evidence(actor, place, HostFinding::FilelessExec, novelty, reason)
     }
 
     fn program(&mut self, exec: &Exec) -> Option<Program> {
@@ -160,7 +181,10 @@ impl Judge {
         };
         if scope == Scope::External && !contact.metadata {
             self.counters.egress += 1;
-            return Some(Stage::Egress(egress(contact, place, case)));
+            let name = self.name_of(contact, &place, case);
+            let evidence = egress(contact, place, &name, case);
+            self.counters.outcomes_evicted += u64::from(self.outcomes.contacted(contact.socket, &evidence));
+            return Some(Stage::Egress(evidence));
         }
         self.counters.metadata += 1;
         let asked = Asked {
@@ -170,7 +194,47 @@ impl Judge {
             role: None,
             token: None,
         };
-        Some(Stage::Host(metadata(asked, place, case)))
+        Some(Stage::Host(metadata(&contact.actor, asked, place, case)))
+    }
+
+    /// What the peer was looked up by. A server outside that the workload had never asked may be the intruder's own, and call
+    /// its address whatever he likes: what it says is told, and not believed.
+    fn name_of<'c>(&self, contact: &Contact, place: &Placement, case: &mut Case<'c>) -> PeerName<'c> {
+        let enricher = case.enricher;
+        match enricher.name_of(&contact.actor, contact.peer.ip(), case.at) {
+            Named::Unknown => PeerName::Unknown,
+            Named::Literal => PeerName::Literal,
+            Named::By(name) => {
+                let server = SocketAddr::new(name.server, DNS_PORT);
+                let outside = self.config.scope(server, |address| enricher.owns(address)) == Scope::External;
+                let workload = &place.workload.key;
+                if outside && case.baseline.peer_novelty(workload, server, Protocol::Udp, case.at) == Novelty::New {
+                    PeerName::Claimed(&name.name, name.server)
+                } else {
+                    PeerName::LookedUp(&name.name)
+                }
+            }
+        }
+    }
+
+    fn raw_socket(&mut self, made: &RawSocket, case: &mut Case<'_>) -> Option<HostEvidence> {
+        let Some(place) = case.exposed(&made.actor) else {
+            self.counters.unexposed += 1;
+            return None;
+        };
+        self.counters.raw_sockets += 1;
+        let exe_path = place.process().map_or("", |node| &node.exe_path);
+        let what = match (made.family, made.protocol) {
+            (RawFamily::Packet, _) => "a packet socket".to_owned(),
+            (RawFamily::Unknown, _) => "use of the right to write packets by hand".to_owned(),
+            (_, 1 | 58) => "a raw socket for ICMP".to_owned(),
+            (_, protocol) => format!("a raw socket for protocol {protocol}"),
+        };
+        let novelty = case.baseline.raw_socket(&place.workload.key, exe_path, &what, case.at);
+        let who = who(&place);
+        let reason = format!("{who} made {what}: what is sent on it no sense sees; {}", caller_novelty(novelty));
+        let finding = HostFinding::RawSocket { family: made.family, protocol: made.protocol };
+        Some(case.evidence(&made.actor, place, finding, novelty, reason))
     }
 
     fn metadata_request(&mut self, request: &MetadataRequest, case: &mut Case<'_>) -> Option<HostEvidence> {
@@ -188,8 +252,25 @@ impl Judge {
             role: request.role.as_deref(),
             token: Some(request.token),
         };
-        Some(metadata(asked, place, case))
+        let evidence = metadata(&request.actor, asked, place, case);
+        self.counters.outcomes_evicted += u64::from(self.outcomes.asked(request.socket, &evidence));
+        Some(evidence)
     }
+}
+
+/// Port of name servers.
+const DNS_PORT: u16 = 53;
+
+/// What a peer was looked up by.
+enum PeerName<'n> {
+    /// This name.
+    LookedUp(&'n Arc<str>),
+    /// This name, if a server is believed that nobody has reason to believe.
+    Claimed(&'n Arc<str>, IpAddr),
+    /// None: the address itself was written down somewhere.
+    Literal,
+    /// Look-ups of this workload are not seen.
+    Unknown,
 }
 
 /// What a verdict is found with.
@@ -200,6 +281,19 @@ struct Case<'c> {
 }
 
 impl Case<'_> {
+    /// Evidence of what `actor` did, with the connections that were being served when its line began.
+    fn evidence(
+        &self,
+        actor: &Actor,
+        place: Placement,
+        finding: HostFinding,
+        novelty: Novelty,
+        reason: String,
+    ) -> HostEvidence {
+        let inbound = self.enricher.serving(actor);
+        HostEvidence { at: self.at, place, finding, novelty, reason, inbound, status: None }
+    }
+
     /// Where the actor stands, if it is exposed. Its workload's learning time begins with the first such look.
     fn exposed(&mut self, actor: &Actor) -> Option<Placement> {
         if !self.enricher.is_exposed(actor) {
@@ -236,12 +330,12 @@ fn counts(program: &Program, exec: &Exec, place: &Placement) -> bool {
     !own_runtime
 }
 
-fn egress(contact: &Contact, place: Placement, case: &mut Case<'_>) -> EgressEvidence {
+fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut Case<'_>) -> EgressEvidence {
     let peer = SocketAddr::new(canonical(contact.peer.ip()), contact.peer.port());
-    let novelty = match case.baseline.peer(&place.workload.key, peer, contact.protocol, None, case.at) {
-        Novelty::New if by_service(&place) && case.baseline.reaches_anyone(&place.workload.key, case.at) => {
-            Novelty::Known
-        }
+    let believed = if let PeerName::LookedUp(name) = name { Some(Arc::clone(name)) } else { None };
+    let key = &place.workload.key;
+    let novelty = match case.baseline.peer(key, peer, contact.protocol, believed.as_deref(), case.at) {
+        Novelty::New if by_service(&place) && case.baseline.reaches_anyone(key, case.at) => Novelty::Known,
         novelty => novelty,
     };
     let acquaintance = match novelty {
@@ -249,12 +343,18 @@ fn egress(contact: &Contact, place: Placement, case: &mut Case<'_>) -> EgressEvi
         Novelty::NewWhileLearning => "new to its workload, whose habits are still being learned",
         Novelty::Known => "as its workload has before",
     };
-    let reason = format!("{} contacted {peer}, {acquaintance}", who(&place));
+    let whom = match name {
+        PeerName::LookedUp(name) => format!("{name} ({peer})"),
+        PeerName::Claimed(name, server) => format!("{peer} (called {name} by {server}, a server never asked before)"),
+        PeerName::Literal => format!("{peer} by its bare address"),
+        PeerName::Unknown => peer.to_string(),
+    };
+    let reason = format!("{} contacted {whom}, {acquaintance}", who(&place));
     let protocol = contact.protocol;
-    EgressEvidence { at: case.at, place, peer, protocol, name: None, novelty, reason }
+    EgressEvidence { at: case.at, place, peer, protocol, name: believed, novelty, reason, outcome: None }
 }
 
-fn metadata(asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {
+fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {
     // Credentials fetched by what a shell started do not become normal by being fetched again.
     let by_tool = below_shell(&place).or(place.process().filter(|node| runs_what_it_is_told(node))).is_some();
     let learn = if by_tool { Learn::Never } else { Learn::Yes };
@@ -268,7 +368,7 @@ fn metadata(asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvid
         role: asked.role.map(Arc::from),
         token: asked.token,
     };
-    HostEvidence { at: case.at, place, finding, novelty, reason }
+    case.evidence(actor, place, finding, novelty, reason)
 }
 
 impl Asked<'_> {
@@ -319,14 +419,23 @@ fn who(place: &Placement) -> String {
     below_shell(place).map_or_else(|| process.to_owned(), |shell| format!("{process}, below {},", display(Some(shell))))
 }
 
-fn spawn_reason(program: &Program, place: &Placement, socket_stdio: bool, fileless: bool, novelty: Novelty) -> String {
+fn spawn_reason(
+    program: &Program,
+    place: &Placement,
+    socket: Option<Option<SocketAddr>>,
+    fileless: bool,
+    novelty: Novelty,
+) -> String {
     let class = match program.class {
         ProgramClass::Shell => "a shell",
         ProgramClass::Interpreter => "an interpreter",
         ProgramClass::TransferTool => "a transfer tool",
     };
     let mut odds = Vec::new();
-    if socket_stdio {
+    let connected = socket.flatten().map(|peer| format!("its input or output is a connection with {peer}"));
+    if let Some(connected) = &connected {
+        odds.push(connected.as_str());
+    } else if socket.is_some() {
         odds.push("its input or output is an internet socket");
     }
     if fileless {

@@ -128,7 +128,7 @@ impl<'f> Asked<'f> {
             provider: self.provider,
             credential: self.credential(evidence),
             role: self.role.map(str::to_owned),
-            how: self.how(),
+            how: self.how(evidence.status),
             since: evidence.at,
             process: evidence.place.process().map(|node| node.process),
             requested: matches!(self.path, MetadataPath::Credential | MetadataPath::UserData),
@@ -160,7 +160,7 @@ impl<'f> Asked<'f> {
         }
     }
 
-    fn how(&self) -> String {
+    fn how(&self, status: Option<u16>) -> String {
         let what = match self.path {
             MetadataPath::Credential => "the credential itself was requested",
             MetadataPath::Recon => "the list of credentials was requested",
@@ -173,7 +173,12 @@ impl<'f> Asked<'f> {
             (Provider::AwsInstance, Some(false)) => " without a session token (IMDSv1)",
             _ => "",
         };
-        format!("{what}{version}")
+        let answer = match status {
+            Some(status @ 200..=299) => format!(", and answered ({status})"),
+            Some(status) => format!(", and not handed out ({status})"),
+            None => String::new(),
+        };
+        format!("{what}{version}{answer}")
     }
 }
 

@@ -56,6 +56,7 @@ impl Technique {
             HostFinding::FilelessExec => Self::REFLECTIVE_LOADING,
             HostFinding::Metadata { path: MetadataPath::Benign, .. } => Self::INFRASTRUCTURE_DISCOVERY,
             HostFinding::Metadata { .. } => Self::METADATA_API,
+            HostFinding::RawSocket { .. } => Self::NON_APPLICATION_LAYER,
         }
     }
 

@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::evidence::{HostFinding, ProcessNode};
+use crate::event::FlowState;
+use crate::evidence::{HostFinding, Outcome, ProcessNode};
 use crate::request::Request;
 use crate::timestamp::Timestamp;
 
@@ -213,15 +214,37 @@ fn deed(step: &Step) -> String {
     let by = |node: &Option<ProcessNode>| node.as_ref().map_or_else(|| "a process".into(), process);
     match &step.evidence {
         StepEvidence::Request { request, .. } => request_line(request),
-        StepEvidence::Host { finding: HostFinding::Metadata { endpoint, service, role, .. }, process } => {
+        StepEvidence::Host { finding: HostFinding::Metadata { endpoint, service, role, .. }, process, status } => {
             let role = role.as_ref().map_or_else(String::new, |role| format!(" for {role}"));
-            format!("{} -> {service} {endpoint}{role}", by(process))
+            let status = status.map_or_else(String::new, |status| format!(", answered {status}"));
+            format!("{} -> {service} {endpoint}{role}{status}", by(process))
         }
         StepEvidence::Host { process, .. } => by(process),
-        StepEvidence::Peer { peer, name, process, .. } => {
+        StepEvidence::Peer { peer, name, process, outcome, .. } => {
             let name = name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-            format!("{} -> {peer}{name}", by(process))
+            let outcome = outcome.as_ref().map_or_else(String::new, |outcome| format!(", {}", became(outcome)));
+            format!("{} -> {peer}{name}{outcome}", by(process))
         }
+    }
+}
+
+/// What became of a contact, as people say it.
+fn became(outcome: &Outcome) -> String {
+    if outcome.state == FlowState::Failed {
+        return "not answered".to_owned();
+    }
+    let lasted = span(Duration::from_millis(outcome.lasted_ms));
+    format!("sent {}, received {} in {lasted}", bytes(outcome.bytes_sent), bytes(outcome.bytes_received))
+}
+
+/// A number of bytes to two digits, decimal units.
+fn bytes(count: u64) -> String {
+    let unit = |unit: u64, name: &str| format!("{}.{} {name}", count / unit, count % unit * 10 / unit);
+    match count {
+        0..1000 => format!("{count} B"),
+        1000..1_000_000 => unit(1000, "kB"),
+        1_000_000..1_000_000_000 => unit(1_000_000, "MB"),
+        _ => unit(1_000_000_000, "GB"),
     }
 }
 
@@ -347,6 +370,19 @@ mod tests {
         check(1234, "1.234 s");
         check(61_000, "1 min 01 s");
         check(6 * 3_600_000 + 300_000, "6 h 05 min");
+    }
+
+    #[test]
+    fn amounts_read_as_people_say_them() {
+        let check = |count: u64, expected: &str| assert_eq!(bytes(count), expected);
+        check(999, "999 B");
+        check(1000, "1.0 kB");
+        check(3_249_999, "3.2 MB");
+        check(u64::MAX, "18446744073.7 GB");
+        let refused = Outcome { state: FlowState::Failed, bytes_sent: 0, bytes_received: 0, lasted_ms: 3 };
+        assert_eq!(became(&refused), "not answered");
+        let sent = Outcome { state: FlowState::Closed, bytes_sent: 3_200_000, bytes_received: 117, lasted_ms: 4_200 };
+        assert_eq!(became(&sent), "sent 3.2 MB, received 117 B in 4.200 s");
     }
 
     #[test]

@@ -10,36 +10,22 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::lines::Lines;
 
 /// Values within values, lists included: Kafka REST with an envelope in each record is four. Bounds how often a byte is
 /// looked at.
 const DEPTH_MAX: usize = 5;
 
-/// What bounds the lines of one body.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Limits {
-    pub(super) lines: usize,
-    pub(super) line_bytes: usize,
-}
-
-/// Lines of one body.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Lines {
-    /// Without line ends and without empty ones.
-    pub(super) lines: Vec<Bytes>,
-    /// How many were cut at the longest length.
-    pub(super) cut: usize,
-    /// Bytes that had to be copied to be unescaped.
-    pub(super) copied: usize,
-}
-
 /// Why a body gives no lines.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BodyError {
+pub enum BodyError {
+    /// Declared as JSON and none.
     #[error("the body is not the JSON that its content type says: {0}; plain lines go as text/plain")]
     Json(String),
+    /// Past the limit.
     #[error("the body has more than {0} lines; send smaller batches")]
     TooManyLines(usize),
 }
@@ -47,29 +33,57 @@ pub(super) enum BodyError {
 /// Takes a body apart. `declared_json` is whether its content type promises JSON: then a body that begins like JSON
 /// must be JSON, while one that does not is lines all the same (rsyslog says `application/json` whatever it sends).
 /// Without the promise anything that does not read as JSON is lines.
-pub(super) fn lines(body: &Bytes, declared_json: bool, limits: Limits) -> Result<Lines, BodyError> {
-    let mut reader = Reader { body, limits, found: Lines::default(), overflow: false };
+pub(super) fn read(body: &Bytes, declared_json: bool, into: &mut Lines) -> Result<(), BodyError> {
+    let before = into.lines.len();
+    let mut reader = Reader { body, found: into };
     let begins_like_json = matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'));
     let read = if begins_like_json { reader.json() } else { Err(None) };
     match read {
-        Err(Some(error)) if declared_json && !reader.overflow => return Err(BodyError::Json(error)),
-        Err(_) if !reader.overflow => {
-            reader.found = Lines::default();
-            reader.plain(body.clone());
+        _ if into.overflow => return Err(BodyError::TooManyLines(into.limits().lines)),
+        Err(Some(error)) if declared_json => return Err(BodyError::Json(error)),
+        Err(_) => {
+            into.rewind(before);
+            into.push_all(body);
         }
-        _ => {}
+        Ok(()) => {}
     }
-    if reader.overflow { Err(BodyError::TooManyLines(limits.lines)) } else { Ok(reader.found) }
+    if into.overflow { Err(BodyError::TooManyLines(into.limits().lines)) } else { Ok(()) }
 }
 
-struct Reader<'b> {
+/// A JSON string within `body`: a line, or several with line ends between them.
+pub(super) fn string(body: &Bytes, quoted: &str, into: &mut Lines) -> Result<(), serde_json::Error> {
+    let inner = &quoted[1..quoted.len() - 1];
+    if inner.as_bytes().contains(&b'\\') {
+        let text: String = serde_json::from_str(quoted)?;
+        into.copied += text.len();
+        into.push_all(&Bytes::from(text));
+    } else {
+        into.push_all(&body.slice_ref(inner.as_bytes()));
+    }
+    Ok(())
+}
+
+/// Walks an array without building it: a body of a million small elements is a million visits, never a million values in
+/// memory.
+pub(super) fn each<'b, E: From<serde_json::Error>>(
+    array: &'b RawValue,
+    visit: &mut dyn FnMut(&'b RawValue) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut failed = None;
+    let elements = Elements { visit: &mut |value| visit(value).map_err(|error| failed = Some(error)) };
+    let walked = serde_json::Deserializer::from_str(array.get()).deserialize_seq(elements);
+    match failed {
+        Some(error) => Err(error),
+        None => walked.map_err(E::from),
+    }
+}
+
+struct Reader<'b, 'l> {
     body: &'b Bytes,
-    limits: Limits,
-    found: Lines,
-    overflow: bool,
+    found: &'l mut Lines,
 }
 
-impl<'b> Reader<'b> {
+impl<'b> Reader<'b, '_> {
     /// Values one after the other, whatever white space lies between.
     fn json(&mut self) -> Result<(), Option<String>> {
         let values = serde_json::Deserializer::from_slice(self.body).into_iter::<&'b RawValue>();
@@ -84,11 +98,12 @@ impl<'b> Reader<'b> {
     fn value(&mut self, value: &'b RawValue, depth: usize) -> Result<(), serde_json::Error> {
         let text = value.get();
         match text.as_bytes().first() {
-            Some(b'"') => self.string(text),
+            Some(b'"') => string(self.body, text, self.found),
             Some(b'{') => self.object(value, depth),
-            Some(b'[') if depth < DEPTH_MAX => {
-                serde_json::Deserializer::from_str(text).deserialize_seq(Elements { reader: self, depth })
-            }
+            Some(b'[') if depth < DEPTH_MAX => each(value, &mut |element| {
+                self.value(element, depth + 1)?;
+                if self.found.overflow { Err(serde_json::Error::custom("too many lines")) } else { Ok(()) }
+            }),
             Some(b'[') => Err(serde_json::Error::custom("arrays lie too deep")),
             _ => Err(serde_json::Error::custom(format!(
                 "{} is neither a string nor an object",
@@ -97,92 +112,59 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// A line, or several with line ends between them.
-    fn string(&mut self, quoted: &'b str) -> Result<(), serde_json::Error> {
-        let inner = &quoted[1..quoted.len() - 1];
-        if inner.as_bytes().contains(&b'\\') {
-            let text: String = serde_json::from_str(quoted)?;
-            self.found.copied += text.len();
-            self.plain(Bytes::from(text));
-        } else {
-            self.plain(self.body.slice_ref(inner.as_bytes()));
-        }
-        Ok(())
-    }
-
     fn object(&mut self, object: &'b RawValue, depth: usize) -> Result<(), serde_json::Error> {
         // An error is the same key twice: no envelope that a forwarder makes.
         let envelope: Envelope<'b> = serde_json::from_str(object.get()).unwrap_or_default();
         if envelope.is_control() {
             return Ok(());
         }
+        if let Some(streams) = envelope.streams.filter(|list| list.get().starts_with('[') && depth < DEPTH_MAX) {
+            return each(streams, &mut |stream| self.stream(stream));
+        }
         match envelope.content() {
             Some(content) if content.get() != object.get() && depth < DEPTH_MAX => self.value(content, depth + 1),
             _ => {
-                self.push(self.body.slice_ref(object.get().as_bytes()));
+                self.found.push(self.body.slice_ref(object.get().as_bytes()));
                 Ok(())
             }
         }
     }
 
-    fn plain(&mut self, text: Bytes) {
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', &text).chain([text.len()]) {
-            if self.overflow {
-                return;
-            }
-            let line = &text[start..end];
-            self.push(text.slice(start..start + line.strip_suffix(b"\r").unwrap_or(line).len()));
-            start = end + 1;
+    /// One stream of Loki's push API: `values` are pairs (or triples) of a time and a line.
+    fn stream(&mut self, stream: &'b RawValue) -> Result<(), serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Stream<'s> {
+            #[serde(borrow)]
+            values: &'s RawValue,
         }
-    }
-
-    fn push(&mut self, line: Bytes) {
-        if line.is_empty() {
-            return;
-        }
-        if self.found.lines.len() == self.limits.lines {
-            self.overflow = true;
-            return;
-        }
-        let cut = line.len() > self.limits.line_bytes;
-        self.found.cut += usize::from(cut);
-        self.found.lines.push(if cut { line.slice(..self.limits.line_bytes) } else { line });
+        let stream: Stream<'b> = serde_json::from_str(stream.get())?;
+        each(stream.values, &mut |entry| {
+            let mut index = 0;
+            each(entry, &mut |field: &'b RawValue| {
+                index += 1;
+                if index == 2 { self.value(field, DEPTH_MAX) } else { Ok(()) }
+            })
+        })
     }
 }
 
-/// Walks an array without building it: a body of a million small elements is a million lines at most, never a million
-/// lines and a million values.
-struct Elements<'r, 'b> {
-    reader: &'r mut Reader<'b>,
-    depth: usize,
+/// Visits each element; an error that the visit keeps ends the walk.
+struct Elements<'v, 'b> {
+    visit: &'v mut dyn FnMut(&'b RawValue) -> Result<(), ()>,
 }
 
 impl<'b> Visitor<'b> for Elements<'_, 'b> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of lines")
+        f.write_str("an array")
     }
 
     fn visit_seq<A: SeqAccess<'b>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(value) = elements.next_element_seed(Raw)? {
-            self.reader.value(value, self.depth + 1).map_err(A::Error::custom)?;
-            if self.reader.overflow {
-                return Err(A::Error::custom("too many lines"));
-            }
+        while let Some(value) = elements.next_element::<&'b RawValue>()? {
+            (self.visit)(value).map_err(|()| A::Error::custom("the visit ended"))?;
         }
         Ok(())
-    }
-}
-
-struct Raw;
-
-impl<'b> DeserializeSeed<'b> for Raw {
-    type Value = &'b RawValue;
-
-    fn deserialize<D: serde::Deserializer<'b>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        <&RawValue>::deserialize(deserializer)
     }
 }
 
@@ -201,6 +183,8 @@ struct Envelope<'b> {
     event: Option<&'b RawValue>,
     /// Azure, Kafka REST.
     records: Option<&'b RawValue>,
+    /// Loki: `{"streams":[{"stream":{…},"values":[["<ns>","line"]]}]}`.
+    streams: Option<&'b RawValue>,
     /// CloudWatch Logs.
     #[serde(rename = "logEvents")]
     log_events: Option<&'b RawValue>,
@@ -245,15 +229,21 @@ impl<'b> Envelope<'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::lines::Limits;
 
     const LIMITS: Limits = Limits { lines: 5, line_bytes: 40 };
 
-    fn read(body: &str, declared_json: bool) -> Result<Lines, BodyError> {
-        lines(&Bytes::copy_from_slice(body.as_bytes()), declared_json, LIMITS)
+    fn lines(body: &Bytes, declared_json: bool) -> Result<Lines, BodyError> {
+        let mut lines = Lines::new(LIMITS);
+        read(body, declared_json, &mut lines).map(|()| lines)
+    }
+
+    fn text(body: &str, declared_json: bool) -> Result<Lines, BodyError> {
+        lines(&Bytes::copy_from_slice(body.as_bytes()), declared_json)
     }
 
     fn check(body: &str, declared_json: bool, expected: &[&str]) {
-        let lines = read(body, declared_json).expect("lines").lines;
+        let lines = text(body, declared_json).expect("lines").lines;
         let texts: Vec<&str> = lines.iter().map(|line| std::str::from_utf8(line).expect("text")).collect();
         assert_eq!(texts, expected, "{body}");
     }
@@ -280,6 +270,11 @@ mod tests {
             check(r#"{"records":[{"value":{"message":"one"}},{"value":"two"}]}"#, declared, &["one", "two"]);
             check(r#"{"messageType":"DATA_MESSAGE","logEvents":[{"message":"one"}]}"#, declared, &["one"]);
             check(r#"{"messageType":"CONTROL_MESSAGE","logEvents":[{"message":"x"}]}"#, declared, &[]);
+            check(
+                r#"{"streams":[{"stream":{"a":"b"},"values":[["1","one"],["2","two",{}]]}]}"#,
+                declared,
+                &["one", "two"],
+            );
             check(" [ ] ", declared, &[]);
         }
     }
@@ -301,7 +296,7 @@ mod tests {
     #[test]
     fn declared_json_must_be_json() {
         let check = |body: &str, expected: &str| {
-            let error = read(body, true).expect_err("refused").to_string();
+            let error = text(body, true).expect_err("refused").to_string();
             assert!(error.contains(expected), "{error}");
         };
         check(r#"{"message":"one""#, "EOF");
@@ -315,10 +310,10 @@ mod tests {
     #[test]
     fn bounds_hold() {
         let long = "x".repeat(50);
-        let found = read(&format!("{long}\nshort"), false).expect("lines");
+        let found = text(&format!("{long}\nshort"), false).expect("lines");
         assert_eq!((found.lines[0].len(), found.lines[1].len(), found.cut), (40, 5, 1));
         for many in ["a\n".repeat(6), "[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]".into(), "{\"log\":\"a\"}".repeat(6)] {
-            assert_eq!(read(&many, true), Err(BodyError::TooManyLines(5)), "{many}");
+            assert_eq!(text(&many, true).err(), Some(BodyError::TooManyLines(5)), "{many}");
         }
         check(&"a\n".repeat(5), false, &["a"; 5]);
     }
@@ -326,7 +321,7 @@ mod tests {
     #[test]
     fn nothing_is_copied_that_is_not_escaped() {
         let body = Bytes::from_static(br#"["plain",{"message":"also plain"}]"#);
-        let found = lines(&body, true, LIMITS).expect("lines");
+        let found = lines(&body, true).expect("lines");
         assert_eq!(found.copied, 0);
         let range = body.as_ptr_range();
         assert!(found.lines.iter().all(|line| range.contains(&line.as_ptr())));
@@ -335,13 +330,13 @@ mod tests {
     #[test]
     fn any_bytes_give_lines_or_an_error() {
         proptest::proptest!(|(body: Vec<u8>, declared: bool)| {
-            drop(lines(&Bytes::from(body), declared, LIMITS));
+            drop(lines(&Bytes::from(body), declared));
         });
         const TOKENS: [&str; 14] =
             ["{", "}", "[", "]", "\"", "message", ":", ",", "\\", "records", "1", " ", "\n", "\u{e9}"];
         let token = proptest::sample::select(&TOKENS[..]);
         proptest::proptest!(|(parts in proptest::collection::vec(token, 0..30), declared: bool)| {
-            drop(lines(&Bytes::from(parts.concat()), declared, LIMITS));
+            drop(lines(&Bytes::from(parts.concat()), declared));
         });
     }
 }

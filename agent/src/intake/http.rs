@@ -1,9 +1,10 @@
-//! The HTTP receiver: a listener, its connections and their bounds. In: connections on loopback. Out: what [`request`]
-//! makes of their requests.
+//! The HTTP receiver: a listener, its connections and their bounds. In: connections. Out: what [`request`] makes of their
+//! requests.
 //!
-//! Slow and idle clients cost a slot, never a thread: time for the header, for the body and for the whole connection is
-//! bounded, and so is their number. Beyond loopback it does not listen.
+//! Slow and idle clients cost a slot at most, and lose it when another needs it: see [`super::connections`]. Time for the
+//! header, for the body and for the whole connection is bounded. Beyond loopback it listens with TLS and a credential only.
 
+mod answer;
 mod request;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,14 +16,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use self::request::{Handler, Token};
-use super::{Counters, IntakeError, Queue};
-use crate::timestamp::Timestamp;
+use self::request::Handler;
+use super::access::Keys;
+use super::connections::{self, Connections, Io, Listener, Slot};
+use super::tls::Tls;
+use super::{IntakeError, Queue, Shared};
 
 /// Longest life of a connection; forwarders reconnect. Ends those that send requests and never read an answer.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
@@ -32,9 +33,6 @@ const CONNECTION_BUFFER_BYTES: usize = 32 << 10;
 
 /// Header fields per request; forwarders send about ten.
 const HEADERS_MAX: usize = 64;
-
-/// Wait after an accept that failed for lack of descriptors, so that the loop does not spin until one is closed.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// What a client hears when all connections are taken.
 const TOO_MANY_CONNECTIONS: &[u8] =
@@ -46,9 +44,12 @@ const TOO_MANY_CONNECTIONS: &[u8] =
 pub struct Config {
     /// Whether there is one.
     pub enabled: bool,
-    /// Address and port, on loopback; port 0 takes a free one.
+    /// Address and port; port 0 takes a free one. Beyond loopback only with TLS and a credential.
     pub listen: SocketAddr,
-    /// File with a token that senders must show (`Authorization: Bearer …`); without one, every process on this host
+    /// Whether it speaks TLS, with the certificate of `intake.tls`.
+    pub tls: bool,
+    /// File with tokens, one a line, of which senders must show one: as bearer token, as password, as Firehose's access key,
+    /// or to `/pubsub` as `?token=`. Without it (and without TLS that asks for certificates) every process on this host
     /// may send lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
@@ -58,7 +59,7 @@ pub struct Config {
     pub unpacked_bytes_max: usize,
     /// Lines of a request at most.
     pub lines_max: usize,
-    /// Connections at the same time; further ones are answered 503.
+    /// Connections at the same time; for a further one the longest idle is closed.
     pub connections_max: usize,
     /// Time for a request's header, idle time between requests included.
     #[serde(with = "crate::config::duration")]
@@ -73,6 +74,7 @@ impl Default for Config {
         Self {
             enabled: true,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8514)),
+            tls: false,
             token_file: None,
             body_bytes_max: 8 << 20,
             unpacked_bytes_max: 16 << 20,
@@ -89,11 +91,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// An address beyond loopback, or a bound that no request could keep.
+    /// A bound that no request could keep.
     pub fn check(&self, queue_bytes: usize) -> Result<(), IntakeError> {
-        if !self.listen.ip().is_loopback() {
-            return Err(IntakeError::Exposed { address: self.listen });
-        }
         let limit = |key, value, reason| Err(IntakeError::Limit { key, value, reason });
         for (key, value) in [
             ("http.body_bytes_max", self.body_bytes_max),
@@ -119,80 +118,70 @@ impl Config {
 
 /// A bound listener.
 #[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
+pub(super) struct Server {
+    listener: Listener,
     config: Config,
-    token: Option<Token>,
-    queue: Queue,
-    now: fn() -> Timestamp,
+    handler: Handler,
 }
 
 impl Server {
-    /// Checks the config and takes the port.
+    /// Takes the port; `tls` is what `config.tls` asks for.
     ///
     /// # Errors
     ///
     /// A config that cannot work, or a port that is taken.
-    pub async fn bind(config: &Config, queue: Queue, now: fn() -> Timestamp) -> Result<Self, IntakeError> {
+    pub(super) async fn bind(
+        config: &Config,
+        tls: Option<Tls>,
+        queue: Queue,
+        shared: &Shared,
+    ) -> Result<Self, IntakeError> {
         config.check(queue.bytes_max())?;
-        let token = config.token_file.as_deref().map(Token::read).transpose()?;
-        let bound = TcpListener::bind(config.listen).await;
-        let listener = bound.map_err(|source| IntakeError::Bind { address: config.listen, source })?;
-        Ok(Self { listener, config: config.clone(), token, queue, now })
+        let keys = config.token_file.as_deref().map(|path| Keys::open("intake.http.token_file", path)).transpose()?;
+        let listener = Listener {
+            socket: connections::bind("intake.http.listen", config.listen).await?,
+            tls,
+            connections: Connections::new(config.connections_max, Arc::clone(queue.counters())),
+            turn_away: TOO_MANY_CONNECTIONS,
+            first_byte: Some(config.header_timeout),
+        };
+        let handler = Handler::new(config.clone(), keys, queue, shared.clone());
+        Ok(Self { listener, config: config.clone(), handler })
     }
 
     /// Where it listens.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if the socket is gone.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.socket.local_addr().ok()
     }
 
     /// Serves until `stop` turns true (or its sender is gone); then answers 503 and lets requests under way finish.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let slots = Arc::new(Semaphore::new(self.config.connections_max.min(Semaphore::MAX_PERMITS)));
-        let (config, queue) = (self.config.clone(), self.queue.clone());
-        let handler = Arc::new(Handler::new(config, self.token.clone(), queue, self.now, stop.clone()));
-        let mut connections = JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(ACCEPT_RETRY).await;
-                continue;
-            };
-            match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => drop(connections.spawn(connection(stream, slot, Arc::clone(&handler)))),
-                Err(_) => self.turn_away(&stream),
-            }
-        }
-        drop(self.listener);
-        let finished = async { while connections.join_next().await.is_some() {} };
-        drop(timeout(self.config.body_timeout, finished).await);
-    }
-
-    /// Never waits: the answer fits any socket buffer, and a client whose buffer is full does not get it.
-    fn turn_away(&self, stream: &TcpStream) {
-        Counters::add(&self.queue.counters().http_deferred, 1);
-        drop(stream.try_write(TOO_MANY_CONNECTIONS));
+    pub(super) async fn run(self, stop: watch::Receiver<bool>) {
+        let Self { listener, config, handler } = self;
+        let (config, handler, stopping) = (Arc::new(config), Arc::new(handler), stop.clone());
+        let serve = move |stream, slot, peer| {
+            connection(stream, slot, peer, Arc::clone(&config), Arc::clone(&handler), stopping.clone())
+        };
+        listener.run(stop, serve).await;
     }
 }
 
-async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, handler: Arc<Handler>) {
-    let (header_timeout, body_timeout, mut stop) = handler.times();
+async fn connection(
+    stream: Box<dyn Io>,
+    slot: Arc<Slot>,
+    peer: SocketAddr,
+    config: Arc<Config>,
+    handler: Arc<Handler>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let stopping = stop.clone();
     let service = service_fn(move |request| {
-        let handler = Arc::clone(&handler);
-        async move { Ok::<_, std::convert::Infallible>(handler.answer(request).await) }
+        let (handler, slot, stopping) = (Arc::clone(&handler), Arc::clone(&slot), *stopping.borrow());
+        async move { Ok::<_, std::convert::Infallible>(handler.answer(request, peer.ip(), &slot, stopping).await) }
     });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(config.header_timeout)
         .max_buf_size(CONNECTION_BUFFER_BYTES)
         .max_headers(HEADERS_MAX);
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -203,7 +192,7 @@ async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, handler: Arc
     }
     // An idle connection closes now, a request under way is still answered.
     serving.as_mut().graceful_shutdown();
-    drop(timeout(body_timeout, serving).await);
+    drop(timeout(config.body_timeout, serving).await);
 }
 
 #[cfg(test)]

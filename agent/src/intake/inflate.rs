@@ -20,9 +20,12 @@ const RATIO_MAX: usize = 250;
 
 /// A content coding (RFC 9110 8.4.1).
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
+    /// As it is.
     Identity,
+    /// RFC 1952, several members too.
     Gzip,
+    /// RFC 1950, or the bare RFC 1951 stream.
     Deflate,
 }
 
@@ -40,13 +43,17 @@ impl Coding {
 
 /// Why a body does not decode.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InflateError {
+pub enum InflateError {
+    /// Past the limit.
     #[error("the body unpacks to more than {0} bytes; send smaller batches")]
     TooLarge(usize),
+    /// Made to hurt.
     #[error("the body unpacks to more than {RATIO_MAX} times its size; send it in another encoding if it is sound")]
     Ratio,
+    /// Not of that coding.
     #[error("the body is not valid {0:?}: {1}")]
     Corrupt(Coding, String),
+    /// The queue is full.
     #[error("no room for the unpacked body at the moment")]
     NoRoom,
 }
@@ -67,6 +74,11 @@ pub(super) fn inflate(
         Coding::Deflate if is_zlib(input) => collect(coding, ZlibDecoder::new(input), input.len(), bytes_max, grow),
         Coding::Deflate => collect(coding, DeflateDecoder::new(input), input.len(), bytes_max, grow),
     }
+}
+
+/// RFC 1952 2.3.1.
+pub(super) fn is_gzip(input: &[u8]) -> bool {
+    input.starts_with(&[0x1f, 0x8b])
 }
 
 /// RFC 1950 2.2: compression method 8, and a header that is a multiple of 31.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Counters;
+use super::journal::{Entry, NotTaken, Place};
 use crate::timestamp::Timestamp;
 
 /// Unit of room, in bytes: semaphore permits are 32-bit numbers.
@@ -29,6 +30,7 @@ pub struct Batch {
     /// The lines, without line ends; never empty, at most 64 KiB each.
     pub lines: Vec<Bytes>,
     ack: Option<oneshot::Sender<()>>,
+    place: Option<Place>,
     _room: Option<Room>,
 }
 
@@ -36,7 +38,7 @@ impl Batch {
     /// Lines that nobody waits for.
     #[must_use]
     pub fn new(source: Arc<str>, received: Timestamp, lines: Vec<Bytes>) -> Self {
-        Self { source, received, lines, ack: None, _room: None }
+        Self { source, received, lines, ack: None, place: None, _room: None }
     }
 
     /// With the room that its lines take.
@@ -49,12 +51,23 @@ impl Batch {
         Self { ack: Some(ack), ..self }
     }
 
-    /// The lines need not be sent again: call it once what they led to is safe. A batch dropped without is sent again
-    /// after a restart, where its source can.
-    pub fn acknowledge(self) {
-        if let Some(ack) = self.ack {
-            let _ = ack.send(()); // a receiver that stopped meanwhile does not ask any more
-        }
+    /// With its place in the journal.
+    pub(super) fn placed(self, place: Place) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// What is left when the lines are judged; a batch dropped without is sent again after a restart, where its source
+    /// can.
+    pub(super) fn into_receipt(self) -> (Option<oneshot::Sender<()>>, Option<Place>) {
+        (self.ack, self.place)
+    }
+
+    /// The lines need not be sent again, and nobody saves what they led to.
+    #[cfg(test)]
+    pub(super) fn acknowledge(self) {
+        let mut judged = super::Judged::default();
+        judged.add(self);
+        judged.acknowledge(true);
     }
 }
 
@@ -62,11 +75,23 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Room(OwnedSemaphorePermit);
 
+/// Room for lines, shared by all who bring them.
+#[derive(Clone, Debug)]
+pub(super) struct Rooms(Arc<Semaphore>);
+
+impl Rooms {
+    /// Waits for room for `bytes`.
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<Room> {
+        Arc::clone(&self.0).acquire_many_owned(units(bytes)).await.ok().map(Room)
+    }
+}
+
 /// The receivers' end.
 #[derive(Clone, Debug)]
 pub struct Queue {
     sender: mpsc::Sender<Batch>,
-    room: Arc<Semaphore>,
+    journal: Option<mpsc::Sender<Entry>>,
+    rooms: Rooms,
     bytes_max: usize,
     counters: Arc<Counters>,
 }
@@ -75,11 +100,21 @@ pub struct Queue {
 #[must_use]
 pub fn queue(bytes_max: usize) -> (Queue, mpsc::Receiver<Batch>) {
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    let room = Arc::new(Semaphore::new((bytes_max / ROOM_UNIT).min(Semaphore::MAX_PERMITS)));
-    (Queue { sender, room, bytes_max, counters: Arc::default() }, receiver)
+    let rooms = Rooms(Arc::new(Semaphore::new((bytes_max / ROOM_UNIT).min(Semaphore::MAX_PERMITS))));
+    (Queue { sender, journal: None, rooms, bytes_max, counters: Arc::default() }, receiver)
 }
 
 impl Queue {
+    /// With a journal before it, which gets what [`Self::take`] is given.
+    pub(super) fn journaled(self, journal: mpsc::Sender<Entry>) -> Self {
+        Self { journal: Some(journal), ..self }
+    }
+
+    /// The end that leads straight to the detector, and the room in it.
+    pub(super) fn parts(&self) -> (mpsc::Sender<Batch>, Rooms) {
+        (self.sender.clone(), self.rooms.clone())
+    }
+
     /// What the receivers counted.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
@@ -93,12 +128,12 @@ impl Queue {
 
     /// Room for `bytes`, if there is any.
     pub(super) fn try_reserve(&self, bytes: usize) -> Option<Room> {
-        Arc::clone(&self.room).try_acquire_many_owned(units(bytes)).ok().map(Room)
+        Arc::clone(&self.rooms.0).try_acquire_many_owned(units(bytes)).ok().map(Room)
     }
 
     /// Waits for room for `bytes`.
     pub(super) async fn reserve(&self, bytes: usize) -> Option<Room> {
-        Arc::clone(&self.room).acquire_many_owned(units(bytes)).await.ok().map(Room)
+        self.rooms.reserve(bytes).await
     }
 
     /// Makes `room` larger by `bytes`; false when there is none.
@@ -106,27 +141,42 @@ impl Queue {
         self.try_reserve(bytes).map(|more| room.0.merge(more.0)).is_some()
     }
 
+    /// Takes a batch for good: when this returns without an error it is on disk, and its sender may forget it. For
+    /// sources that cannot send it again (`unrepeatable`) it is judged even if the disk does not take it.
+    pub(super) async fn take(&self, batch: Batch, unrepeatable: bool) -> Result<(), NotTaken> {
+        let Some(journal) = &self.journal else {
+            return self.try_send(batch).map_err(|_| NotTaken::Full);
+        };
+        let (taken, answer) = oneshot::channel();
+        let entry = Entry { batch, taken, unrepeatable };
+        if unrepeatable {
+            journal.send(entry).await.map_err(|_| NotTaken::Stopping)?;
+        } else {
+            journal.try_send(entry).map_err(|error| match error {
+                TrySendError::Full(_) => NotTaken::Full,
+                TrySendError::Closed(_) => NotTaken::Stopping,
+            })?;
+        }
+        answer.await.unwrap_or(Err(NotTaken::Stopping))
+    }
+
     /// Hands a batch over, or gives it back when the queue is full or the pipeline gone.
-    pub(super) fn try_send(&self, batch: Batch) -> Result<(), Batch> {
+    fn try_send(&self, batch: Batch) -> Result<(), Batch> {
         let (lines, bytes) = size(&batch);
         self.sender.try_send(batch).map_err(|error| match error {
             TrySendError::Full(batch) | TrySendError::Closed(batch) => batch,
         })?;
-        self.count(lines, bytes);
+        self.counters.add_lines(lines, bytes);
         Ok(())
     }
 
-    /// Waits until the queue takes the batch; gives it back only when the pipeline is gone.
+    /// Hands a batch over as soon as the queue takes it; gives it back only when the pipeline is gone. For sources that keep
+    /// their lines until they are acknowledged (files, streams).
     pub(super) async fn send(&self, batch: Batch) -> Result<(), Batch> {
         let (lines, bytes) = size(&batch);
         self.sender.send(batch).await.map_err(|error| error.0)?;
-        self.count(lines, bytes);
+        self.counters.add_lines(lines, bytes);
         Ok(())
-    }
-
-    fn count(&self, lines: usize, bytes: usize) {
-        Counters::add(&self.counters.lines, lines);
-        Counters::add(&self.counters.line_bytes, bytes);
     }
 }
 
@@ -135,7 +185,7 @@ pub(super) const fn handles(lines: usize) -> usize {
     lines * size_of::<Bytes>()
 }
 
-fn size(batch: &Batch) -> (usize, usize) {
+pub(super) fn size(batch: &Batch) -> (usize, usize) {
     (batch.lines.len(), batch.lines.iter().map(Bytes::len).sum())
 }
 

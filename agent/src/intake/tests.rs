@@ -25,6 +25,33 @@ fn a_file_is_followed_once() {
     assert!(Config::default().check().is_ok());
 }
 
+#[test]
+fn nothing_is_open_beyond_loopback_without_tls_and_a_credential() {
+    let check = |text: &str, expected: &str| {
+        let config: Config = toml::from_str(text).expect("reads");
+        match config.check() {
+            Ok(()) => assert_eq!(expected, "", "{text}"),
+            Err(error) => assert!(!expected.is_empty() && error.to_string().contains(expected), "{text}: {error}"),
+        }
+    };
+    let tls = "[tls]\ncert_file = \"c\"\nkey_file = \"k\"\n";
+    let mutual = &format!("{tls}client_ca_file = \"a\"\n");
+    check("[http]\nlisten = \"0.0.0.0:1\"", "listen on 127.0.0.1");
+    check("[http]\nlisten = \"[2001:db8::1]:1\"\ntoken_file = \"t\"", "intake.http.tls = true");
+    check("[http]\nlisten = \"127.0.0.1:1\"\ntls = true", "intake.tls.cert_file");
+    check(&format!("{tls}[http]\nlisten = \"0.0.0.0:1\"\ntls = true"), "without TLS and a credential");
+    check(&format!("{tls}[http]\nlisten = \"0.0.0.0:1\"\ntls = true\ntoken_file = \"t\""), "");
+    check(&format!("{mutual}[http]\nlisten = \"0.0.0.0:1\"\ntls = true"), "");
+    check(&format!("{mutual}[http]\nlisten = \"0.0.0.0:1\""), "intake.http.listen 0.0.0.0:1");
+    check(&format!("{mutual}[syslog]\nudp = \"0.0.0.0:1\""), "datagrams show no credential");
+    check(&format!("{mutual}[syslog]\ntcp = \"0.0.0.0:1\""), "use intake.syslog.tls");
+    check(&format!("{mutual}[syslog]\ntls = \"0.0.0.0:1\""), "");
+    check(&format!("{tls}[syslog]\ntls = \"0.0.0.0:1\""), "set intake.tls.client_ca_file");
+    check("[syslog]\nudp = \"127.0.0.1:1\"\ntcp = \"[::1]:1\"", "");
+    check(&format!("{tls}[fluentd]\nlisten = \"0.0.0.0:1\"\ntls = true\nshared_key_file = \"k\""), "");
+    check(&format!("{tls}[fluentd]\nlisten = \"0.0.0.0:1\"\nshared_key_file = \"k\""), "intake.fluentd.tls = true");
+}
+
 /// HTTP and a file through one queue, over a restart, with the real store.
 #[tokio::test]
 async fn receivers_share_a_queue_and_stop_together() {
@@ -39,8 +66,14 @@ async fn receivers_share_a_queue_and_stop_together() {
         files: vec![FileConfig { path: log.clone(), from_end: false, ..FileConfig::default() }],
         ..Config::default()
     };
+    let around = Surroundings {
+        directory: directory.path().to_owned(),
+        cursors,
+        now: || Timestamp::MIN,
+        metrics: Arc::new(String::new),
+    };
     for expected in ["from the file", "from the file again"] {
-        let (intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
+        let (mut intake, mut batches) = Intake::start(&config, &around).await.expect("starts");
         let status = intake.description().status();
         let address = status.http.expect("an address");
         let mut sender = tokio::net::TcpStream::connect(address).await.expect("connects");
@@ -57,7 +90,9 @@ async fn receivers_share_a_queue_and_stop_together() {
         }
         lines.sort();
         assert_eq!(lines, [expected, "over http"]);
+        store.save(store::Blob::Cursor, JOURNAL_CURSOR, &1_u64.to_be_bytes());
         intake.stop(Duration::from_secs(20)).await;
+        intake.finish(Duration::from_secs(20)).await;
         assert!(batches.recv().await.is_none(), "closed, and nothing repeated");
         assert_eq!(status.files[0].path, log);
         assert_eq!(status.counters.lines.load(std::sync::atomic::Ordering::Relaxed), 2);
@@ -80,7 +115,13 @@ async fn take_lines_until_killed() {
     let file = FileConfig { path, from_end: false, poll: Duration::from_millis(10) };
     let http = HttpConfig { enabled: false, ..HttpConfig::default() };
     let config = Config { http, files: vec![file], ..Config::default() };
-    let (_intake, mut batches) = Intake::start(&config, &cursors, || Timestamp::MIN).await.expect("starts");
+    let around = Surroundings {
+        directory: directory.to_owned(),
+        cursors: Arc::clone(&cursors),
+        now: || Timestamp::MIN,
+        metrics: Arc::new(String::new),
+    };
+    let (_intake, mut batches) = Intake::start(&config, &around).await.expect("starts");
     let mut ready = false;
     loop {
         let Ok(batch) = tokio::time::timeout(Duration::from_millis(5), batches.recv()).await else {

@@ -17,10 +17,13 @@ use super::KernelError;
 use crate::metadata;
 
 /// Programs on BTF tracepoints. They bear their tracepoints' names.
-const TRACEPOINTS: [&str; 4] =
-    ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state"];
+const TRACEPOINTS: [&str; 5] =
+    ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state", "cap_capable"];
 /// Programs on the root of the cgroup v2 hierarchy.
-const CGROUP_HOOKS: [&str; 5] = ["connect4", "connect6", "sendmsg4", "sendmsg6", "metadata_request"];
+const CGROUP_HOOKS: [&str; 7] =
+    ["connect4", "connect6", "sendmsg4", "sendmsg6", "metadata_request", "received", "raw_socket"];
+/// The packet program that looks at what comes in; the other one looks at what goes out.
+const INGRESS: &str = "received";
 
 /// Attempts to load a program: a signal in the middle of verifying is no refusal, five in a row are.
 const LOAD_ATTEMPTS: u32 = 5;
@@ -45,7 +48,7 @@ pub(super) fn all(ebpf: &mut Ebpf) -> Result<Vec<Attached>, KernelError> {
         .map_err(|error| KernelError::NoBtf { path: PathBuf::from(super::BTF_PATH), reason: error.to_string() })?;
     let mut attached: Vec<Attached> = Vec::new();
     for program in TRACEPOINTS {
-        attached.push(Attached { program, outcome: tracepoint(ebpf, program, &btf) });
+        attached.push(Attached { program, outcome: tracepoint(ebpf, program, program, &btf) });
     }
     let cgroup = open_cgroup_root();
     for program in CGROUP_HOOKS {
@@ -55,11 +58,34 @@ pub(super) fn all(ebpf: &mut Ebpf) -> Result<Vec<Attached>, KernelError> {
     Ok(attached)
 }
 
-fn tracepoint(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), String> {
+/// Programs that do nothing, and their tracepoints.
+const FLOOR: [(&str, &str); 4] = [
+    ("floor_exec", "sched_process_exec"),
+    ("floor_fork", "sched_process_fork"),
+    ("floor_exit", "sched_process_exit"),
+    ("floor_sock_state", "inet_sock_set_state"),
+];
+
+/// Loads and attaches the programs that do nothing.
+///
+/// # Errors
+///
+/// [`KernelError::NoBtf`], or [`KernelError::NoExec`] with the refusal.
+pub(super) fn floor(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    let btf = Btf::from_sys_fs()
+        .map_err(|error| KernelError::NoBtf { path: PathBuf::from(super::BTF_PATH), reason: error.to_string() })?;
+    for (program, hook) in FLOOR {
+        tracepoint(ebpf, program, hook, &btf).map_err(KernelError::NoExec)?;
+    }
+    let root = open_cgroup_root().map_err(KernelError::NoExec)?;
+    cgroup_hook(ebpf, "floor_connect4", &root).map_err(KernelError::NoExec)
+}
+
+fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<(), String> {
     let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
         return Err("not in the object".to_owned());
     };
-    load(|| program.load(name, btf))?;
+    load(|| program.load(hook, btf))?;
     program.attach().map(drop).map_err(|error| said(&error))
 }
 
@@ -85,7 +111,12 @@ fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), String> {
         }
         Some(Program::CgroupSkb(program)) => {
             load(|| program.load())?;
-            program.attach(root, CgroupSkbAttachType::Egress, mode).map(drop).map_err(|error| said(&error))
+            let way = if name == INGRESS { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
+            program.attach(root, way, mode).map(drop).map_err(|error| said(&error))
+        }
+        Some(Program::CgroupSock(program)) => {
+            load(|| program.load())?;
+            program.attach(root, mode).map(drop).map_err(|error| said(&error))
         }
         _ => Err("not in the object".to_owned()),
     }

@@ -31,8 +31,11 @@ impl Layout {
     /// [`KernelError::NoBtf`] when the file is absent or not BTF.
     pub(super) fn read(path: &Path) -> Result<Self, KernelError> {
         let no_btf = |reason: String| KernelError::NoBtf { path: path.to_owned(), reason };
-        // The mmap backend keeps 5 MB of type names out of the agent's own memory.
-        let btf = Btf::from_file_with_backend(path, Backend::Mmap).map_err(|error| no_btf(error.to_string()))?;
+        // Mapped, 5 MB of type names stay out of the agent's own memory; the file can be mapped since 6.16 only and answers
+        // ENODEV before.
+        let btf = Btf::from_file_with_backend(path, Backend::Mmap)
+            .or_else(|_| Btf::from_file_with_backend(path, Backend::Cache))
+            .map_err(|error| no_btf(error.to_string()))?;
         let mut structs = Structs { btf: &btf, by_name: HashMap::new() };
         let mut layout = Self { parameters: Parameters::UNSET, missing: Vec::new() };
         for (place, name) in layout.parameters.offsets() {

@@ -8,7 +8,8 @@ use breachline_abi::control::{
     COUNTER_CROSS_CHECK, COUNTER_EMITTED, COUNTER_LINEAGE_CUT, COUNTER_LOST, COUNTER_WAKEUPS, COUNTERS,
 };
 use breachline_abi::record::{
-    KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_REQUEST,
+    KIND_ANSWER, KIND_CONTACT, KIND_END, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_RAW_SOCKET,
+    KIND_REQUEST, KIND_SERVING, KIND_STATUS,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -32,7 +33,7 @@ const BUSY_RECORDS: usize = 64;
 pub struct Counters {
     /// Records handed over and lost (ring full), by sense.
     pub senses: Vec<SenseCounters>,
-    /// Records that could not be decoded: a bug or a foreign writer.
+    /// Records that could not be decoded: a bug, a foreign writer, or a datagram from port 53 that is no DNS message.
     pub undecodable: u64,
     /// Times the kernel half woke the agent at once.
     pub wakeups: u64,
@@ -54,7 +55,7 @@ pub struct SenseCounters {
 }
 
 /// The name of a record kind in counters and losses.
-const SENSES: [(u16, &str); 7] = [
+const SENSES: [(u16, &str); 11] = [
     (KIND_EXEC, "exec"),
     (KIND_FORK, "fork"),
     (KIND_EXIT, "exit"),
@@ -62,6 +63,10 @@ const SENSES: [(u16, &str); 7] = [
     (KIND_FLOW, "flow"),
     (KIND_LISTEN, "listen"),
     (KIND_REQUEST, "metadata"),
+    (KIND_ANSWER, "names"),
+    (KIND_RAW_SOCKET, "raw"),
+    (KIND_STATUS, "metadata status"),
+    (KIND_SERVING, "inbound"),
 ];
 
 /// The reading end.

@@ -11,7 +11,7 @@ use super::{BTF_PATH, Config, KernelError};
 /// One sense's verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenseVerdict {
-    /// `exec`, `lineage`, `connect`, `socket`, `metadata`.
+    /// `exec`, `lineage`, `connect`, `socket`, `metadata`, `names`, `inbound`, `raw`.
     pub sense: &'static str,
     /// What it can.
     #[serde(flatten)]
@@ -47,7 +47,7 @@ struct Sense {
     structs: &'static [&'static str],
 }
 
-const SENSES: [Sense; 5] = [
+const SENSES: [Sense; 8] = [
     Sense {
         name: "exec",
         programs: &["sched_process_exec"],
@@ -84,7 +84,18 @@ const SENSES: [Sense; 5] = [
     },
     Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
     // A contact with an endpoint is a connect; what is asked there, the packet program sees.
-    Sense { name: "metadata", programs: &["connect4", "connect6", "metadata_request"], structs: &[] },
+    Sense { name: "metadata", programs: &["connect4", "connect6", "metadata_request", "received"], structs: &[] },
+    // Answers of name servers.
+    Sense { name: "names", programs: &["received"], structs: &[] },
+    // Which connection a process was serving: read from its parent's descriptors when a program starts, on every kernel. The
+    // accept itself would say it more exactly; it has no hook without trampolines or kprobes.
+    Sense {
+        name: "inbound",
+        programs: &["sched_process_exec"],
+        structs: &["files_struct", "fdtable", "socket", "sock", "inet_connection_sock"],
+    },
+    // `cap_capable` (6.14) stands in for the hook that AF_PACKET sockets lack.
+    Sense { name: "raw", programs: &["raw_socket", "cap_capable"], structs: &["pt_regs"] },
 ];
 
 /// Fields without which a process has no identity.
@@ -190,7 +201,7 @@ mod tests {
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(
-            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason)],
+            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason), ("received", reason)],
             &[],
             "metadata",
             SenseState::Unavailable {

@@ -9,7 +9,7 @@ use super::{PipelineClock, STOP_GRACE};
 use crate::deliver::{Delivery, Description};
 use crate::incident::Incident;
 use crate::status::Status;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 
 /// Hand-overs that may wait while the disk is slow. Each holds the few revisions of one moment; when it is full the engine
 /// waits and the rings buffer.
@@ -21,21 +21,23 @@ pub(super) async fn run(
     mut raised: mpsc::Receiver<Raised>,
     listener: Option<mpsc::Sender<Incident>>,
     clock: Arc<PipelineClock>,
+    store: Arc<Store>,
 ) {
-    while let Some(Raised { mut incidents, batches }) = raised.recv().await {
-        if !incidents.is_empty() {
-            let now = clock.now();
-            let storing = move || {
+    while let Some(Raised { mut incidents, judged }) = raised.recv().await {
+        let (now, store) = (clock.now(), Arc::clone(&store));
+        let storing = move || {
+            if !incidents.is_empty() {
                 delivery.accept(&incidents, now);
-                (delivery, incidents)
-            };
-            match tokio::task::spawn_blocking(storing).await {
-                Ok(back) => (delivery, incidents) = back,
-                Err(error) => return tracing::error!(%error, "incidents can no longer be stored"),
             }
-        }
-        for batch in batches {
-            batch.acknowledge();
+            if let Some(judged) = judged {
+                // The memory that the engine saved has to be on disk before the journal lets go of what led to it.
+                judged.acknowledge(store.sync() == Kept::Durably);
+            }
+            (delivery, incidents)
+        };
+        match tokio::task::spawn_blocking(storing).await {
+            Ok(back) => (delivery, incidents) = back,
+            Err(error) => return tracing::error!(%error, "incidents can no longer be stored"),
         }
         if let Some(listener) = &listener {
             for incident in incidents {

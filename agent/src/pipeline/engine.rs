@@ -1,6 +1,6 @@
 //! The engine thread: owns the senses and the detector, and is the only one that does.
 //!
-//! In: kernel records and batches of edge lines. Out: batches of raised revisions, each with the edge batches that may be
+//! In: kernel records and batches of edge lines. Out: batches of raised revisions, each with the edge lines that may be
 //! acknowledged once those are stored, and a [`Status`] every second. It blocks on nothing but its own short look-ups in
 //! /proc; while it works, records wait in the kernel's rings and lines in the bounded queue.
 
@@ -20,7 +20,7 @@ use crate::detector::{Detector, LOSS_INTERVAL};
 use crate::enrich::procfs::Resolver;
 use crate::event::{HostEvent, HostEventKind};
 use crate::incident::Incident;
-use crate::intake::Batch;
+use crate::intake::{Batch, JOURNAL_CURSOR, Judged};
 use crate::kernel::Sensor;
 use crate::privileges;
 use crate::replay::recording::Recorder;
@@ -32,6 +32,8 @@ use crate::timestamp::Timestamp;
 const TICK: Duration = LOSS_INTERVAL;
 /// How often the detector's memory is saved at most: what a SIGKILL makes it forget, and receivers send again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of judged lines that make it save sooner: the journal keeps lines until they are, and is bounded.
+const CHECKPOINT_BYTES: usize = 128 << 20;
 /// Share of the engine's time that saving may take, one in so many: under a flood of probes the memory is large, and is saved
 /// less often.
 const CHECKPOINT_SHARE: u32 = 200;
@@ -51,11 +53,12 @@ pub(super) struct Setup {
     pub(super) store: Arc<Store>,
 }
 
-/// Revisions to store and send, and the edge batches that are done with once that has happened.
+/// Revisions to store and send, and the edge lines that are done with once that has happened.
 #[derive(Debug, Default)]
 pub(super) struct Raised {
     pub(super) incidents: Vec<Incident>,
-    pub(super) batches: Vec<Batch>,
+    /// What the saved memory now holds; to be acknowledged once it is on disk.
+    pub(super) judged: Option<Judged>,
 }
 
 /// What an attached engine waits for before it runs.
@@ -79,6 +82,10 @@ pub(super) struct Running {
 }
 
 impl Handle {
+    pub(super) fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.running.status()
+    }
+
     /// Lets the engine run. `parts` adds to the status what the receivers and sinks count.
     pub(super) fn start(
         self,
@@ -117,9 +124,9 @@ pub(super) struct Engine {
     resolver: Resolver,
     recorder: Option<Recorder>,
     status: watch::Sender<Arc<Status>>,
-    /// Edge batches judged since the last checkpoint: acknowledged with the next, so that a SIGKILL in between makes their
-    /// source send them again.
-    judged: Vec<Batch>,
+    /// Edge batches judged since the last checkpoint: acknowledged with the next, so that after a SIGKILL in between they
+    /// come again.
+    judged: Judged,
     /// The detector holds evidence that the checkpoint does not.
     unsaved: bool,
     raised: Vec<Incident>,
@@ -183,7 +190,7 @@ impl Engine {
             resolver,
             recorder,
             status,
-            judged: Vec::new(),
+            judged: Judged::default(),
             unsaved: false,
             raised: Vec::new(),
             events: Vec::new(),
@@ -240,7 +247,7 @@ impl Engine {
             self.record(|recorder| recorder.edge(line));
             self.detector.edge(&batch.source, line, &mut self.raised);
         }
-        self.judged.push(batch);
+        self.judged.add(batch);
         self.unsaved = true;
     }
 
@@ -274,14 +281,15 @@ impl Engine {
 
     /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.
     async fn hand_over(&mut self, to: &mpsc::Sender<Raised>) {
-        let due = self.unsaved && Instant::now() >= self.next_checkpoint;
+        let flooded = self.judged.bytes() >= CHECKPOINT_BYTES;
+        let due = self.unsaved && (flooded || Instant::now() >= self.next_checkpoint);
         if self.raised.is_empty() && !due {
             return;
         }
-        let mut raised = Raised { incidents: std::mem::take(&mut self.raised), batches: Vec::new() };
+        let mut raised = Raised { incidents: std::mem::take(&mut self.raised), judged: None };
         if due {
             self.save_checkpoint();
-            raised.batches = std::mem::take(&mut self.judged);
+            raised.judged = Some(std::mem::take(&mut self.judged));
         }
         if to.send(raised).await.is_err() {
             tracing::error!("delivery is gone; incidents are no longer stored");
@@ -291,6 +299,9 @@ impl Engine {
     fn save_checkpoint(&mut self) {
         let begun = Instant::now();
         self.setup.store.save(Blob::Checkpoint, OWN, &self.detector.checkpoint());
+        if let Some(position) = self.judged.position() {
+            self.setup.store.save(Blob::Cursor, JOURNAL_CURSOR, &position);
+        }
         self.unsaved = false;
         self.next_checkpoint = Instant::now() + CHECKPOINT_INTERVAL.max(begun.elapsed() * CHECKPOINT_SHARE);
     }

@@ -25,6 +25,8 @@ const VICTIM: &str = "--victim";
 const STEADY_LOAD: &str = "--steady-load";
 /// Breaches whose alert is timed: enough for a 99th percentile to mean something, few enough for a minute.
 const BREACHES: usize = 120;
+/// How long a revision may take before the measurement gives up.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the steady load runs.
 const STEADY: Duration = Duration::from_secs(15);
 /// One step of the steady load.
@@ -40,9 +42,23 @@ fn main() -> anyhow::Result<()> {
         Some(STEADY_LOAD) => return Ok(steady_load()?),
         _ => {}
     }
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
     let mut figures = Figures(io::stdout().lock());
-    storm_ratios(&mut figures)?;
-    let mut agent = Agent::start()?;
+    for (name, measure) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|part| part == name) {
+            measure(&mut figures)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is measured; arguments choose among these, none means all.
+const PARTS: [(&str, fn(&mut Figures) -> anyhow::Result<()>); 3] =
+    [("latency", breaches), ("footprint", footprint), ("storms", storm_ratios)];
+
+/// Memory at rest and after storms, CPU under a steady load.
+fn footprint(figures: &mut Figures) -> anyhow::Result<()> {
+    let agent = Agent::start()?;
     std::thread::sleep(Duration::from_secs(3)); // at rest means: after the start's own work
     figures.put("rss at rest", agent.rss_mib()?, "MiB", "target", 40.0)?;
     figures.put(
@@ -52,8 +68,6 @@ fn main() -> anyhow::Result<()> {
         "target",
         1.0,
     )?;
-    // Before the storm: it makes this process a listener, and what a service starts is one chain, told once.
-    breaches(&mut agent, &mut figures)?;
     execs(STORM.0)?;
     connects(STORM.1)?;
     figures.put("rss in storms", agent.rss_mib()?, "MiB", "target", 80.0)?;
@@ -132,35 +146,38 @@ impl Agent {
         Ok(100.0 * (self.cpu_seconds()? - cpu) / wall.elapsed().as_secs_f64())
     }
 
-    /// The next revision that the sink gets, with the time at which it was seen there.
-    fn next_revision(&mut self) -> anyhow::Result<(Value, Timestamp)> {
+    /// The first revision from now on that `wanted` accepts, with the time at which it was seen in the sink.
+    fn revision(&mut self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<(Value, Timestamp)> {
         let path = self.directory.path().join("incidents.jsonl");
         if self.sink.is_none() {
-            let file = wait_for(Duration::from_secs(10), || File::open(&path).ok()).context("no sink file")?;
+            let file = wait_for(PATIENCE, || File::open(&path).ok()).context("no sink file")?;
             self.sink = Some(BufReader::new(file));
         }
         let sink = self.sink.as_mut().context("no sink")?;
-        let (mut line, deadline) = (String::new(), Instant::now() + Duration::from_secs(10));
-        while !line.ends_with('\n') {
-            ensure!(Instant::now() < deadline, "no revision within 10 s");
-            if sink.read_line(&mut line)? == 0 {
+        let (mut line, mut last, deadline) = (String::new(), String::new(), Instant::now() + PATIENCE);
+        loop {
+            ensure!(Instant::now() < deadline, "no such revision within {PATIENCE:?}; the last one: {last}");
+            if sink.read_line(&mut line)? == 0 || !line.ends_with('\n') {
                 std::thread::sleep(Duration::from_micros(200)); // the resolution of what is measured
+                continue;
             }
+            let (seen, revision) = (clock::now(), serde_json::from_str(&line)?);
+            if wanted(&revision) {
+                return Ok((revision, seen));
+            }
+            last = std::mem::take(&mut line);
         }
-        Ok((serde_json::from_str(&line)?, clock::now()))
     }
 
-    fn post(&self, line: &str) -> anyhow::Result<()> {
+    /// Hands over an edge line; the answer, which waits for the disk, is left to [`accepted`].
+    fn post(&self, line: &str) -> anyhow::Result<TcpStream> {
         let mut stream = TcpStream::connect(self.http)?;
         write!(
             stream,
             "POST /v1/lines HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{line}",
             line.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        Ok(())
+        Ok(stream)
     }
 
     fn stop(mut self) -> anyhow::Result<()> {
@@ -172,28 +189,86 @@ impl Agent {
 }
 
 /// Time from the kernel's record to the sink, and from a late edge line to the raised revision.
-fn breaches(agent: &mut Agent, figures: &mut Figures) -> anyhow::Result<()> {
+fn breaches(figures: &mut Figures) -> anyhow::Result<()> {
+    let mut agent = Agent::start()?;
     let (mut alert, mut raised) = (Vec::new(), Vec::new());
     for number in 0..BREACHES {
         let begun = clock::now();
-        let out = Command::new(own_path()?).args([VICTIM, &number.to_string()]).output()?;
-        ensure!(out.status.success(), "victim: {}", String::from_utf8_lossy(&out.stderr));
-        let target: SocketAddr = String::from_utf8(out.stdout)?.trim().parse().context("the victim's address")?;
-        let (incident, seen) = agent.next_revision()?;
+        let mut victim = Victim::start(number)?;
+        let (incident, seen) = agent.revision(|incident| incident["revision"] == 1)?;
         let last: Timestamp = incident["last_seen"].as_str().context("last_seen")?.parse()?;
         alert.push(seen.since(last).as_secs_f64() * 1e3);
 
         let sent = clock::now();
-        agent.post(&alb_line(begun, sent, target, number))?;
-        let (revised, seen) = agent.next_revision()?;
-        ensure!(revised["id"] == incident["id"], "the edge line raised another incident: {revised}");
+        let answer = agent.post(&alb_line(begun, sent, victim.address, number))?;
+        let trace = format!("Root=1-0-{number}\"");
+        let (revised, seen) =
+            agent.revision(|revised| revised["id"] == incident["id"] && revised.to_string().contains(&trace))?;
         ensure!(revised["revision"].as_u64() > incident["revision"].as_u64(), "not a higher revision: {revised}");
         raised.push(seen.since(sent).as_secs_f64() * 1e3);
+        accepted(answer)?;
+        victim.stop()?;
     }
     figures.put("alert latency p50, kernel to sink", percentile(&mut alert, 0.5), "ms", "target", 50.0)?;
     figures.put("alert latency p99, kernel to sink", percentile(&mut alert, 0.99), "ms", "target", 50.0)?;
     figures.put("late edge line to revision p50", percentile(&mut raised, 0.5), "ms", "target", 100.0)?;
-    figures.put("late edge line to revision p99", percentile(&mut raised, 0.99), "ms", "target", 100.0)
+    figures.put("late edge line to revision p99", percentile(&mut raised, 0.99), "ms", "target", 100.0)?;
+    agent.stop()
+}
+
+/// A service that was just broken into, in a cgroup of its own.
+struct Victim {
+    process: Child,
+    address: SocketAddr,
+    _unit: Unit,
+}
+
+impl Victim {
+    fn start(number: usize) -> anyhow::Result<Self> {
+        let unit = Unit::create(number)?;
+        let mut command = Command::new(own_path()?);
+        command.args([VICTIM, &number.to_string()]).arg(&unit.0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn()?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().context("stdout")?).read_line(&mut line)?;
+        let address = line.trim().parse().with_context(|| format!("the victim's address {line:?}"))?;
+        Ok(Self { process, address, _unit: unit })
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        drop(self.process.stdin.take());
+        ensure!(self.process.wait()?.success(), "the victim failed");
+        Ok(())
+    }
+}
+
+/// A service's cgroup, gone when dropped: what happens to one workload is one incident, and each breach shall be its own.
+struct Unit(PathBuf);
+
+impl Unit {
+    fn create(number: usize) -> anyhow::Result<Self> {
+        let mounts = fs::read_to_string("/proc/mounts")?;
+        let cgroup2 = mounts.lines().map(|mount| mount.split(' ').collect::<Vec<_>>());
+        let root = cgroup2.into_iter().find(|mount| mount.get(2) == Some(&"cgroup2")).context("no cgroup2 mount")?[1];
+        let path = Path::new(root).join(format!("breachline-bench-{}-{number}.service", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("{}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("{} stays behind: {error}", self.0.display());
+        }
+    }
+}
+
+fn accepted(mut answer: TcpStream) -> anyhow::Result<()> {
+    let mut text = String::new();
+    answer.read_to_string(&mut text)?;
+    ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
+    Ok(())
 }
 
 fn alb_line(received: Timestamp, completed: Timestamp, target: SocketAddr, number: usize) -> String {
@@ -209,6 +284,8 @@ fn alb_line(received: Timestamp, completed: Timestamp, target: SocketAddr, numbe
 fn victim() -> anyhow::Result<()> {
     let number: u8 = std::env::args().nth(2).context("number")?.parse()?;
     unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+    let unit = std::env::args_os().nth(3).context("cgroup")?;
+    fs::write(Path::new(&unit).join("cgroup.procs"), "0").context("entering the cgroup")?;
     let address = format!("10.77.{number}.2");
     for arguments in [
         vec!["link", "set", "lo", "up"],
@@ -219,7 +296,6 @@ fn victim() -> anyhow::Result<()> {
     }
     let listener = TcpListener::bind((address.parse::<Ipv4Addr>()?, 8080))?;
     let metadata = TcpListener::bind(("169.254.169.254", 80))?;
-    writeln!(io::stdout(), "{}", listener.local_addr()?)?;
     let answering = std::thread::spawn(move || -> io::Result<()> {
         let (mut stream, _) = metadata.accept()?;
         let _asked = stream.read(&mut [0; 1024])?;
@@ -230,9 +306,12 @@ fn victim() -> anyhow::Result<()> {
     let shell = Command::new("bash").args(["-c", ask]).status()?;
     ensure!(shell.success(), "the shell failed");
     match answering.join() {
-        Ok(answered) => Ok(answered?),
+        Ok(answered) => answered?,
         Err(_) => anyhow::bail!("the metadata stand-in failed"),
     }
+    writeln!(io::stdout(), "{}", listener.local_addr()?)?;
+    // A service goes on listening after it was broken into: until the other end closes.
+    Ok(io::stdin().read_to_end(&mut Vec::new()).map(drop)?)
 }
 
 fn steady() -> anyhow::Result<()> {
@@ -296,7 +375,7 @@ fn connects(count: u32) -> io::Result<()> {
         nix::sys::socket::setsockopt(
             &stream,
             nix::sys::socket::sockopt::Linger,
-            &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+            &libc::linger { l_onoff: 1, l_linger: 0 },
         )?;
         drop(stream);
         drop(listener.accept()?);

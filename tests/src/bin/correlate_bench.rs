@@ -187,7 +187,9 @@ fn host_cost(workloads: u64) -> anyhow::Result<f64> {
     let mut raised = Vec::new();
     // What the workloads are and what is ordinary there is learned first.
     let learning = events.len() / 3;
-    events[..learning].iter().for_each(|event| drop(detector.host(event, &mut raised)));
+    for event in &events[..learning] {
+        detector.host(event, &mut raised);
+    }
     let rest: &[HostEvent] = &events[learning..];
     let begun = Instant::now();
     for (number, event) in rest.iter().enumerate() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use breachline::decode::BootClock;
-use breachline::kernel::{Config, ProgramCost, Sensor};
+use breachline::kernel::{Config, Floor, ProgramCost, Sensor};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
@@ -47,6 +47,25 @@ struct Storm {
     run: fn(u32) -> io::Result<()>,
     programs: &'static [Measured],
 }
+
+/// The same storms past programs that do nothing: what the meter itself adds.
+const FLOOR: [Storm; 2] = [
+    Storm {
+        run: |_| execs(EXECS / SLICES),
+        programs: &[
+            Measured { figure: "meter.exec", program: "floor_exec", target_ns: 0.0 },
+            Measured { figure: "meter.fork", program: "floor_fork", target_ns: 0.0 },
+            Measured { figure: "meter.exit", program: "floor_exit", target_ns: 0.0 },
+        ],
+    },
+    Storm {
+        run: |_| connects(CONNECTS / SLICES),
+        programs: &[
+            Measured { figure: "meter.connect", program: "floor_connect4", target_ns: 0.0 },
+            Measured { figure: "meter.sock_state", program: "floor_sock_state", target_ns: 0.0 },
+        ],
+    },
+];
 
 const MEASURED: [Storm; 3] = [
     Storm {
@@ -127,27 +146,46 @@ async fn under_watch(
 /// Time of each program in a storm that runs it in one way only: the median over slices of the slice's mean, because
 /// the kernel counts the time that a virtual machine's host takes away as the program's.
 async fn kernel_times(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
+    let floor = Floor::load()?;
+    for storm in &FLOOR {
+        let mut slices = Vec::new();
+        for slice in 0..SLICES {
+            let before = floor.costs();
+            (storm.run)(slice)?;
+            slices.push((before, floor.costs()));
+        }
+        tell(storm, &slices, figures);
+    }
+    drop(floor);
     let mut sensor = Sensor::load(&Config::default())?;
     for storm in &MEASURED {
-        let mut means = vec![Vec::new(); storm.programs.len()];
+        let mut slices = Vec::new();
         for slice in 0..SLICES {
             let before = sensor.costs();
             let run = storm.run;
             under_watch(&mut sensor, move || run(slice)).await?;
-            let after = sensor.costs();
-            for (means, measured) in means.iter_mut().zip(storm.programs) {
-                means.push(mean_between(&before, &after, measured.program));
-            }
+            slices.push((before, sensor.costs()));
         }
-        for (means, measured) in means.iter_mut().zip(storm.programs) {
-            figures.push(figure(measured.figure, median(means), "ns/event", "target", measured.target_ns));
-            let quiet = means[means.len() / 10];
-            figures.push(figure(&format!("{}.p10", measured.figure), quiet, "ns/event", "target", measured.target_ns));
-        }
+        tell(storm, &slices, figures);
     }
     let lost: u64 = sensor.counters().senses.iter().map(|sense| sense.lost).sum();
     figures.push(figure("kernel.lost_in_storms", lost as f64, "records", "target", 0.0));
     Ok(())
+}
+
+/// Median, tenth percentile and least of a storm's slices, for each of its programs.
+fn tell(storm: &Storm, slices: &[(Vec<ProgramCost>, Vec<ProgramCost>)], figures: &mut Vec<serde_json::Value>) {
+    for measured in storm.programs {
+        let mean =
+            |(before, after): &(Vec<ProgramCost>, Vec<ProgramCost>)| mean_between(before, after, measured.program);
+        let mut means: Vec<f64> = slices.iter().map(mean).collect();
+        let mut push = |name: &str, value: f64| {
+            figures.push(figure(name, value, "ns/event", "target", measured.target_ns));
+        };
+        push(measured.figure, median(&mut means));
+        push(&format!("{}.p10", measured.figure), means[means.len() / 10]);
+        push(&format!("{}.min", measured.figure), means[0]);
+    }
 }
 
 /// Mean time of a program's runs between two readings, nanoseconds.

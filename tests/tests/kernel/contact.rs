@@ -25,7 +25,10 @@ fn own(contact: &Contact) -> bool {
 }
 
 /// Runs `body` on a thread in a network namespace of its own with loopback up and these addresses on it.
-fn in_namespace<T: Send + 'static>(addresses: &'static [&str], body: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn in_namespace<T: Send + 'static>(
+    addresses: &'static [&str],
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("a namespace");
         let ip = |arguments: &[&str]| {

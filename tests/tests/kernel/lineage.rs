@@ -21,15 +21,33 @@ fn a_fork_names_parent_and_child() {
         return;
     }
     let mut watch = Watch::new(&Config::default());
-    let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().expect("spawned");
-    let (own, key) = (key_of(std::process::id()), key_of(child.id()));
+    // A subshell is a fork that starts no program.
+    let mut shell =
+        Command::new("/bin/sh").args(["-c", "(read line); :"]).stdin(Stdio::piped()).spawn().expect("spawned");
+    let parent = key_of(shell.id());
     let fork = watch.until("fork", |event| match &event.kind {
-        HostEventKind::Fork(fork) if fork.child == key => Some(fork.clone()),
+        HostEventKind::Fork(fork) if fork.actor.process == parent => Some(fork.clone()),
         _ => None,
     });
-    assert_eq!(fork.actor.process, own);
-    assert_eq!(fork.actor.parent.pid, nix::unistd::getppid().as_raw().cast_unsigned());
-    assert_ne!(fork.actor.cgroup, 0);
+    assert_eq!(fork.child, key_of(fork.child.pid));
+    drop(shell.stdin.take());
+    shell.wait().expect("waited");
+    assert_eq!(exit_of(&mut watch, fork.child).actor.process, fork.child);
+}
+
+/// The child of `posix_spawn` (which is how this process starts programs) is told by its program alone, with its line.
+#[test]
+fn a_spawned_program_names_its_line() {
+    if !root() {
+        return;
+    }
+    let mut watch = Watch::new(&Config::default());
+    let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().expect("spawned");
+    let (own, key) = (key_of(std::process::id()), key_of(child.id()));
+    let exec = watch.exec_of(child.id());
+    assert_eq!((exec.actor.process, exec.actor.parent, exec.ancestors.first()), (key, own, Some(&own)));
+    let told = |kind: &HostEventKind| matches!(kind, HostEventKind::Fork(fork) if fork.child == key);
+    assert!(!watch.seen.iter().any(|event| told(&event.kind)), "its exec says it all");
     drop(child.stdin.take());
     child.wait().expect("waited");
     assert_eq!(exit_of(&mut watch, key).actor.process, key);

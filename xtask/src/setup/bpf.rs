@@ -17,6 +17,8 @@ const NIGHTLY: &str = "nightly-2026-05-20";
 const LLVM_MAJOR: u32 = 22;
 /// The first bpf-linker that takes LLVM 22 and 23 by feature.
 const LINKER_VERSION: &str = "0.13.0";
+/// The newest cargo-binstall that this workspace's `rust-version` compiles; later ones want 1.96.
+const BINSTALL_VERSION: &str = "1.24.0";
 /// Seconds for rustup to fetch about 100 MB before Debian's compiler is tried instead: without a bound a filtered
 /// network stalls the first build for as long as rustup retries.
 const RUSTUP_SECONDS: &str = "240";
@@ -104,7 +106,7 @@ pub(crate) fn install_linker() -> Result<()> {
 fn prebuilt_linker() -> Result<()> {
     if !succeeds(command("cargo").args(["binstall", "-V"])) {
         say("building cargo-binstall, which fetches bpf-linker's own static build");
-        run(&mut cargo(&["install", "cargo-binstall", "--locked"]))?;
+        run(&mut cargo(&["install", "cargo-binstall", "--version", BINSTALL_VERSION, "--locked"]))?;
     }
     run(command("cargo").args(["binstall", "--no-confirm", &format!("bpf-linker@{LINKER_VERSION}")]))
 }

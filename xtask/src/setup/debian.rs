@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 20] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
@@ -55,8 +55,20 @@ const PARTS: [Part; 13] = [
     Part::program("nginx-light", "nginx", Purpose::Test, "a real edge for the end-to-end test"),
     Part::program("haproxy", "haproxy", Purpose::Test, "a second real edge"),
     Part::program("php-cgi", "php-cgi", Purpose::Test, "a real application server with a hole in it"),
+    Part::file("rsyslog", "/usr/sbin/rsyslogd", Purpose::Test, "a real sender of syslog"),
+    Part::file("rsyslog-openssl", "/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", Purpose::Test, "its TLS"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
-    Part::program("busybox-static", "busybox", Purpose::Install, "the victim of the verification"),
+    Part::program("busybox-static", "busybox", Purpose::Kernels, "a victim of the tests, and the guests' tools"),
+    Part::program("qemu-system-x86", "qemu-system-x86_64", Purpose::Kernels, "boots the other kernels"),
+    Part::program("qemu-system-arm", "qemu-system-aarch64", Purpose::Kernels, "boots the arm64 kernels"),
+    Part::program("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc", Purpose::Kernels, "links the arm64 agent"),
+    Part::file("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/lib/libc.a", Purpose::Kernels, "its C library"),
+    Part::file(
+        "debian-archive-keyring",
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        Purpose::Kernels,
+        "vouches for the kernels",
+    ),
     Part::program("debootstrap", "debootstrap", Purpose::Install, "a bare Debian to install the package in"),
     Part::program("systemd-container", "systemd-nspawn", Purpose::Install, "boots it"),
     Part::program("containerd", "containerd", Purpose::Install, "a real container runtime"),

@@ -71,6 +71,8 @@ pub(super) fn shell(seconds: f64, command: &str) -> HostEvidence {
         finding: HostFinding::Spawn { class: ProgramClass::Shell, socket_stdio: false, fileless: false },
         novelty: Novelty::New,
         reason: "shop started a shell, which it never did before".into(),
+        inbound: Vec::new(),
+        status: None,
     }
 }
 
@@ -92,6 +94,8 @@ pub(super) fn metadata(seconds: f64, place: Placement, path: MetadataPath) -> Ho
         },
         novelty: Novelty::New,
         reason: "credentials of the instance asked for by a program that never did".into(),
+        inbound: Vec::new(),
+        status: None,
     }
 }
 
@@ -115,6 +119,7 @@ pub(super) fn contact(seconds: f64, place: Placement, peer: &str) -> EgressEvide
         name: None,
         novelty: Novelty::New,
         reason: "shop never needed this peer before".into(),
+        outcome: None,
     }
 }
 
@@ -136,6 +141,8 @@ pub(super) struct Line {
     pub(super) owner: Option<ProcessKey>,
     pub(super) basis: RouteBasis,
     pub(super) spike: Option<ErrorSpike>,
+    /// The balancer's own socket towards the target.
+    pub(super) upstream: Option<&'static str>,
 }
 
 /// An ordinary request of 200 ms.
@@ -151,6 +158,7 @@ pub(super) fn line(received: f64, url: &str) -> Line {
         owner: Some(process(SERVICE)),
         basis: RouteBasis::Listener,
         spike: None,
+        upstream: None,
     }
 }
 
@@ -233,6 +241,7 @@ pub(super) fn feed(engine: &mut Correlator, input: &Input) -> Vec<Incident> {
                 balancer: b"app/shop/50dc6c495c0c9188",
                 client,
                 target: Target::Socket("10.0.0.5:8080".parse().expect("an address")),
+                upstream_local: line.upstream.map(|socket| socket.parse().expect("an address")),
                 status: Some(line.status),
                 target_status: Some(line.status),
                 received_bytes: 100,

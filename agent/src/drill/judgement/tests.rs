@@ -157,6 +157,7 @@ fn the_story_is_told_from_the_request_on() {
             protocol: crate::event::Protocol::Tcp,
             name: None::<Arc<str>>,
             process: None,
+            outcome: None,
         },
         reason: "never contacted before".into(),
         join: Join::Descendant,

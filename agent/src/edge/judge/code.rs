@@ -81,6 +81,9 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::Name {
         judge_relations(part, found);
     }
+    if part.place == Place::Value {
+        judge_callable(part, found);
+    }
     if part.marks.any(Marks::PAREN) && !matches!(part.place, Place::UserAgent | Place::Referer) {
         for at in memchr_iter(b'(', part.lower).take(MAX_CALLS) {
             judge_call(part, at, found);
@@ -88,6 +91,38 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
     if part.marks.any(Marks::DOLLAR) {
         judge_variable(part, found);
+    }
+}
+
+/// Parameters that name a function to call, in frameworks that dispatch by them.
+const CALLABLES: &[&[u8]] = &[b"function", b"callback", b"func", b"handler", b"_method", b"assert", b"s"];
+
+/// `vars[0]=system`, `function=call_user_func_array`: a name of a function that runs what it is given.
+fn judge_callable(part: &Part<'_>, found: &mut Findings) {
+    const RUNNERS: [&[u8]; 14] = [
+        b"system",
+        b"exec",
+        b"passthru",
+        b"shell_exec",
+        b"popen",
+        b"proc_open",
+        b"assert",
+        b"eval",
+        b"phpinfo",
+        b"call_user_func",
+        b"call_user_func_array",
+        b"file_put_contents",
+        b"pcntl_exec",
+        b"create_function",
+    ];
+    let dispatched = part.name.ends_with(b"]") || CALLABLES.contains(&part.name);
+    if dispatched && RUNNERS.contains(&part.lower) {
+        found.add(
+            CodeInjection,
+            55,
+            part.offset..part.offset + part.lower.len(),
+            "names a function that runs what it is given",
+        );
     }
 }
 
@@ -107,6 +142,8 @@ fn judge_call(part: &Part<'_>, open: usize, found: &mut Findings) {
         found.add(CodeInjection, 50, span, "calls a function of PHP");
     } else if matches!(before.last(), Some(b')' | b']' | b'}')) && string_follows {
         found.add(CodeInjection, 50, span, "calls the result of an expression with a string");
+    } else if before.ends_with(b"\"]") || before.ends_with(b"']") || before.ends_with(b"`]") {
+        found.add(CodeInjection, 50, span, "calls a method by a name in quotes");
     } else if before.ends_with(b"]") && (before.contains(&b'$') || memmem::find(before, b"][").is_some()) {
         found.add(CodeInjection, 50, span, "calls a function by an expression");
     }

@@ -63,10 +63,17 @@ const RUNTIME: &[&[u8]] = &[
     b"new java",
     b"systemproperties",
     b"hostname",
+    b"dump(",
+    b"facescontext",
+    b"session.",
+    b"servlet",
 ];
 
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
+    if part.marks.any(Marks::AT) && part.marks.any(Marks::PAREN) {
+        judge_razor(part, found);
+    }
     if !part.marks.any(Marks::BRACE.and(Marks::ANGLE).and(Marks::BRACKET)) {
         return;
     }
@@ -77,6 +84,18 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         let inside = &part.lower[from..(from + MAX_EXPRESSION).min(part.lower.len())];
         let end = memmem::find(inside, close);
         judge_inside(part, open, start, &inside[..end.unwrap_or(inside.len())], end.is_some(), found);
+    }
+}
+
+/// `@(7*7)`: Razor's expression in parentheses.
+fn judge_razor(part: &Part<'_>, found: &mut Findings) {
+    for at in memmem::find_iter(part.lower, b"@(").take(8) {
+        let inside = part.lower[at + 2..].split(|byte| *byte == b')').next().unwrap_or_default();
+        let starts = at == 0 || !part.lower[at - 1].is_ascii_alphanumeric();
+        if starts && computes(&inside[..inside.len().min(64)]) {
+            let span = part.offset + at..part.offset + at + 2 + inside.len();
+            found.add(Ssti, 55, span, "contains an expression for a template engine to evaluate");
+        }
     }
 }
 

@@ -94,15 +94,25 @@ fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
         found.add(Crlf, 75, span, "ends a header and adds another");
     } else if rest.starts_with(b"http/1.") || rest.starts_with(b"<html") || rest.starts_with(b"<script") {
         found.add(Crlf, 60, span, "ends a header and adds a response");
-    } else if MAIL.iter().any(|command| rest.starts_with(command)) && part.lower[at] == b'\r' {
+    } else if is_mail(part.lower, at, rest) {
         found.add(MailInjection, 60, span, "adds a command to a mail dialogue");
     } else if matches!(part.place, Place::Path | Place::Name) {
         found.add(Crlf, 55, span, "has a line break where no text can be");
+    } else if colon && skipped <= 2 && rest.starts_with(b"x-") {
+        found.add(Crlf, 50, span, "ends a header and adds another");
     } else if colon && part.lower[at] == b'\r' {
-        found.add(Crlf, 40, span, "has a line break and something like a header");
+        found.add(Crlf, 35, span, "has a line break and something like a header");
     } else {
         found.add(Crlf, 10, span, "has a line break");
     }
+}
+
+/// Whether a line of a mail dialogue or a mail's header follows the break at `at`. Letters have lines that begin with
+/// "To:" too; a header names an address.
+fn is_mail(text: &[u8], at: usize, rest: &[u8]) -> bool {
+    let Some(command) = MAIL.iter().find(|command| rest.starts_with(command)) else { return false };
+    let line = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(rest);
+    if command.ends_with(b":") { line.contains(&b'@') } else { text[at] == b'\r' }
 }
 
 /// `GET http://… HTTP/1.1` as a value: a request inside the request.

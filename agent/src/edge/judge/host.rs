@@ -48,6 +48,9 @@ const METADATA_NAMES: &[&[u8]] = &[
     b"metadata.packet.net",
     b"metadata.platformequinix.com",
     b"metadata.azure.internal",
+    b"rancher-metadata",
+    b"metadata.nicmanager.com",
+    b"metadata.oraclecloud.com",
 ];
 
 /// Names and suffixes that resolve to the machine itself or to the inside of a cluster.
@@ -87,6 +90,9 @@ const INSIDE_SUFFIXES: &[&[u8]] = &[
     b".cluster.local",
     b".localdomain",
     b".consul",
+    b".local",
+    b".intranet",
+    b".corp",
 ];
 
 /// Wildcard names that carry an address in the name, or change what they resolve to.

@@ -243,7 +243,9 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
     } else if declaration.starts_with(b"entity") {
         found.add(Xxe, 75, span, "declares an XML entity");
     } else if declaration.starts_with(b"doctype") {
-        let external = memmem::find(declaration, b"system").is_some() || memmem::find(declaration, b"[").is_some();
+        let elsewhere = memmem::find(declaration, b"://").is_some() && memmem::find(declaration, b"w3.org").is_none();
+        let external =
+            elsewhere || memmem::find(declaration, b"system").is_some() || memmem::find(declaration, b"[").is_some();
         found.add(Xxe, if external { 65 } else { 40 }, span, "declares a document type");
     } else if declaration.starts_with(b"[cdata[") {
         found.add(Xxe, 55, span, "contains an XML character section");

@@ -3,6 +3,7 @@
 use super::finding::Findings;
 use super::marks::Marks;
 use super::target::{Part, Place};
+use super::traversal::is_viewer;
 use crate::request::AttackClass::{Deserialization, Probe};
 
 /// Hidden names that are meant to be served (RFC 8615).
@@ -24,6 +25,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         Place::Path => {
             judge_hidden(part, found);
             judge_log(part, found);
+            judge_archive(part, found);
         }
         Place::Value if part.marks.any(Marks::BRACE.and(Marks::QUOTE)) => judge_serialized(part, found),
         _ => {}
@@ -37,7 +39,7 @@ fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
         let segment = text[at + 1..].split(|byte| *byte == b'/').next().unwrap_or_default();
         let named = segment.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
         let asset = ASSETS.iter().any(|end| text.ends_with(end)) && !TOOLS.contains(&segment);
-        if named && !asset && !SERVED.contains(&segment) {
+        if named && !asset && !SERVED.contains(&segment) && !is_viewer(&text[..at + 1]) {
             let span = part.offset + at..part.offset + at + 1 + segment.len();
             found.add(Probe, 60, span, "asks for a hidden file");
             return;
@@ -54,6 +56,105 @@ fn judge_log(part: &Part<'_>, found: &mut Findings) {
         [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| memchr::memmem::find(part.lower, folder).is_some());
     if folder {
         found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a log");
+    }
+}
+
+/// Packed files, longest ends first.
+const ARCHIVES: &[&[u8]] = &[
+    b".tar.gz",
+    b".tar.bz2",
+    b".tar.xz",
+    b".sql.gz",
+    b".sql.zip",
+    b".zip",
+    b".rar",
+    b".tar",
+    b".tgz",
+    b".7z",
+    b".gz",
+    b".bz2",
+    b".war",
+    b".bak",
+    b".sql",
+];
+
+/// What people name a copy of a whole site or its database.
+const COPIES: &[&[u8]] = &[
+    b"backup",
+    b"backups",
+    b"bak",
+    b"bck",
+    b"www",
+    b"wwwroot",
+    b"web",
+    b"website",
+    b"site",
+    b"sites",
+    b"db",
+    b"data",
+    b"database",
+    b"dump",
+    b"mysql",
+    b"sql",
+    b"html",
+    b"htdocs",
+    b"public_html",
+    b"public",
+    b"root",
+    b"source",
+    b"src",
+    b"code",
+    b"old",
+    b"new",
+    b"admin",
+    b"test",
+    b"upload",
+    b"uploads",
+    b"app",
+    b"api",
+    b"application",
+    b"home",
+    b"files",
+    b"archive",
+    b"all",
+    b"full",
+    b"wp",
+    b"wordpress",
+    b"joomla",
+    b"users",
+    b"index",
+    b"config",
+    b"configs",
+    b"prod",
+    b"production",
+    b"dev",
+    b"staging",
+    b"ftp",
+    b"webroot",
+    b"server",
+    b"local",
+    b"localhost",
+    b"store",
+    b"shop",
+    b"blog",
+    b"export",
+    b"temp",
+    b"tmp",
+    b"log",
+    b"logs",
+];
+
+/// A packed copy of a site at its root: `/www.rar`, `/1.zip`, `/db_backup.sql.gz`, `/shop.example.tar`.
+fn judge_archive(part: &Part<'_>, found: &mut Findings) {
+    let Some(name) = part.lower.strip_prefix(b"/").filter(|name| !name.contains(&b'/') && name.len() < 64) else {
+        return;
+    };
+    let Some(stem) = ARCHIVES.iter().find_map(|end| name.strip_suffix(*end)) else { return };
+    let known = stem.split(|byte| !byte.is_ascii_alphabetic()).any(|word| COPIES.contains(&word));
+    let domain = stem.iter().filter(|byte| **byte == b'.').count() > 0
+        && stem.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'.' | b'-'));
+    if known || domain || (1..=2).contains(&stem.len()) {
+        found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a packed copy of a site");
     }
 }
 

@@ -112,6 +112,18 @@ const OPERATORS: &[&[u8]] = &[
     b"$options",
 ];
 
+/// Operators that bound a value from one side.
+const BOUNDS: &[&[u8]] = &[b"$gt", b"$gte", b"$lt", b"$lte", b"$eq", b"$in", b"$and", b"$or"];
+
+/// Whether what follows the operator is a number, a word or a list: anything but an empty string.
+fn compares_with_value(text: &[u8]) -> bool {
+    let mut rest = text.iter().skip_while(|byte| matches!(byte, b' ' | b'"' | b'\'' | b':'));
+    let empty = memmem::find(&text[..text.len().min(8)], b"\"\"").is_some()
+        || memmem::find(&text[..text.len().min(8)], b"''").is_some()
+        || memmem::find(&text[..text.len().min(8)], b"{}").is_some();
+    !empty && rest.next().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'['))
+}
+
 fn judge_document(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
     for at in memchr_iter(b'$', text).take(16) {
@@ -125,6 +137,9 @@ fn judge_document(part: &Part<'_>, found: &mut Findings) {
         // OData writes `$expand=A($filter=…)`: an option, followed by `=`; an operator is followed by `:` or `]`.
         let weight = match (before, after) {
             (Some(b'['), Some(b']')) => 60,
+            // `{"age":{"$gt":21}}` is how interfaces over such databases are asked; to get past a password one compares
+            // with nothing, or with everything.
+            (_, Some(b':')) if BOUNDS.contains(&operator) && compares_with_value(&text[at + 1 + word..]) => 25,
             (_, Some(b':')) => 60,
             _ => continue,
         };

@@ -9,10 +9,12 @@
 mod arguments;
 mod cmd_exe;
 mod expansion;
+mod prose;
 mod reader;
 mod word;
 
 use arguments::Arguments;
+use prose::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
 use reader::{MAX_WORD, Words, read_command};
 use word::{Command, command};
 
@@ -88,6 +90,9 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         }
         return;
     }
+    if is_list(part.lower) {
+        return;
+    }
     let mut positions = Positions { text: part.lower, at: 0, first: part.place != Place::Path };
     for _ in 0..MAX_COMMANDS {
         let Some((at, door)) = positions.next() else { break };
@@ -142,10 +147,11 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
     if is_wrapper(&words.name)
         && let Some(inner) = read_command(part.lower, words.name_end)
         && command(&inner.name) >= Some(Command::Plain)
+        && !(door == Door::Start && is_developers(&inner.name))
     {
         found.add(Cmdi, 55, part.offset + at..part.offset + inner.end, "runs a command through another");
     }
-    let arguments = Arguments::of(part.lower, words.name_end, words.end, words.braced);
+    let arguments = Arguments::of(&words.name, part.lower, words.name_end, words.end, words.braced);
     let weight = weigh(part, at, door, kind, &words, arguments);
     if weight > 0 {
         let reason = match door {
@@ -183,6 +189,9 @@ fn is_wrapper(name: &[u8]) -> bool {
 /// Points for a command that was found.
 fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, arguments: Arguments) -> u8 {
     let bare_name = part.place == Place::Name && door == Door::Start;
+    if door == Door::Start && is_developers(&words.name) && !asks_for_command(part.name) {
+        return 0;
+    }
     let base = match (door, kind) {
         (Door::Substitution, Command::Tool | Command::Plain) => 70,
         (Door::Substitution, Command::Ambiguous) => 40,
@@ -193,9 +202,13 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         // one.
         (Door::Start, Command::Tool | Command::Plain) => match arguments {
             Arguments::None if names_program_file(&words.name) => 50,
-            Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) => 55,
+            Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) && goes_on(part, words) => 55,
             // `id eq 5`, `id,name`: the most common name of a column.
             Arguments::Technical if *words.name == *b"id" => 0,
+            // "chmod 777 bad idea": a question about a command.
+            Arguments::Technical if ends_in_prose(&part.lower[words.name_end..words.end]) => 25,
+            // `shell=bash`: which one, not what to run.
+            Arguments::None if asks_for_command(part.name) && is_interpreter(&words.name) => 30,
             Arguments::Technical => 50,
             Arguments::Prose if asks_for_command(part.name) => 50,
             Arguments::None if asks_for_command(part.name) => 60,
@@ -204,6 +217,7 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         },
         (Door::Start, Command::Ambiguous) => match arguments {
             Arguments::Technical if words.disguised || words.braced => 50,
+            Arguments::Technical if asks_for_command(part.name) => 45,
             Arguments::Technical => 20,
             _ if asks_for_command(part.name) => 30,
             _ => 0,
@@ -224,6 +238,18 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
     // Nobody writes a word right behind a separator and then stops.
     let tight = kind == Command::Ambiguous && arguments == Arguments::None && words.name_end - at == words.name.len();
     if tight {
+        return 50;
+    }
+    // Markdown sets names of tools in backquotes.
+    if door == Door::Substitution && is_developers(&words.name) && part.lower[..at].ends_with(b"`") {
+        return 20;
+    }
+    if door == Door::Substitution && part.lower[..at].ends_with(b"$(") {
+        return base + extra;
+    }
+    // `;ps aux`: in a sentence a blank follows the semicolon.
+    let close = door == Door::Separator && words.name_end - at == words.name.len() && part.place != Place::Path;
+    if arguments == Arguments::Prose && kind == Command::Plain && close {
         return 50;
     }
     if arguments == Arguments::Prose && kind < Command::Tool { base / 2 } else { base + extra }
@@ -254,6 +280,7 @@ fn asks_for_command(name: &[u8]) -> bool {
             | b"run"
             | b"system"
             | b"c"
+            | b"0"
             | b"cm"
             | b"ping"
             | b"process"

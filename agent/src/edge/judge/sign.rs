@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint};
 use super::target::{PART_END, Place, Target};
+use super::traversal::is_viewer;
 use super::words::Words;
 use crate::request::AttackClass;
 
@@ -60,6 +61,11 @@ pub(super) enum Edge {
     Segment,
     /// The path ends with it.
     End,
+    /// The whole path is a slash and it: ordinary deeper down.
+    Root,
+    /// It stands in a dotted name that is used as code uses one: called, quoted, constructed; or that is the whole part
+    /// and names no error. Pasted stack traces and questions about an API are neither.
+    Code,
 }
 
 /// What a group of words is evidence of.
@@ -146,7 +152,9 @@ impl Lexicon {
             Entry::Group(group) => Some((*word, group.edge)),
             Entry::Fingerprint(_) => Some((*word, Edge::None)),
         });
-        let (plain_words, plain_edges): (Vec<&str>, Vec<_>) = plain.unzip();
+        // As logged, a parameter's name and value have an `=` between them; cut into parts, the end of one.
+        let (plain_words, plain_edges): (Vec<String>, Vec<_>) =
+            plain.map(|(word, edge)| (word.replace(char::from(PART_END), "="), edge)).unzip();
         Self { plain: Words::new(plain_words), plain_edges, words: Words::new(words), entries }
     }
 
@@ -160,10 +168,11 @@ impl Lexicon {
                 Edge::Begin => matches!(before, Some(b'=' | b'?' | b'&')),
                 Edge::End => ends,
                 Edge::Segment => before == Some(b'/') && (ends || after == Some(b'/')),
+                Edge::Root => start == 1 && before == Some(b'/') && (ends || after == Some(b'/')),
                 Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
                     !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
                 }
-                Edge::None => true,
+                Edge::None | Edge::Code => true,
             }
         };
         self.plain.walk(target, |hit| {
@@ -189,6 +198,9 @@ impl Lexicon {
             let index = target.part_at(hit.start);
             let place = target.place(index);
             match entry {
+                // Code hosts and manuals show files of every name.
+                Entry::Group(Group { meaning: Meaning::Evidence(AttackClass::Probe, ..), .. })
+                    if place == Place::Path && is_viewer(&text[..hit.start]) => {}
                 Entry::Group(group) if group.places.has(place) => {
                     let offset = target.part(index).offset;
                     let within = (hit.start - offset, hit.end - offset);
@@ -225,6 +237,24 @@ fn apply(
     }
 }
 
+/// Functions whose call without arguments tells or does something; `eval()` is how people write a function's name.
+const TELLING_WITHOUT_ARGUMENTS: &[&[u8]] = &[
+    b"phpinfo",
+    b"phpversion",
+    b"php_uname",
+    b"getenv",
+    b"get_current_user",
+    b"zend_version",
+    b"get_defined_vars",
+    b"func_get_args",
+    b"debug_backtrace",
+    b"ob_start",
+    b"die",
+    b"token_get_all",
+    b"tmpfile",
+    b"gzinflate",
+];
+
 /// Whether the neighbours of the word at `start..end` allow it. Parts of the request end with a line feed.
 fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
     let before = start.checked_sub(1).map_or(PART_END, |at| text[at]);
@@ -235,13 +265,50 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
         Edge::Word => !word(before) && !word(after),
         Edge::Letters => !before.is_ascii_alphabetic() && !after.is_ascii_alphabetic(),
         Edge::Start => !word(before),
-        Edge::Call => !word(before) && before != b'-' && opens_call(&text[end..]),
+        Edge::Call => {
+            let follows = &text[end..];
+            let idle = follows.starts_with(b"()") && !TELLING_WITHOUT_ARGUMENTS.contains(&&text[start..end]);
+            !word(before) && before != b'-' && !idle && opens_call(follows)
+        }
         // The `=` after a parameter's name ends that part.
         Edge::Assign => !word(before) && (after == PART_END || text[end..].trim_ascii_start().first() == Some(&b'=')),
         Edge::Begin => before == PART_END,
         Edge::Segment => matches!(before, b'/' | PART_END) && matches!(after, b'/' | PART_END),
         Edge::End => after == PART_END,
+        Edge::Root => {
+            before == b'/'
+                && (start == 1 || text.get(start.wrapping_sub(2)) == Some(&PART_END))
+                && (after == PART_END || after == b'/' && text.get(end + 1).is_none_or(|byte| *byte == PART_END))
+        }
+        Edge::Code => is_code(text, start, end),
     }
+}
+
+/// Longest dotted name that is looked at on either side of a word.
+const MAX_NAME: usize = 128;
+
+/// Whether the dotted name around `start..end` is used as code uses one.
+fn is_code(text: &[u8], start: usize, end: usize) -> bool {
+    let of_name = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'$' | b'/' | b'-');
+    let first = start - text[..start].iter().rev().take(MAX_NAME).take_while(of_name).count();
+    let last = end + text[end..].iter().take(MAX_NAME).take_while(of_name).count();
+    let name = &text[first..last];
+    if name.ends_with(b"exception") || name.ends_with(b"error") {
+        return false;
+    }
+    let before = &text[..first];
+    let after = text.get(last).copied().unwrap_or(PART_END);
+    let opened = matches!(
+        before.last(),
+        Some(b'(' | b'@' | b'{' | b'"' | b'\'' | b'!' | b'#' | b',' | b'[' | b'<' | b'%' | b'&' | b'+' | b'`' | b')')
+    ) || before.ends_with(b"new ")
+        || before.ends_with(b"import ")
+        || before.ends_with(b"from ");
+    let whole = before.last().is_none_or(|byte| matches!(*byte, PART_END | b'=')) && after == PART_END;
+    opened
+        || text[end - 1] == b'('
+        || matches!(after, b'(' | b')' | b'@' | b'{' | b'[' | b'\'' | b'"' | b';' | b'`' | b'*')
+        || whole && !name.starts_with(b"/")
 }
 
 /// An opening parenthesis, blanks, quotes and comments before it skipped: `exec /*x*/ (`, `('system')(`.

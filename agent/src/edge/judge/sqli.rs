@@ -26,22 +26,54 @@ impl Sql {
     /// Judges one part. `keyword` tells whether a word of SQL occurs in it.
     pub(super) fn judge(&mut self, part: &Part<'_>, keyword: bool, found: &mut Findings) {
         let quoted = part.marks.any(Marks::QUOTE);
-        if part.place == Place::UserAgent || !(keyword || quoted) {
+        if part.place == Place::UserAgent || !(keyword || quoted || part.marks.any(Marks::BACKSLASH)) {
             return;
         }
         if keyword {
             self.read(part, None, found);
         }
         self.judge_probe(part, found);
+        Self::judge_split(part, found);
         for quote in [b'\'', b'"'] {
-            if quoted && part.lower.contains(&quote) {
+            if quoted && part.lower.contains(&quote) && !quotes_values(part.lower, quote) {
                 self.read(part, Some(quote), found);
             }
         }
     }
 
+    /// `un/**/ion`: a comment inside a word.
+    fn judge_split(part: &Part<'_>, found: &mut Findings) {
+        for at in memchr::memmem::find_iter(part.lower, b"/**/").take(16) {
+            let letter = |at: Option<usize>| at.and_then(|at| part.lower.get(at)).is_some_and(u8::is_ascii_alphabetic);
+            if letter(at.checked_sub(1)) && letter(Some(at + 4)) && part.place != Place::Path {
+                return found.add(Sqli, 50, part.offset + at..part.offset + at + 4, "puts a comment inside a word");
+            }
+        }
+    }
+
+    /// `7'"`, `1')`, `1\`: a number with marks behind it that would end a string, a parenthesis or an escape.
+    fn judge_marks(part: &Part<'_>, found: &mut Findings) {
+        let number = part.lower.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let marks = &part.lower[number..];
+        let all = marks.iter().all(|byte| {
+            matches!(byte, b'\'' | b'"' | b')' | b'(' | b'\\' | b';' | b'&' | b'%' | b'<' | b'>' | b'`' | b',' | b'.')
+        });
+        let breaks = marks.len() >= 2 && marks.iter().any(|byte| matches!(byte, b'\'' | b'"'));
+        // 12" and 5'6" are measures; so is 5'' for want of the right character.
+        let measure = matches!(marks, b"''" | b"\".") || marks == b"\"";
+        if number > 0 && number <= 12 && all && (breaks && !measure || marks == b"\\") {
+            found.add(
+                Sqli,
+                50,
+                part.offset..part.offset + part.lower.len(),
+                "breaks a number with marks of a string's end",
+            );
+        }
+    }
+
     /// `id=7'`: a number with a quote behind it, to see whether the statement breaks.
     fn judge_probe(&self, part: &Part<'_>, found: &mut Findings) {
+        Self::judge_marks(part, found);
         let Some((quote, number)) = part.lower.split_last() else { return };
         let number = number.strip_prefix(b"-").unwrap_or(number);
         let probes = matches!(quote, b'\'' | b'"') && !number.is_empty() && number.iter().all(u8::is_ascii_digit);
@@ -63,6 +95,35 @@ impl Sql {
             statement.judge_whole(found);
         }
     }
+}
+
+/// Whether every `quote` of the text stands around a value of a structure (`(query:'*')`, `["a"]`): each opening one
+/// behind a bracket, colon or comma. Such text closes no string that an application opened.
+fn quotes_values(text: &[u8], quote: u8) -> bool {
+    let mut opening = true;
+    let mut all = true;
+    for at in memchr::memchr_iter(quote, text).take(256) {
+        if opening {
+            all &= at > 0 && matches!(text[at - 1], b':' | b'(' | b'[' | b'{' | b',');
+        } else {
+            all &= text.get(at + 1).is_none_or(|byte| matches!(byte, b')' | b']' | b'}' | b',' | b':'));
+        }
+        opening = !opening;
+    }
+    all && opening && !matches!(text.first(), Some(b')' | b',')) && balanced(text)
+}
+
+/// Whether no bracket closes before it opens: a statement broken open closes what others opened.
+fn balanced(text: &[u8]) -> bool {
+    let mut depth = 0_i32;
+    text.iter().all(|byte| {
+        depth += match byte {
+            b'(' | b'[' | b'{' => 1,
+            b')' | b']' | b'}' => -1,
+            _ => 0,
+        };
+        depth >= 0
+    })
 }
 
 /// Tokens of one reading, with the rules over them.

@@ -50,6 +50,69 @@ const ROOTS: &[&[u8]] = &[
     b"/tmp/",
 ];
 
+/// What stands in a path on a Windows host that is worth reading to a stranger.
+const TELLING_FOLDERS: &[&[u8]] = &[
+    b"windows",
+    b"winnt",
+    b"inetpub",
+    b"system32",
+    b"boot.ini",
+    b".ini",
+    b".log",
+    b".sys",
+    b".conf",
+    b".config",
+    b".bat",
+    b"xampp",
+    b"wamp",
+    b"apache",
+    b"tomcat",
+    b"php",
+    b"mysql",
+    b"administrator",
+    b"secret",
+    b"passw",
+    b".dat",
+    b"web",
+    b"autoexec",
+    b"pagefile",
+    b"sam",
+    b"repair",
+    b".xml",
+    b".exe",
+    b"etc",
+    b"appserv",
+    b"recycler",
+    b"perflogs",
+];
+
+/// Whether `path` is a page of a code host or a manual: the file it names is what it shows.
+pub(super) fn is_viewer(path: &[u8]) -> bool {
+    const VIEWS: [&[u8]; 14] = [
+        b"/blob/",
+        b"/tree/",
+        b"/raw/",
+        b"/blame/",
+        b"/src/branch/",
+        b"/src/commit/",
+        b"/-/",
+        b"/commits/",
+        b"/browse/",
+        b"/wiki/",
+        b"/man/",
+        b"/manual/",
+        b"/docs/",
+        b"/questions/",
+    ];
+    VIEWS.iter().any(|view| memmem::find(path, view).is_some())
+}
+
+/// Whether words follow: blanks and letters.
+fn is_prose_after(text: &[u8]) -> bool {
+    matches!(text, [b' ', letter, ..] if letter.is_ascii_alphabetic())
+        && text.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b'?' | b',' | b'\''))
+}
+
 /// Ends of files that pages link to by relative paths.
 const LINKED: &[&[u8]] = &[
     b".png", b".jpg", b".jpeg", b".gif", b".svg", b".webp", b".css", b".js", b".html", b".htm", b".woff", b".woff2",
@@ -66,6 +129,11 @@ pub(super) fn judge(part: &Part<'_>, file: Option<(usize, usize)>, found: &mut F
     judge_steps(part, steps, file.is_some(), found);
     judge_file(part, steps, file, found);
     judge_disguises(part, found);
+}
+
+/// Whether a page would link to it.
+fn is_linked(text: &[u8]) -> bool {
+    LINKED.iter().any(|end| text.ends_with(end))
 }
 
 /// Steps upward: `..` between separators, and the forms that filters turn into one (`....//`, `..;/`).
@@ -89,7 +157,9 @@ fn count_steps(text: &[u8]) -> Steps {
             continue;
         }
         let segment = &text[start..end];
-        if is_step(segment) {
+        // Three dots at the end of a sentence lead nowhere: a step has a separator on one side at least.
+        let joined = start > 0 || end < text.len();
+        if is_step(segment) && (joined || segment.iter().all(|byte| *byte == b'.')) && !in_sentence(segment) {
             if steps.count == 0 {
                 steps.first = start;
             }
@@ -119,6 +189,13 @@ fn is_step(segment: &[u8]) -> bool {
             ))
 }
 
+/// `what is ..` of "what is ../ for": a step that a sentence names. A value in front of a step is one word.
+fn in_sentence(segment: &[u8]) -> bool {
+    let words = segment.split(|byte| *byte == b' ').filter(|word| word.iter().any(u8::is_ascii_alphabetic));
+    segment.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b' ').count() + 2 >= segment.len()
+        && words.take(2).count() == 2
+}
+
 fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings) {
     if steps.count == 0 {
         return;
@@ -131,9 +208,11 @@ fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings)
         1 if named || encoded => 55,
         // Browsers resolve `..` before they send it: one that arrives was put there, or comes from a broken link.
         1 if steps.escapes && part.place == Place::Path => 55,
-        1 if part.place == Place::Path && part.tricks.rounds > 0 => 50,
+        // Links of careless pages: `/a/../style.css`.
+        1 if part.place == Place::Path && part.tricks.rounds == 0 && is_linked(part.lower) => 20,
         1 if part.place == Place::Path => 50,
-        1 if LINKED.iter().any(|end| part.lower.ends_with(end)) => 30,
+        1 if is_linked(part.lower) => 30,
+        1 if part.lower.starts_with(b"/") && !part.marks.any(Marks::SPACE) => 50,
         1 if steps.escapes && steps.last < part.lower.len() => 50,
         1 => 15,
         2 if part.place != Place::Path => 60,
@@ -166,7 +245,15 @@ fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
 
 fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found: &mut Findings) {
     if let Some((start, end)) = file {
-        let weight = if part.place == Place::Path && start > 1 && steps.count == 0 { 50 } else { 60 };
+        let weight = match part.place {
+            _ if steps.count > 0 => 60,
+            // Repositories and manuals have pages about such files.
+            Place::Path if is_viewer(part.lower) => 20,
+            Place::Path if start > 1 => 50,
+            // "wp-config.php location": what somebody looks for, not where a program shall look.
+            Place::Value if start == 0 && !part.lower.starts_with(b"/") && is_prose_after(&part.lower[end..]) => 30,
+            _ => 60,
+        };
         found.add(
             Traversal,
             weight,
@@ -192,10 +279,14 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
             "names a file of the host by its absolute path",
         );
     }
-    if is_drive_path(value.strip_prefix(b"/").unwrap_or(value)) {
+    let drive = value.strip_prefix(b"/").unwrap_or(value);
+    if is_drive_path(drive) {
+        // Browsers name a chosen file `C:\fakepath\x`; people keep their letters on drives too.
+        let telling =
+            drive.starts_with(b"\\\\") || TELLING_FOLDERS.iter().any(|name| memmem::find(drive, name).is_some());
         found.add(
             Traversal,
-            55,
+            if telling { 55 } else { 35 },
             part.offset..part.offset + part.lower.len(),
             "names a file of a Windows host by its absolute path",
         );

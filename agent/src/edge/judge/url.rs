@@ -11,6 +11,7 @@ use memchr::memmem;
 
 use super::finding::{Finding, Findings, Ground};
 use super::host::{self, Host, Reach};
+use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
@@ -146,7 +147,7 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
 }
 
 fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findings) {
-    let redirects = REDIRECT_NAMES.contains(&part.name);
+    let redirects = redirects(part.name);
     let (weight, reason, reference) = match host.reach {
         Reach::Metadata => (90, "points the server at a cloud metadata endpoint", Some("CWE-918")),
         Reach::CallbackService => (60, "points the server at a service that records callbacks", Some("CWE-918")),
@@ -156,7 +157,9 @@ fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findi
         Reach::Private if host.disguised => {
             (65, "points the server at a name that resolves to the inside", Some("CWE-918"))
         }
-        Reach::Private => (45, "points the server at the network around it", None),
+        // A redirect into a company's own network is followed by the browser too.
+        Reach::Private if redirects => (35, "points the server at the network around it", None),
+        Reach::Private => (50, "points the server at the network around it", None),
         Reach::PublicAddress if host.disguised || matches!(host.address, Some(IpAddr::V6(_))) => {
             (50, "writes an address so that filters do not see it", None)
         }
@@ -166,6 +169,11 @@ fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findi
     if host.disguised && matches!(host.reach, Reach::Metadata | Reach::Loopback) {
         found.add(Ssrf, 30, span, "writes an address so that filters do not see it");
     }
+}
+
+/// Whether the browser, not the server, is sent to the URL in a parameter of this name.
+fn redirects(name: &[u8]) -> bool {
+    REDIRECT_NAMES.contains(&name) || name.starts_with(b"redir") || name.ends_with(b"redirect")
 }
 
 /// Parameters whose URL the browser is sent to.
@@ -213,6 +221,7 @@ fn judge_bare_host(part: &Part<'_>, found: &mut Findings) {
     // A number alone is an id, not an address; a word alone is a word unless a path or port follows.
     let is_host = match understood.reach {
         Reach::Metadata | Reach::CallbackService => dotted,
+        Reach::Loopback if part.marks.any(Marks::SPACE) || follows.is_none() && !fetches(part.name) => false,
         Reach::Loopback => {
             dotted && !understood.disguised
                 || follows == Some(b'/') && (host.starts_with(b"l") || host.starts_with(b"ip"))
@@ -224,6 +233,31 @@ fn judge_bare_host(part: &Part<'_>, found: &mut Findings) {
     if is_host {
         weigh_host(part, understood, part.offset..part.offset + part.lower.len(), found);
     }
+}
+
+/// Whether a parameter of this name holds what a server calls: an address alone is an answer to many questions.
+fn fetches(name: &[u8]) -> bool {
+    const STEMS: [&[u8]; 18] = [
+        b"url",
+        b"uri",
+        b"host",
+        b"target",
+        b"dest",
+        b"src",
+        b"server",
+        b"site",
+        b"domain",
+        b"ip",
+        b"addr",
+        b"link",
+        b"proxy",
+        b"fetch",
+        b"hook",
+        b"feed",
+        b"endpoint",
+        b"remote",
+    ];
+    STEMS.iter().any(|stem| memmem::find(name, stem).is_some()) || name == b"u"
 }
 
 /// A URL in a parameter that a script would include.
@@ -265,7 +299,7 @@ fn includes(name: &[u8]) -> bool {
         b"path", b"inc", b"root", b"dir", b"file", b"page", b"lib", b"class", b"templ", b"theme", b"conf", b"modul",
         b"plugin", b"skin", b"lang", b"base", b"folder", b"src_", b"script", b"body", b"content", b"load",
     ];
-    STEMS.iter().any(|stem| memmem::find(name, stem).is_some()) && !REDIRECT_NAMES.contains(&name)
+    STEMS.iter().any(|stem| memmem::find(name, stem).is_some()) && !redirects(name)
 }
 
 /// Whether `path` ends in a server-side script.

@@ -27,15 +27,15 @@ pub(super) struct Hit {
 /// The words, filed.
 #[derive(Debug)]
 pub(super) struct Words {
-    words: Vec<&'static [u8]>,
+    words: Vec<Box<[u8]>>,
     long: File,
     short: File,
 }
 
 impl Words {
     /// Files `words`, lower case and of two bytes at least.
-    pub(super) fn new(words: impl IntoIterator<Item = &'static str>) -> Self {
-        let words: Vec<_> = words.into_iter().map(str::as_bytes).collect();
+    pub(super) fn new(words: impl IntoIterator<Item: AsRef<str>>) -> Self {
+        let words: Vec<Box<[u8]>> = words.into_iter().map(|word| word.as_ref().as_bytes().into()).collect();
         let mut long = File::default();
         let mut short = File::default();
         for (index, word) in words.iter().enumerate() {
@@ -75,7 +75,7 @@ impl Words {
         see: &mut impl FnMut(Hit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for card in file.shelf(number).iter().filter(|card| card.number == number) {
-            let word = self.words[usize::from(card.word)];
+            let word = &self.words[usize::from(card.word)];
             let Some(start) = (last + 1).checked_sub(width + usize::from(card.offset)) else { continue };
             let end = start + word.len();
             if text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(word)) {

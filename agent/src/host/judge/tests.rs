@@ -3,6 +3,9 @@ use std::fmt::Write as _;
 use super::*;
 use crate::{baseline, enrich};
 
+/// Names of peers, ends of contacts, raw sockets, connections being served.
+mod senses;
+
 /// A shop that mails, pays and asks for its own credentials; a day later the same, a login, and a break-in.
 const BREAK_IN: &str = include_str!("break_in.ndjson");
 
@@ -10,11 +13,15 @@ const BREAK_IN: &str = include_str!("break_in.ndjson");
 const EVIDENCE: &str = include_str!("break_in.expected");
 
 fn stages(recording: &str) -> Vec<Stage> {
+    judged(recording.lines().map(|line| serde_json::from_str::<HostEvent>(line).expect("an event")))
+}
+
+fn judged(events: impl IntoIterator<Item = HostEvent>) -> Vec<Stage> {
     let mut enricher = Enricher::new(enrich::Config::default());
     let mut baseline = Baseline::new(baseline::Config::default());
     let mut judge = Judge::new(Config::default());
-    let events = recording.lines().map(|line| serde_json::from_str::<HostEvent>(line).expect("an event"));
     events
+        .into_iter()
         .filter_map(|event| {
             enricher.observe(&event);
             judge.judge(&event, &enricher, &mut baseline)

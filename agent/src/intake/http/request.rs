@@ -1,215 +1,174 @@
-//! One request. In: method, headers, body. Out: a batch in the queue and 200, or a status and a sentence.
+//! One request. In: method, path, headers, body. Out: a batch on disk and in the queue, and the answer that says so; or a
+//! refusal. All lines of a request are taken, or none.
 //!
-//! The status decides whether a sender keeps the lines: 429 and 503 (both with `Retry-After`) are sent again by all of
-//! Firehose, Fluent Bit, Vector, rsyslog and OTLP exporters, most other 4xx make them drop the batch. So everything
-//! that may pass is 429 or 503, and 4xx is for what can never succeed. All lines of a request are taken, or none.
+//! Credentials are looked at before the body is read, and the body's room is reserved as it comes in, so that what is only
+//! announced takes none.
 
-use std::collections::HashSet;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
-use sha2::{Digest, Sha256};
-use tokio::sync::watch;
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Uri};
 use tokio::time::timeout;
 
 use super::Config;
-use crate::intake::body::{self, BodyError, Limits};
-use crate::intake::inflate::{Coding, InflateError, inflate};
+use super::answer::{self, Answer, Refusal, Taken};
+use crate::intake::access::Keys;
+use crate::intake::connections::{Slot, Waits};
+use crate::intake::content::{Content, Protocol};
+use crate::intake::inflate::{Coding, inflate};
+use crate::intake::journal::NotTaken;
+use crate::intake::lines::Limits;
 use crate::intake::queue::{self, Room};
-use crate::intake::{Batch, Counters, IntakeError, LINE_BYTES_MAX, Queue};
-use crate::timestamp::Timestamp;
+use crate::intake::repeated::Repeated;
+use crate::intake::sources::Sources;
+use crate::intake::{Batch, Counters, LINE_BYTES_MAX, Queue, Shared};
 
 /// Bodies above this are unpacked and read off the async threads: 64 KiB unpacked at 1:250 take some 20 ms.
 const INLINE_BYTES_MAX: usize = 8 << 10;
 
-/// Paths told apart as sources. Later stages keep state per source, so that a client must not be able to make them up.
-const SOURCES_MAX: usize = 64;
+/// Room is reserved in steps, so that small pieces of a body do not round up one by one.
+const ROOM_STEP_BYTES: usize = 64 << 10;
 
-/// Longest path that makes a source of its own.
-const SOURCE_PATH_BYTES_MAX: usize = 128;
+/// Longest id of a delivery that is remembered and repeated; real ones have 36 characters.
+const ID_BYTES_MAX: usize = 256;
 
-/// Seconds that a sender is asked to wait: long enough for the queue to drain, short enough to keep alerts timely.
-const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
-
-type Answer = Response<Full<Bytes>>;
-
-/// Why a request is not taken, as the sender hears it.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("POST lines here; GET says whether the receiver is well")]
-    Method,
-    #[error("show the token of intake.http.token_file: Authorization: Bearer …")]
-    Unauthorized,
-    #[error("stopping; send it again")]
-    Stopping,
-    #[error("the queue is full; send it again")]
-    Full,
-    #[error("the body did not arrive in time")]
-    Slow,
-    #[error("the connection broke within the body: {0}")]
-    Broken(hyper::Error),
-    #[error("this encoding is not supported; send identity, gzip or deflate")]
-    Encoding,
-    #[error("the body is larger than {0} bytes; send smaller batches")]
-    TooLarge(usize),
-    #[error(transparent)]
-    Inflate(#[from] InflateError),
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error("the request could not be worked on; send it again")]
-    Aborted,
-}
-
-impl Refusal {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Stopping | Self::Aborted => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Full | Self::Inflate(InflateError::NoRoom) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge(_)
-            | Self::Inflate(InflateError::TooLarge(_) | InflateError::Ratio)
-            | Self::Body(BodyError::TooManyLines(_)) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Broken(_) | Self::Inflate(InflateError::Corrupt(..)) | Self::Body(BodyError::Json(_)) => {
-                StatusCode::BAD_REQUEST
-            }
-        }
-    }
-}
-
-/// What a sender must show, as its hash: so it is neither printed nor compared byte by byte, where time would tell how
-/// much of it was right.
-#[derive(Clone, Debug)]
-pub(super) struct Token([u8; 32]);
-
-impl Token {
-    /// Reads the first line of a file.
-    pub(super) fn read(path: &Path) -> Result<Self, IntakeError> {
-        let wrong = |reason: String| IntakeError::Token { path: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        match text.trim() {
-            "" => Err(wrong("is empty; write a random token in it".into())),
-            token => Ok(Self(Sha256::digest(token).into())),
-        }
-    }
-
-    fn is_shown_by(&self, authorization: &[u8]) -> bool {
-        let shown = authorization.split_at_checked(b"Bearer ".len());
-        shown.is_some_and(|(scheme, token)| {
-            let digest: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
-            scheme.eq_ignore_ascii_case(b"Bearer ") && digest == self.0
-        })
-    }
-}
+const FIREHOSE_ID: &str = "x-amz-firehose-request-id";
+const FIREHOSE_KEY: &str = "x-amz-firehose-access-key";
 
 /// What all requests share.
+#[derive(Debug)]
 pub(super) struct Handler {
     config: Config,
-    token: Option<Token>,
+    keys: Option<Keys>,
     queue: Queue,
-    now: fn() -> Timestamp,
-    stop: watch::Receiver<bool>,
-    sources: Mutex<HashSet<Arc<str>>>,
+    shared: Shared,
+    sources: Sources,
+    repeated: Repeated,
 }
 
 impl Handler {
-    pub(super) fn new(
-        config: Config,
-        token: Option<Token>,
-        queue: Queue,
-        now: fn() -> Timestamp,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        Self { config, token, queue, now, stop, sources: Mutex::default() }
-    }
-
-    /// Time for a header, time for a body, and when to stop.
-    pub(super) fn times(&self) -> (Duration, Duration, watch::Receiver<bool>) {
-        (self.config.header_timeout, self.config.body_timeout, self.stop.clone())
+    pub(super) fn new(config: Config, keys: Option<Keys>, queue: Queue, shared: Shared) -> Self {
+        Self { config, keys, queue, shared, sources: Sources::new("http"), repeated: Repeated::default() }
     }
 
     /// Takes one request to its end.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            return answer(StatusCode::OK, "{\"status\":\"receiving\"}\n".into());
-        }
-        match self.take(request).await {
-            Ok(lines) => {
-                Counters::add(&self.queue.counters().http_accepted, 1);
-                answer(StatusCode::OK, format!("{{\"lines\":{lines}}}\n"))
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr, slot: &Slot, stopping: bool) -> Answer {
+        let protocol = protocol(request.uri().path(), request.headers());
+        let id = header(request.headers(), FIREHOSE_ID);
+        let id = String::from_utf8_lossy(&id[..id.len().min(ID_BYTES_MAX)]).into_owned();
+        let outcome = if matches!(*request.method(), Method::GET | Method::HEAD) {
+            match self.page(&request) {
+                Ok(text) => return answer::page(text),
+                Err(refusal) => Err(refusal),
             }
-            Err(refusal) => self.refuse(&refusal),
+        } else if stopping {
+            Err(Refusal::Stopping)
+        } else {
+            slot.waits(Waits::Reading);
+            self.take(request, protocol, peer, slot).await
+        };
+        slot.waits(Waits::Idle);
+        match outcome {
+            Ok(taken) => {
+                Counters::add(&self.queue.counters().http_accepted, 1);
+                answer::accepted(protocol, &taken, &id, (self.shared.now)())
+            }
+            Err(refusal) => {
+                self.count(&refusal);
+                answer::refused(protocol, &refusal, &id, (self.shared.now)())
+            }
         }
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Answer {
-        let (status, counters) = (refusal.status(), self.queue.counters());
-        let counter = match status {
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => &counters.http_deferred,
-            StatusCode::REQUEST_TIMEOUT => &counters.http_timeouts,
+    fn count(&self, refusal: &Refusal) {
+        let counters = self.queue.counters();
+        let counter = match refusal {
+            Refusal::Slow => &counters.http_timeouts,
+            _ if matches!(refusal.status().as_u16(), 429 | 503) => &counters.http_deferred,
             _ => &counters.http_refused,
         };
         Counters::add(counter, 1);
-        let mut answer = answer(status, format!("{refusal}\n"));
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            answer.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
-        }
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
-        }
-        answer
     }
 
-    async fn take(&self, request: Request<Incoming>) -> Result<usize, Refusal> {
+    /// What a GET shows: counters to who may send, to everyone that the receiver is there.
+    fn page(&self, request: &Request<Incoming>) -> Result<String, Refusal> {
+        if request.uri().path() == "/metrics" {
+            self.authorise(request.uri(), request.headers())?;
+            return Ok((self.shared.metrics)());
+        }
+        Ok("{\"status\":\"receiving\"}\n".to_owned())
+    }
+
+    fn authorise(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        let in_url = uri.query().filter(|_| uri.path() == "/pubsub").and_then(|query| query.strip_prefix("token="));
+        let shown = keys.hold_authorization(header(headers, AUTHORIZATION.as_str()))
+            || keys.hold(header(headers, FIREHOSE_KEY))
+            || in_url.is_some_and(|token| keys.hold(token.as_bytes()));
+        if shown { Ok(()) } else { Err(Refusal::Unauthorized) }
+    }
+
+    async fn take(
+        &self,
+        request: Request<Incoming>,
+        protocol: Protocol,
+        peer: IpAddr,
+        slot: &Slot,
+    ) -> Result<Taken, Refusal> {
         if !matches!(*request.method(), Method::POST | Method::PUT) {
             return Err(Refusal::Method);
         }
-        if *self.stop.borrow() {
-            return Err(Refusal::Stopping);
+        self.authorise(request.uri(), request.headers())?;
+        let coding = Coding::parse(header(request.headers(), CONTENT_ENCODING.as_str())).ok_or(Refusal::Encoding)?;
+        if !self.shared.rates.wait(peer).is_zero() {
+            return Err(Refusal::Rate);
         }
-        let header = |name| request.headers().get(name).map_or(&[][..], HeaderValue::as_bytes);
-        if self.token.as_ref().is_some_and(|token| !token.is_shown_by(header(AUTHORIZATION))) {
-            return Err(Refusal::Unauthorized);
-        }
-        let coding = Coding::parse(header(CONTENT_ENCODING)).ok_or(Refusal::Encoding)?;
-        let json = declares_json(header(CONTENT_TYPE));
-        let source = self.source(request.uri().path());
-
-        let reading = self.read(request.into_body());
+        let source = self.sources.name(request.uri().path());
+        let reading = self.read(request.into_body(), slot);
         let (packed, room) = timeout(self.config.body_timeout, reading).await.map_err(|_| Refusal::Slow)??;
-        let unpack = Unpack { packed, room, coding, json, limits: self.config.clone(), queue: self.queue.clone() };
-        let (lines, room) = if unpack.packed.len() > INLINE_BYTES_MAX {
-            tokio::task::spawn_blocking(|| unpack.lines()).await.map_err(|_| Refusal::Aborted)??
-        } else {
-            unpack.lines()?
-        };
+        self.shared.rates.spend(peer, packed.len());
+        slot.works();
 
-        let count = lines.lines.len();
-        if count > 0 {
-            let batch = Batch::new(source, (self.now)(), lines.lines).in_room(room);
-            self.queue.try_send(batch).map_err(|_| Refusal::Full)?;
+        let unpack = Unpack { packed, room, coding, protocol, limits: self.config.clone(), queue: self.queue.clone() };
+        let (content, room) = if unpack.packed.len() > INLINE_BYTES_MAX {
+            tokio::task::spawn_blocking(|| unpack.content()).await.map_err(|_| Refusal::Aborted)??
+        } else {
+            unpack.content()?
+        };
+        let id = content.id.filter(|id| id.len() <= ID_BYTES_MAX);
+        let taken = Taken { lines: content.lines.lines.len(), rejected: content.rejected, id };
+        if taken.id.as_ref().is_some_and(|id| self.repeated.knows(id.as_bytes())) {
+            Counters::add(&self.queue.counters().deliveries_repeated, 1);
+            return Ok(taken);
         }
-        Counters::add(&self.queue.counters().lines_cut, lines.cut);
-        Ok(count)
+        if taken.lines > 0 {
+            let batch = Batch::new(source, (self.shared.now)(), content.lines.lines).in_room(room);
+            self.queue.take(batch, false).await?;
+        }
+        Counters::add(&self.queue.counters().lines_cut, content.lines.cut);
+        Counters::add(&self.queue.counters().records_rejected, content.rejected);
+        if let Some(id) = &taken.id {
+            self.repeated.note(id.as_bytes());
+        }
+        Ok(taken)
     }
 
     /// Reads the whole body, reserving room as it comes in.
-    async fn read(&self, mut body: Incoming) -> Result<(Bytes, Room), Refusal> {
+    async fn read(&self, mut body: Incoming, slot: &Slot) -> Result<(Bytes, Room), Refusal> {
         let bytes_max = self.config.body_bytes_max;
-        let announced = hyper::body::Body::size_hint(&body).lower();
-        if announced > bytes_max as u64 {
+        if hyper::body::Body::size_hint(&body).lower() > bytes_max as u64 {
             return Err(Refusal::TooLarge(bytes_max));
         }
-        let mut room = self.queue.try_reserve(usize::try_from(announced).unwrap_or(bytes_max)).ok_or(Refusal::Full)?;
-        let mut reserved = announced;
+        let full = || {
+            // Memory is held by requests that do not come to an end: the slowest gives its back.
+            slot.connections().let_go_of_slowest();
+            Refusal::from(NotTaken::Full)
+        };
+        let mut room = self.queue.try_reserve(0).ok_or_else(full)?;
+        let mut reserved = 0;
         let mut collected = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(Refusal::Broken)?.into_data() else { continue };
@@ -217,35 +176,16 @@ impl Handler {
             if length > bytes_max {
                 return Err(Refusal::TooLarge(bytes_max));
             }
-            if length as u64 > reserved {
-                // No length was announced: in steps, so that small chunks do not round up one by one.
-                let step = data.len().max(64 << 10);
+            if length > reserved {
+                let step = (length - reserved).max(ROOM_STEP_BYTES.min(bytes_max - reserved));
                 if !self.queue.try_grow(&mut room, step) {
-                    return Err(Refusal::Full);
+                    return Err(full());
                 }
-                reserved += step as u64;
+                reserved += step;
             }
             collected.extend_from_slice(&data);
         }
         Ok((collected.freeze(), room))
-    }
-
-    /// The source's name: one per path, for a bounded number of paths.
-    fn source(&self, path: &str) -> Arc<str> {
-        if path.len() > SOURCE_PATH_BYTES_MAX {
-            return "http".into();
-        }
-        let name = format!("http:{path}");
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = sources.get(name.as_str()) {
-            return Arc::clone(known);
-        }
-        if sources.len() >= SOURCES_MAX {
-            return "http".into();
-        }
-        let name: Arc<str> = name.into();
-        sources.insert(Arc::clone(&name));
-        name
     }
 }
 
@@ -254,35 +194,43 @@ struct Unpack {
     packed: Bytes,
     room: Room,
     coding: Coding,
-    json: bool,
+    protocol: Protocol,
     limits: Config,
     queue: Queue,
 }
 
 impl Unpack {
-    fn lines(mut self) -> Result<(body::Lines, Room), Refusal> {
-        let plain = inflate(self.coding, self.packed, self.limits.unpacked_bytes_max, &mut |bytes| {
-            self.queue.try_grow(&mut self.room, bytes)
-        })?;
-        let limits = Limits { lines: self.limits.lines_max, line_bytes: LINE_BYTES_MAX };
-        let lines = body::lines(&plain, self.json, limits)?;
-        if !self.queue.try_grow(&mut self.room, lines.copied + queue::handles(lines.lines.len())) {
-            return Err(Refusal::Full);
+    fn content(self) -> Result<(Content, Room), Refusal> {
+        let Self { packed, mut room, coding, protocol, limits, queue } = self;
+        let unpacked_max = limits.unpacked_bytes_max;
+        let mut grow = |bytes| queue.try_grow(&mut room, bytes);
+        let plain = inflate(coding, packed, unpacked_max, &mut grow)?;
+        let limits = Limits { lines: limits.lines_max, line_bytes: LINE_BYTES_MAX };
+        let content = protocol.read(&plain, limits, unpacked_max, &mut grow)?;
+        if !grow(content.lines.copied + queue::handles(content.lines.lines.len())) {
+            return Err(NotTaken::Full.into());
         }
-        Ok((lines, self.room))
+        Ok((content, room))
     }
 }
 
-/// `application/json`, `application/x-ndjson`, `application/problem+json` and the like.
-fn declares_json(content_type: &[u8]) -> bool {
-    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    kind.ends_with(b"json") || kind.ends_with(b"jsonl")
+/// What the sender speaks, by its path and headers; everything that is nothing else is lines.
+fn protocol(path: &str, headers: &HeaderMap) -> Protocol {
+    let kind = String::from_utf8_lossy(header(headers, CONTENT_TYPE.as_str()));
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match path {
+        _ if headers.contains_key(FIREHOSE_ID) => Protocol::Firehose,
+        "/firehose" => Protocol::Firehose,
+        // A message that comes unwrapped has its metadata in headers.
+        "/pubsub" if !headers.contains_key("x-goog-pubsub-message-id") => Protocol::PubSub,
+        "/v1/logs" if kind.ends_with("protobuf") => Protocol::OtlpProtobuf,
+        "/v1/logs" => Protocol::OtlpJson,
+        _ if kind.ends_with("msgpack") => Protocol::Msgpack,
+        // `application/json`, `application/x-ndjson`, `application/vnd.kafka.json.v2+json` and the like.
+        _ => Protocol::Lines { declared_json: kind.ends_with("json") || kind.ends_with("jsonl") },
+    }
 }
 
-fn answer(status: StatusCode, text: String) -> Answer {
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    let kind = if status == StatusCode::OK { "application/json" } else { "text/plain; charset=utf-8" };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h [u8] {
+    headers.get(name).map_or(&[], HeaderValue::as_bytes)
 }

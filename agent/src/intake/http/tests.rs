@@ -4,11 +4,14 @@ use std::time::Instant;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::intake::rate::Rates;
 use crate::intake::{Batch, queue};
+use crate::timestamp::Timestamp;
 
 const QUEUE_BYTES: usize = 4 << 20;
 
@@ -30,9 +33,21 @@ fn config() -> Config {
     }
 }
 
+fn shared(bytes_per_second: u64) -> Shared {
+    Shared {
+        now: || Timestamp::from_unix_millis(7),
+        metrics: Arc::new(|| "breachline_lines 1\n".to_owned()),
+        rates: Arc::new(Rates::new(bytes_per_second)),
+    }
+}
+
 async fn start(config: Config) -> Receiver {
+    start_with(config, 0).await
+}
+
+async fn start_with(config: Config, bytes_per_second: u64) -> Receiver {
     let (queue, batches) = queue(QUEUE_BYTES);
-    let server = Server::bind(&config, queue.clone(), || Timestamp::from_unix_millis(7)).await;
+    let server = Server::bind(&config, None, queue.clone(), &shared(bytes_per_second)).await;
     let server = server.expect("binds");
     let address = server.local_addr().expect("address");
     let (stop, stopped) = watch::channel(false);
@@ -50,9 +65,13 @@ async fn raw(address: SocketAddr, request: &[u8]) -> String {
 }
 
 async fn post(address: SocketAddr, headers: &str, body: &[u8]) -> String {
+    post_to(address, "/v1/lines", headers, body).await
+}
+
+async fn post_to(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> String {
     let length = body.len();
     let head =
-        format!("POST /v1/lines HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
     raw(address, &[head.as_bytes(), body].concat()).await
 }
 
@@ -105,6 +124,8 @@ async fn what_cannot_be_taken_gets_the_status_its_sender_understands() {
     assert!(raw(receiver.address, &endless).await.starts_with("HTTP/1.1 413 "));
     let health = raw(receiver.address, b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
+    let metrics = raw(receiver.address, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(metrics.contains("text/plain; version=0.0.4") && metrics.ends_with("\nbreachline_lines 1\n"), "{metrics}");
     let delete = raw(receiver.address, b"DELETE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(delete.starts_with("HTTP/1.1 405 "), "{delete}");
     let garbage = raw(receiver.address, &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, b'\r', b'\n', b'\r', b'\n']).await;
@@ -127,10 +148,21 @@ async fn a_token_is_asked_for_where_one_is_configured() {
         ("Authorization: Basic hunter2\r\n", 401),
         ("Authorization: Bearer\r\n", 401),
         ("Authorization: bearer hunter2\r\n", 200),
+        ("Authorization: Basic dXNlcjpodW50ZXIy\r\n", 200),
+        ("X-Amz-Firehose-Access-Key: hunter2\r\nX-Amz-Firehose-Request-Id: an-id\r\n", 400),
+        ("X-Amz-Firehose-Access-Key: hunter\r\nX-Amz-Firehose-Request-Id: an-id\r\n", 401),
     ] {
         let answer = post(receiver.address, headers, b"one\n").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+        assert_eq!(answer.contains("{\"errorMessage\""), headers.contains("Firehose"), "{answer}");
     }
+    for (path, status) in [("/pubsub?token=hunter2", 204), ("/pubsub?token=hunter", 401), ("/lines?token=hunter2", 401)]
+    {
+        let answer = post_to(receiver.address, path, "", br#"{"message":{}}"#).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
+    let metrics = raw(receiver.address, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(metrics.starts_with("HTTP/1.1 401 ") && !metrics.contains("breachline_lines"), "{metrics}");
 }
 
 #[tokio::test]
@@ -183,21 +215,76 @@ async fn slow_and_idle_clients_are_let_go() {
         stream.write_all(start.as_bytes()).await.expect("writes");
         slow.push(stream);
     }
-    let turned_away = raw(receiver.address, b"").await;
-    assert!(turned_away.starts_with("HTTP/1.1 503 ") && turned_away.contains("Retry-After"), "{turned_away}");
+    // All slots are taken by clients that say nothing more; who has something to say gets in all the same.
+    assert!(post(receiver.address, "", b"one\n").await.starts_with("HTTP/1.1 200 "));
     for mut stream in slow {
         let mut answer = Vec::new();
-        timeout(Duration::from_secs(10), stream.read_to_end(&mut answer))
-            .await
-            .expect("closed in time")
-            .expect("reads");
+        let closed = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        drop(closed.expect("closed in time"));
     }
     assert!(begin.elapsed() < Duration::from_secs(10));
     assert_eq!(receiver.queue.counters().http_timeouts.load(std::sync::atomic::Ordering::Relaxed), 1);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !post(receiver.address, "", b"one\n").await.starts_with("HTTP/1.1 200 ") {
-        assert!(Instant::now() < deadline, "slots come back");
+    assert_eq!(receiver.queue.counters().connections_let_go.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_few_hundred_silent_connections_do_not_keep_a_sender_out() {
+    let receiver = start(Config { connections_max: 32, ..config() }).await;
+    let mut silent = Vec::new();
+    for number in 0..400 {
+        let mut stream = TcpStream::connect(receiver.address).await.expect("connects");
+        if number % 2 == 0 {
+            drop(stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab").await);
+        }
+        silent.push(stream);
+        if number % 20 == 0 {
+            let begin = Instant::now();
+            assert!(post(receiver.address, "", b"one\n").await.starts_with("HTTP/1.1 200 "), "after {number}");
+            assert!(begin.elapsed() < Duration::from_secs(2), "{:?} after {number}", begin.elapsed());
+        }
     }
+}
+
+#[tokio::test]
+async fn who_sends_too_much_is_told_to_wait() {
+    let receiver = start_with(config(), 1000).await;
+    let body = [vec![b'a'; 5000], vec![b'\n']].concat();
+    assert!(post(receiver.address, "", &body).await.starts_with("HTTP/1.1 200 "), "a large request passes whole");
+    let answer = post(receiver.address, "", b"one\n").await;
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after"), "{answer}");
+}
+
+#[tokio::test]
+async fn each_protocol_hears_what_it_understands() {
+    let mut receiver = start(config()).await;
+    let address = receiver.address;
+    let delivery = br#"{"requestId":"an-id","timestamp":1,"records":[{"data":"b25lCnR3bwo="}]}"#;
+    for repeated in [false, true] {
+        let answer = post_to(address, "/firehose", "X-Amz-Firehose-Request-Id: an-id\r\n", delivery).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with("{\"requestId\":\"an-id\",\"timestamp\":7}"), "{answer}");
+        assert_eq!(receiver.batches.try_recv().is_err(), repeated, "taken once");
+    }
+    let refused = post_to(address, "/firehose", "X-Amz-Firehose-Request-Id: an-id\r\n", b"{}").await;
+    assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("\"errorMessage\""), "{refused}");
+
+    let push = br#"{"message":{"data":"b25lCnR3bwo=","messageId":"7"},"subscription":"s"}"#;
+    assert!(post_to(address, "/pubsub", "", push).await.starts_with("HTTP/1.1 204 "));
+    assert_eq!(texts(&receiver.batches.try_recv().expect("a batch")), ["one", "two"]);
+
+    let logs = br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"one"}},{}]}]}]}"#;
+    let answer = post_to(address, "/v1/logs", "Content-Type: application/json\r\n", logs).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"rejectedLogRecords\":\"1\""), "{answer}");
+    assert_eq!(texts(&receiver.batches.try_recv().expect("a batch")), ["one"]);
+    let answer = post_to(address, "/v1/logs", "Content-Type: application/x-protobuf\r\n", b"").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("application/x-protobuf"), "{answer}");
+    let answer = post_to(address, "/v1/logs", "Content-Type: application/x-protobuf\r\n", b"no").await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("application/x-protobuf"), "{answer}");
+
+    let entry = [b"\x92\x01\x81\xa3log\xa3one".as_slice(), b"\x92\x02\x81\xa3log\xa3two"].concat();
+    let answer = post_to(address, "/", "Content-Type: application/msgpack\r\n", &entry).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(texts(&receiver.batches.try_recv().expect("a batch")), ["one", "two"]);
 }
 
 #[tokio::test]
@@ -219,27 +306,13 @@ async fn stopping_answers_503_and_ends() {
 }
 
 #[tokio::test]
-async fn sources_are_told_apart_up_to_a_bound() {
-    let mut receiver = start(config()).await;
-    let mut sources = std::collections::HashSet::new();
-    for number in 0..100 {
-        let request = format!("POST /{number} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\na");
-        raw(receiver.address, request.as_bytes()).await;
-        sources.insert(receiver.batches.recv().await.expect("a batch").source);
-    }
-    assert_eq!(sources.len(), 65);
-}
-
-#[tokio::test]
 async fn a_config_that_cannot_work_is_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let check = async |config: Config, expected: &str| {
         let (queue, _batches) = queue(QUEUE_BYTES);
-        let error = Server::bind(&config, queue, || Timestamp::MIN).await.expect_err("refused").to_string();
+        let error = Server::bind(&config, None, queue, &shared(0)).await.expect_err("refused").to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check(Config { listen: "0.0.0.0:8514".parse().expect("address"), ..config() }, "listen on 127.0.0.1").await;
-    check(Config { listen: "[2001:db8::1]:1".parse().expect("address"), ..config() }, "without authentication").await;
     check(Config { listen: taken.local_addr().expect("address"), ..config() }, "stop what uses the port").await;
     check(Config { token_file: Some("/dev/null".into()), ..config() }, "is empty").await;
     check(Config { token_file: Some("/nonexistent".into()), ..config() }, "token_file /nonexistent").await;

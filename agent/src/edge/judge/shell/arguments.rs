@@ -12,9 +12,16 @@ pub(super) enum Arguments {
 }
 
 impl Arguments {
-    pub(super) fn of(text: &[u8], from: usize, to: usize, braced: bool) -> Self {
+    /// Of the command `name`, whose arguments stand in `text` at `from..to`.
+    pub(super) fn of(name: &[u8], text: &[u8], from: usize, to: usize, braced: bool) -> Self {
         let rest = text.get(from..to).unwrap_or_default();
-        if rest.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
+        let trimmed = rest.trim_ascii();
+        let first = trimmed.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let canary = matches!(name, b"echo" | b"printf" | b"expr") && first.len() == trimmed.len() && mixes(first);
+        if canary || PAIRS.iter().any(|(command, arguments)| *command == name && arguments.contains(&first)) {
+            return Self::Technical;
+        }
+        if rest.iter().all(|byte| matches!(byte, 0 | b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
             || rest.starts_with(b"\\n")
         {
             return Self::None;
@@ -30,6 +37,29 @@ impl Arguments {
         let technical = words.by_ref().take(2).any(is_technical) || words.take(6).any(is_certain);
         if technical { Self::Technical } else { Self::Prose }
     }
+}
+
+/// Commands and first arguments that are words, and nothing but that command's.
+const PAIRS: &[(&[u8], &[&[u8]])] = &[
+    (b"ps", &[b"aux", b"ax", b"ef", b"auxf", b"auxww"]),
+    (b"ip", &[b"a", b"addr", b"address", b"r", b"route", b"link", b"n", b"neigh"]),
+    (b"net", &[b"user", b"users", b"localgroup", b"view", b"start", b"stop", b"group", b"share", b"use", b"accounts"]),
+    (b"reg", &[b"query", b"add", b"save", b"delete"]),
+    (b"sc", &[b"query", b"create", b"start", b"stop", b"config"]),
+    (b"id", &[b"root"]),
+    (b"env", &[b"bash", b"sh"]),
+    (b"busybox", &[b"id", b"ls", b"sh", b"wget", b"nc", b"cat", b"telnetd"]),
+    (b"systemctl", &[b"status", b"stop", b"start"]),
+    (b"netsh", &[b"interface", b"advfirewall", b"wlan", b"firewall"]),
+    (b"wmic", &[b"process", b"os", b"useraccount", b"service"]),
+];
+
+/// Letters and digits in one word, as in the marks that tests have a command print.
+fn mixes(word: &[u8]) -> bool {
+    word.len() >= 4
+        && word.iter().all(u8::is_ascii_alphanumeric)
+        && word.iter().any(u8::is_ascii_digit)
+        && word.iter().any(u8::is_ascii_alphabetic)
 }
 
 /// Arguments that only a command line has, wherever they stand.

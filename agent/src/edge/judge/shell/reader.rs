@@ -138,7 +138,7 @@ fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
                     at += 1;
                 }
             },
-            b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
+            0 | b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
             | b'+' => break,
             _ => {
                 words.name.push(byte);

@@ -2,7 +2,7 @@
 
 use super::Edge::{None, Start, Word};
 use super::{Group, Places, evidence};
-use crate::request::AttackClass::{Ldapi, Sqli};
+use crate::request::AttackClass::{Ldapi, Nosqli, Sqli};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
@@ -23,7 +23,7 @@ pub(super) const GROUPS: &[Group] = &[
         "xp_servicecontrol", "xp_availablemedia", "sp_password", "sp_addlogin",
     ]),
     evidence(Sqli, 60, "calls a delay of the database", Places::QUERY, Start, &[
-        "pg_sleep(", "waitfor delay", "benchmark(", "sleep(__", "waitfor time", "randomblob(",
+        "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "benchmark(", "sleep(__", "waitfor time", "randomblob(",
     ]),
     evidence(Sqli, 65, "provokes a database error that shows data", Places::QUERY, Start, &[
         "extractvalue(", "updatexml(", "procedure analyse", "floor(rand(", "rand(0)*2", "gtid_subset(", "json_keys(",
@@ -45,10 +45,18 @@ pub(super) const GROUPS: &[Group] = &[
     evidence(Sqli, 35, "puts a comment between two words", Places::QUERY, None, &[
         "/**/",
     ]),
+    evidence(Nosqli, 55, "contains a script for a document database", Places::QUERY, None, &[
+        ";return true", "; return true", ";return(true)", "; return this", ";return this", "'a'=='a", "|| '1'=='1", "||'1'=='1",
+        "\"a\"==\"a", "||1==1", "|| 1==1", ";sleep(", "; sleep(", "tojsononeline(", "db.getname", "db.getcollection", "db.stats(",
+        "db.version(", "objectid.gettimestamp", "$where:", "'$where'", "\"$where\"",
+    ]),
     evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, None, &[
-        "*()|", "*)(|", "(objectclass=", "(uid=*", "(cn=*",
+        "*()|", "*)(|", "(objectclass=", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
+        "(userpassword=", "(mail=*", "(sn=*",
     ]),
     evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, None, &[
         "count(/", "child::", "descendant::", "parent::", "ancestor::", "following-sibling::", "name()=", "local-name(", "text()=",
+        "string-length(", "substring(//", "substring(name(", "name(/*", "name(//", "] | //", "]|//", "*[1=", "//*[", "position()=",
+        "normalize-space(", "doc-available(", "unparsed-text(", "/text()", "last()]", "//user[", "/..[", "or count(/",
     ]),
 ];

@@ -1,6 +1,6 @@
 //! Files, panels and web shells that scanners look for.
 
-use super::Edge::{End, None, Segment};
+use super::Edge::{End, None, Root, Segment};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Probe, Webshell};
 
@@ -36,9 +36,9 @@ pub(super) const GROUPS: &[Group] = &[
         "composer.json", "yarn.lock", "gemfile", "gemfile.lock", "webpack.config.js", "next.config.js",
         "nuxt.config.js", "vite.config.js", "settings.py", "local_settings.py", "wp-cli.yml", "web.config",
         "app.config", "appsettings.json", "database.sqlite", "database.sqlite3", "production.sqlite3", "config.php",
-        "deployment-config.json", "settings.php", "console", "thumbs.db", "desktop.ini", "winscp.ini",
+        "deployment-config.json", "settings.php", "thumbs.db", "desktop.ini", "winscp.ini",
         "filezilla.xml", "recentservers.xml", "wp-content/debug.log", "storage/logs/laravel.log",
-        "cgi-bin/downloadcfg", "procfs", "cmdline", "environ", "sys/class", "proc/self", "ws_ftp.log",
+        "cgi-bin/downloadcfg", "sys/class", "proc/self", "ws_ftp.log",
         "svnserve.conf",
     ]),
     evidence(Probe, 55, "asks for a file that holds secrets, sources or backups", Places::PATH, End, &[
@@ -54,7 +54,7 @@ pub(super) const GROUPS: &[Group] = &[
         "npm-debug.log", "yarn-error.log", "php_errors.log", "php_error.log", "install.log", "server.log",
         "application.log", "nginx.conf", "httpd.conf", "apache2.conf", "php-fpm.conf", "my.cnf", "redis.conf",
         "dnsmasq.conf", "svnserve.conf", "pg_hba.conf", "sshd_config", "affwp-debug.log", "parameters.yml", "debug/",
-        "passwd", "wp-config-sample.php", "wp-config.bk", "wand.dat", "service-account-credentials.json",
+        "wp-config-sample.php", "wp-config.bk", "wand.dat", "service-account-credentials.json",
         "jsconfig.json", "gunicorn.conf.py", "druid/index.html", "filesystembrowser.aspx", "fileupload.aspx",
         "wp-admin/setup-config.php", "password.jsn", "packages.config", "secret_token.rb", "config.rb",
         "cpanel.config", "debug.seam", "pass.dat", "actuator/httptrace", "appspec.yaml", "pipeline.yaml",
@@ -69,6 +69,44 @@ pub(super) const GROUPS: &[Group] = &[
         "sendmail.log", "warn.log", "credentials.json", "client_secrets.json", "secrets.json", ".config.js",
         ".conf.js", "/local.xml", "/elmah", "-lock.yaml", "/pubspec.yaml", "/security.yaml", "-config.yaml",
         ".log.json.txt", "/config/config.json",
+    ]),
+    evidence(Probe, 55, "asks for a page that scanners look for at the root of a site", Places::PATH, Root, &[
+        "console", "passwd", "env", "heapdump", "threaddump", "script", "config.json", "config.js", "config.xml",
+        "package.json", "shell", "cmd", "bash", "procfs", "cmdline", "environ", "hudson", "webui", "phpinfo", "phptest.php",
+        "mysql.php", "sql.php", "db.php", "localsettings.php", "configuration.php", "wp-config", "web.xml", "nacos",
+        "jmx", "jolokia/", "sdk", "evox/about", "_nodes", "_config", "_all_dbs", "_membership", "_stats", "_utils",
+        "configprops", "autoconfig", "auditevents", "logfile", "server-status/",
+        "command.php", "exec.php", "eval.php", "backup.php", "dump.php", "root.exe", "rest.php",
+    ]),
+    evidence(Probe, 55, "looks for a device or a product by its own path", Places::PATH, None, &[
+        "/+cscoe+/", "/+cscou+/", "/+cscot+/", "/isapi/", "/sdk/weblanguage", "/_cat/", "/_vti_bin/", "/_vti_pvt/", "/_vti_inf",
+        "/adminer-", "/administrator/manifests/", "/api/index.php/v1/config", "/api/v1/namespaces/", "/api/v1/pods",
+        "/api/session/properties", "/bitrix/admin", "/cgi-bin/luci", "/cgi-bin/authlogin", "/cgi-bin/viewer",
+        "/containers/json", "/images/json", "/currentsetting.htm", "/default.ida", "/device.rsp", "/druid/indexer",
+        "/microsoft.exchange.ediscovery", "/geoserver/web", "/goform/", "/host-manager/html", "/jenkins/script",
+        "/nifi-api/", "/onvif/device_service", "/sitecore/shell", "/solr/admin", "/struts2-", "/v2/_catalog",
+        "/vendor/composer/", "/vendor/phpunit/", "/wp-json/wp/v2/users", "/ws/v1/cluster/apps", "/mysql/admin",
+        "/scripts/root.exe", "/msadc/", "/_mem_bin/", "/iisadmpwd/", "/nmaplowercheck", "/nmapuppercheck",
+        "/trinity.txt", "/remote/fgt_lang", "/vpns/", "/cgi-mod/", "/mifs/", "/h2-console", "/hystrix", "/eureka/apps",
+        "/xxl-job", "/pandora_console", "/kcfinder/", "/ckfinder/", "/fckeditor/", "/elfinder", "/uploadify",
+        "/jquery-file-upload/", "/userrpm/", "/tmunblock.cgi", "/hndunblock.cgi", "/syscmd.asp", "/picsdesc.xml",
+        "/wanipcn.xml", "/ctrlt/deviceupgrade", "/tr064", "/dnscfg.cgi", "/board.cgi", "/set_ftp.cgi", "/setup.cgi",
+        "/login.gch", "/getcfg.php", "/hedwig.cgi", "/soap.cgi", "/form2wlan", "/webman/", "/cgi-bin/jarrewrite",
+        "/cgi-bin/webproc", "/cgi-bin/supervisor", "/cgi-bin/magicbox.cgi", "/cgi-bin/configmanager.cgi", "/axis-cgi/",
+        "/cgi-bin/bash", "/cgi-bin/sh", "/cgi-bin/cmd", "/cgi-bin/php", "/cgi-bin/env", "/cgi-bin/status", "/cgi-bin/test",
+        "/cgi-bin/export", "/cgi-bin/info", "/cgi-bin/kerbynet", "/cgi-bin/webcm", "/rom-0", "/password.cgi",
+        "/wp-config.php-", "/configuration.php-", "/.well-known/../", "/phpunit/src/", "/phpunit.xml", "/lfm.php",
+        "/wp-content/uploads/wpo", "/actuator/beans", "/actuator/mappings", "/actuator/configprops", "/actuator/trace",
+        "/actuator/threaddump", "/actuator/logfile", "/actuator/shutdown", "/actuator/refresh", "/actuator/auditevents",
+        "/actuator/loggers", "/actuator/scheduledtasks", "/actuator;", "/jolokia/", "/debug/pprof", "/manage/env",
+        "/bitkeeper/etc", "/cvs/root", "/cvs/entries", "/_profiler/", "/app_dev.php", "/frontend_dev.php",
+        "/webpack.config", "/ioncube/", "/sqlite/main.php", "/phpliteadmin", "/phppgadmin", "/sqlbuddy", "/webdav/",
+    ]),
+    evidence(Probe, 55, "asks a GraphQL service for its schema", Places::QUERY, None, &[
+        "__schema", "introspectionquery",
+    ]),
+    evidence(Webshell, 55, "runs a program by a web server's script folder", Places::TARGET, None, &[
+        "cmd.exe?/c", "cmd.exe+/c", "/c+dir", "root.exe?/c", "?/c dir",
     ]),
     evidence(Probe, 55, "looks for a database's administration", Places::PATH, None, &[
         "phpmyadmin", "/pma/", "/myadmin/", "/mysqladmin", "server_import.php", "/sqlmanager", "/dbadmin",

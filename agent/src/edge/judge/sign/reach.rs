@@ -2,7 +2,7 @@
 
 use super::Edge::{Begin, None, Word};
 use super::{Group, Places, evidence};
-use crate::request::AttackClass::{Crlf, Ssrf, Traversal};
+use crate::request::AttackClass::{Cmdi, Crlf, Ssi, Ssrf, Traversal, Xxe};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
@@ -29,6 +29,23 @@ pub(super) const GROUPS: &[Group] = &[
         "oast.pro", "oast.live", "oast.site", "oast.online", "oast.fun", "oast.me", "interact.sh", "interactsh.com",
         "burpcollaborator.net", "oastify.com", "dnslog.cn", "ceye.io", "bxss.me", "xss.ht", "webhook.site",
         "requestbin.net", "canarytokens.com", "r87.me", "eyes.sh",
+    ]),
+    evidence(Ssrf, 55, "makes the server open an archive by URL", Places::QUERY, None, &[
+        "jar:http", "jar:file", "jar:ftp",
+    ]),
+    evidence(Crlf, 60, "has a line break written out and a header", Places::TARGET, None, &[
+        "\\r\\nset-cookie", "\\nset-cookie", "\\r\\nlocation:", "\\r\\ncontent-", "\\r\\nhost:", "\\r\\nx-", "\\r\\n\\r\\n<",
+        "\\u000aset-cookie", "%0aset-cookie", "%0d%0a",
+    ]),
+    evidence(Ssi, 60, "contains an edge-side include", Places::TARGET, None, &[
+        "<esi:", "<!--esi",
+    ]),
+    evidence(Xxe, 55, "makes an XML parser fetch something", Places::QUERY, None, &[
+        "<?xml-stylesheet", "<xi:include", "xinclude\"", "xmlns:xi=",
+    ]),
+    evidence(Cmdi, 60, "gives a program an option that runs another", Places::QUERY, None, &[
+        "-oproxycommand=", "proxycommand=", "--checkpoint-action=", "--upload-pack=", "--receive-pack=", "--use-askpass",
+        "--to-command=", "--use-compress-program", "--exec=", "-exec ", "--open-files-in-pager", "--rsh=",
     ]),
     evidence(Ssrf, 50, "is written so that parsers disagree about its host", Places::QUERY, None, &[
         " &@", "# @", "\\\\@",

@@ -1,23 +1,25 @@
 //! Words of languages and their runtimes: Java, PHP, JavaScript, Python, Ruby, Perl, template engines, serialized
 //! objects, shells.
 
-use super::Edge::{Assign, Begin, Call, None, Start, Word};
+use super::Edge::{Assign, Begin, Call, Code, None, Start, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{CodeInjection, Deserialization, JavaInjection, Shellshock, Ssti};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[
+    evidence(JavaInjection, 70, "names a class of the Java runtime as code does", Places::ANY, Code, &[
+        "java.lang.", "java/lang/", "java.io.", "java.util.", "java.net.", "javax.", "java.runtime",
+        "processbuilder", "scriptenginemanager", "org.apache.commons", "com.sun.", "sun.misc", "springframework.",
+        "freemarker.template", "org.apache.struts", "com.opensymphony", "java.sql.", "jdk.", "bsh.", "org.codehaus",
+    ]),
     evidence(JavaInjection, 70, "reaches for the Java runtime", Places::ANY, None, &[
-        "java.lang.", "java/lang/", "java.io.", "java.util.", "java.net.", "javax.", "java.runtime", "getruntime(",
-        "processbuilder", "scriptenginemanager", "@java.", "org.apache.commons", "ognl.", "com.opensymphony",
-        "_memberaccess", "allowstaticmethodaccess", "denymethodexecution", "#context[", "#application[",
-        "#parameters.", "xwork.", "org.apache.struts", "servletactioncontext", "classloader.", "class.module",
+        "getruntime(", "@java.", "ognl.", "_memberaccess", ".getclass(", ".class.forname", "allowstaticmethodaccess", "denymethodexecution", "#context[", "#application[",
+        "#parameters.", "xwork.", "servletactioncontext", "classloader.", "class.module",
         "class.classloader", "getclass()", "forname(", "newinstance(", "invokertransformer", "instantiatetransformer",
         "clonetransformer", "instantiatefactory", "prototypeclonefactory", "prototypeserializationfactory",
-        "whileclosure", "forclosure", "chainedtransformer", "closuretransformer", "com.sun.", "sun.misc",
-        "jdbcrowset", "templatesimpl", "badattributevalue", "urlclassloader", "springframework.",
-        "freemarker.template",
+        "whileclosure", "forclosure", "chainedtransformer", "closuretransformer", "jdbcrowset", "templatesimpl",
+        "badattributevalue", "urlclassloader", "facescontext.", "pagecontext.", "#request.", "#session.",
     ]),
     evidence(JavaInjection, 60, "builds a class in a scripting language of the JVM", Places::QUERY, None, &[
         "@grab(", "@grabresolver", "@grabconfig", "@asttest", "groovy.", "\".execute()", "'.execute()",
@@ -69,38 +71,56 @@ pub(super) const GROUPS: &[Group] = &[
         "pearcmd", "config-create",
     ]),
     evidence(CodeInjection, 60, "reaches for the runtime of a scripting language", Places::ANY, None, &[
-        "child_process", "process.mainmodule", "process.binding", "process.env", "process[", "global.process",
+        "process.mainmodule", "process.binding", "process[", "global.process", "process.exit(", "process.kill(",
         "globalthis.", "require(", "__proto__", "constructor.prototype", "constructor[prototype]",
         "constructor.constructor", "[prototype]", "this.constructor", "new function(", "execsync(", "spawnsync(",
         "_$$nd_func$$_", "fs.readfile", "fs.writefile", "console[", "console.info", "module.exports", "console.log(",
         "console.error(", "console.debug(", "console.warn(", "console.trace(", "console.table(",
-        "string.fromcharcode", "import(", "reflect.get", "__import__", "os.system", "os.popen", "subprocess.",
-        "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "importlib", "pty.spawn",
-        "socket.socket", "eval(compile", "exec(compile", "timeit(", "kernel.system", "kernel.exec", "kernel.open",
-        "kernel.fork", "kernel.spawn", "process.spawn", "process.fork", "process.kill", "io.popen", "io.read",
+        "string.fromcharcode", "import(", "reflect.get", "__import__", "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "pty.spawn", "eval(compile", "exec(compile",
+        "kernel.system", "kernel.exec", "kernel.open",
+        "kernel.fork", "kernel.spawn", "process.spawn", "process.fork", "io.popen", "io.read",
         "open3.", "%x(", "instance_eval", "class_eval", "file.read(", "yaml.load", "marshal.load", "activerecord::",
         "erb.new", "psych.", "os.execute", "dofile(", "loadstring(", "package.loadlib", "@{[", "qx{", "qx(",
         "system qq", "use socket;", "exec qq", "core::", "io::socket", "perl -e",
+    ]),
+    evidence(CodeInjection, 60, "uses the runtime of a scripting language as code does", Places::ANY, Code, &[
+        "child_process", "process.env", "os.system", "os.popen", "subprocess.", "importlib", "socket.socket", "timeit(",
+        "os.spawn", "os.exec", "builtins.", "util.inspect", "vm.runin", "http.createserver", "fs.promises", "deno.run",
+        "bun.spawn", "runtime.exec", "shell_exec", "module.require", "ctypes.", "pickle.loads", "marshal.loads",
+    ]),
+    evidence(CodeInjection, 60, "has a parser build objects of its runtime", Places::ANY, None, &[
+        "!ruby/object", "!ruby/hash", "!!python/", "!!javax.", "!!java.", "!!com.", "!!org.", "!php/object",
+        "2002:python/",
+    ]),
+    evidence(CodeInjection, 55, "includes a file by code", Places::QUERY, Start, &[
+        "include('", "include(\"", "include 'http", "include \"http", "require('", "require(\"", "require_once(",
+        "include_once(", "print(md5", "echo(md5", "die(md5", "exit(md5", "echo md5(", "print md5(", "print(`", "echo `",
+        "echo(sha1", "exit(print", "die(print", "var_dump(md5", "echo exec(", "echo system(", "exit();", "die();",
     ]),
     evidence(CodeInjection, 50, "loops without end", Places::QUERY, Start, &[
         "while(", "for(;;", "while( ",
     ]),
     evidence(Deserialization, 70, "carries a serialized object of Java", Places::TARGET, None, &[
-        "ro0ab", "aced0005", "h4siaaaaaaaa",
+        "ro0ab", "aced0005",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of .NET", Places::TARGET, None, &[
         "aaeaaad/////", "/wey", "objectdataprovider", "losformatter", "typeconfusedelegate",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of Python or Ruby", Places::QUERY, Begin, &[
-        "gasv", "gaml", "gajv", "cos\nsystem", "cposix",
+        "gasv", "gaml", "gajv", "cos\nsystem", "cos\\nsystem", "cposix", "c__builtin__", "cbuiltins",
     ]),
-    evidence(Shellshock, 90, "defines a function as bash imports it from the environment", Places::ANY, None, &[
+    evidence(Shellshock, 90, "defines a function as bash imports it from the environment", Places::ANY, Start, &[
         "() {", "(){", "() _{", "() :{",
     ]),
     evidence(Ssti, 65, "calls into a template engine", Places::TARGET, None, &[
         "{{groovy}}", "{{python}}", "{{async", "{{velocity", "#set($", "#set ($", "#include(", "#parse(", "#foreach(",
         "#evaluate(", "freemarker.template.utility", "?new()", "{{constructor", "{{$on", "{{request", "{{config",
         "{{self", "{{''", "{{\"\"", "{{[]", "{{()", "render(", "<#assign", "<%=", "ng-app", "[[${",
+        "{$smarty", "{smarty_", "{{#with", "{{settings", "{{dump(", "{{app.", "{{_context", "{{_self", "{{this.",
+        "{{g.", "{{url_for", "{{get_flashed", "{{lipsum", "{{cycler", "{{joiner", "{{namespace", "{%debug", "{% debug",
+        "<#include", "<#import", "${class", "$class.", "{@math", "{{#if (", "{{range.", "{{.system", "{{ .system",
+        "{{printf", "{system(", "{exec(", "{passthru(", "{if phpinfo", "{{_.", "{{root.", "#{root.", "{literal}",
+        "template.new(", "render_template", "|attr(", "|filter('", "|map('", "|sort('", "|reduce('",
     ]),
     evidence(JavaInjection, 60, "sets a property of the class loader", Places::TARGET, Word, &[
         "class.module.classloader.resources", "class.classloader.resources",

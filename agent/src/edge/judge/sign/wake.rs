@@ -1,7 +1,7 @@
 //! Words that are no evidence by themselves: they have a grammar look at the part they stand in, or name a file
 //! that the traversal judge weighs.
 
-use super::Edge::{Begin, Letters, None};
+use super::Edge::{Begin, End, Letters, None};
 use super::{Group, Meaning, Places};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
@@ -21,9 +21,13 @@ pub(super) const GROUPS: &[Group] = &[
         "==", "/*", "__", "/log/", "=1=1", "/logs/", "cmd=", "command=", "exec=", "execute=", "shell=", "system=", "=bin/", "=usr/bin/",
         "=/usr/bin/", "phpinfo",
     ] },
+    // Packed files: a copy of the whole site may be asked for.
+    Group { meaning: Meaning::Look, places: Places::PATH, edge: End, words: &[
+        ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war",
+    ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
         "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",
-        "instance-data",
+        "instance-data", "-metadata", ".local",
     ] },
     Group { meaning: Meaning::Steps, places: Places::TARGET, edge: None, words: &[
         "..", "./", "/.", ".\\", "0x2e", "file:",

@@ -133,7 +133,9 @@ impl Statement<'_> {
             (Some(Key::Order | Key::Group), Some(Key::By)) => match self.kind(at + 2) {
                 Some(Kind::Number) if ended(at + 3) => 55,
                 Some(Kind::Open | Kind::Function(_)) if value_before => 50,
-                Some(Kind::Word) if value_before => 45,
+                // Query languages of trackers and stores order by a field too.
+                Some(Kind::Word) if value_before && (self.broken || self.ends_with_comment()) => 45,
+                Some(Kind::Word) if value_before => 30,
                 _ => return,
             },
             _ => return,

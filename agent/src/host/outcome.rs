@@ -1,0 +1,55 @@
+//! Evidence whose end is not known yet: contacts until their connection closes, metadata requests until they are answered.
+//! An end in, the same evidence with it out. Bounded; evidence that is forgotten keeps standing without its end.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+
+use crate::event::{Flow, FlowState, MetadataStatus};
+use crate::evidence::{EgressEvidence, HostEvidence, Outcome};
+use crate::timestamp::Timestamp;
+
+/// Contacts and requests waited for, each; the oldest goes first. One is about 2 kB: lineage and workload.
+const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
+/// What is waited for, by socket cookie.
+#[derive(Debug)]
+pub(super) struct Outcomes {
+    contacts: LruCache<u64, EgressEvidence>,
+    requests: LruCache<u64, HostEvidence>,
+}
+
+impl Outcomes {
+    pub(super) fn new() -> Self {
+        Self { contacts: LruCache::new(OPEN_MAX), requests: LruCache::new(OPEN_MAX) }
+    }
+
+    /// A contact began. Whether an older one had to be given up.
+    pub(super) fn contacted(&mut self, socket: u64, evidence: &EgressEvidence) -> bool {
+        socket != 0 && self.contacts.push(socket, evidence.clone()).is_some_and(|(gone, _)| gone != socket)
+    }
+
+    /// A request was made; the one before it on the same connection is no longer waited for. Whether an older one had to be
+    /// given up.
+    pub(super) fn asked(&mut self, socket: u64, evidence: &HostEvidence) -> bool {
+        socket != 0 && self.requests.push(socket, evidence.clone()).is_some_and(|(gone, _)| gone != socket)
+    }
+
+    /// A connection ended: its contact with what became of it.
+    pub(super) fn ended(&mut self, flow: &Flow, at: Timestamp) -> Option<EgressEvidence> {
+        if flow.state == FlowState::Established {
+            return None;
+        }
+        self.requests.pop(&flow.socket);
+        let contact = self.contacts.pop(&flow.socket)?;
+        let lasted_ms = u64::try_from(at.since(contact.at).as_millis()).unwrap_or(u64::MAX);
+        let Flow { state, bytes_sent, bytes_received, .. } = *flow;
+        Some(EgressEvidence { outcome: Some(Outcome { state, bytes_sent, bytes_received, lasted_ms }), ..contact })
+    }
+
+    /// An endpoint answered: the request with the status.
+    pub(super) fn answered(&mut self, status: &MetadataStatus) -> Option<HostEvidence> {
+        let request = self.requests.pop(&status.socket)?;
+        Some(HostEvidence { status: Some(status.status), ..request })
+    }
+}

@@ -1,0 +1,79 @@
+//! The lines of one delivery as they are found. In: pieces of text. Out: lines without their ends, bounded in number and
+//! length.
+
+use bytes::Bytes;
+
+/// What bounds the lines of one delivery.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// Lines at most.
+    pub lines: usize,
+    /// Bytes of a line at most; the rest of a longer one is cut.
+    pub line_bytes: usize,
+}
+
+/// Lines found.
+#[derive(Debug)]
+pub struct Lines {
+    limits: Limits,
+    /// Without line ends and without empty ones.
+    pub(super) lines: Vec<Bytes>,
+    /// How many were cut at the longest length.
+    pub(super) cut: usize,
+    /// Bytes that had to be copied to be unescaped.
+    pub(super) copied: usize,
+    /// There were more than the limit.
+    pub(super) overflow: bool,
+}
+
+impl Lines {
+    /// None yet.
+    #[must_use]
+    pub const fn new(limits: Limits) -> Self {
+        Self { limits, lines: Vec::new(), cut: 0, copied: 0, overflow: false }
+    }
+
+    /// What bounds them.
+    pub(super) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Forgets what was found since there were `count`, all of the same body.
+    pub(super) fn rewind(&mut self, count: usize) {
+        self.lines.truncate(count);
+    }
+
+    /// One line.
+    pub(super) fn push(&mut self, line: Bytes) {
+        if line.is_empty() {
+            return;
+        }
+        if self.lines.len() == self.limits.lines {
+            self.overflow = true;
+            return;
+        }
+        let cut = line.len() > self.limits.line_bytes;
+        self.cut += usize::from(cut);
+        self.lines.push(if cut { line.slice(..self.limits.line_bytes) } else { line });
+    }
+
+    /// One line that is not a part of what came in.
+    pub(super) fn push_copied(&mut self, line: impl Into<Bytes>) {
+        let line = line.into();
+        self.copied += line.len();
+        self.push(line);
+    }
+
+    /// Text with line ends in it.
+    pub(super) fn push_all(&mut self, text: &Bytes) {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
+            if self.overflow {
+                return;
+            }
+            let line = &text[start..end];
+            self.push(text.slice(start..start + line.strip_suffix(b"\r").unwrap_or(line).len()));
+            start = end + 1;
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Every known way around a host sensor, walked for real on the running kernel, and whether the agent saw it.
+//!
+//! In: root, a cgroup2 mount, busybox. Out: one line (or with `--json` one object `{way, group, kernel, expected, seen}`) a
+//! way; exit 1 when one is not as expected. Both directions are asserted: what must be seen is, and what cannot be seen is
+//! not, while that which is raised instead is. Traffic stays in a network namespace of its own.
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+#[path = "../ways/elf32.rs"]
+mod elf32;
+#[path = "../ways/endpoint.rs"]
+mod endpoint;
+#[path = "../ways/lineage.rs"]
+mod lineage;
+#[path = "../ways/observer.rs"]
+mod observer;
+#[path = "../ways/peer.rs"]
+mod peer;
+#[path = "../ways/program.rs"]
+mod program;
+#[path = "../ways/raw.rs"]
+mod raw;
+#[path = "../ways/service.rs"]
+mod service;
+#[path = "../ways/stage.rs"]
+mod stage;
+#[path = "../ways/table.rs"]
+mod table;
+#[path = "../ways/uring.rs"]
+mod uring;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use observer::{Observer, Traces};
+use serde::Serialize;
+use table::{Machine, WAYS, Way};
+
+/// Ports of the ways, one each: below the ephemeral ones, above the privileged.
+const FIRST_PORT: u16 = 20_000;
+
+const USAGE: &str = "usage: ways [--json] [--list] [NAME]...
+
+Walks every known way around a host sensor, or those named, and says which the agent saw.
+Exit code 0: all as expected; 1: not, or it could not be tried; 64: bad use.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["nothing", _] => Ok(true),
+        ["serve", folder] => service::serve(PathBuf::from(folder)).map(|()| true).map_err(Into::into),
+        ["perform", name, port, folder] => std::process::exit(match port.parse() {
+            Ok(port) => service::perform(name, port, PathBuf::from(folder)),
+            Err(_) => 64,
+        }),
+        _ => walk(&words),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ways: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The ways asked for; whether all were as expected.
+fn walk(words: &[&str]) -> Result<bool> {
+    let (mut json, mut names) = (false, Vec::new());
+    for word in words {
+        match *word {
+            "--json" => json = true,
+            "--list" => {
+                WAYS.iter().for_each(|way| println!("{}", way.name));
+                return Ok(true);
+            }
+            name if WAYS.iter().any(|way| way.name == name) => names.push(name),
+            _ => {
+                eprintln!("{USAGE}");
+                std::process::exit(64);
+            }
+        }
+    }
+    let chosen = |way: &&Way| names.is_empty() || names.contains(&way.name);
+    let mut walk = Walk::begin()?;
+    let mut all = true;
+    for (number, way) in WAYS.iter().enumerate().filter(|(_, way)| chosen(way)) {
+        let cell = walk.cell(number, way)?;
+        all &= cell.as_expected();
+        cell.print(json)?;
+    }
+    Ok(all)
+}
+
+/// One cell of the matrix.
+#[derive(Serialize)]
+struct Cell<'w> {
+    way: &'w str,
+    group: &'w str,
+    kernel: &'w str,
+    expected: &'static str,
+    seen: &'static str,
+    /// Why it is not as expected.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
+}
+
+impl Cell<'_> {
+    fn as_expected(&self) -> bool {
+        self.expected == self.seen
+    }
+
+    fn print(&self, json: bool) -> Result<()> {
+        if json {
+            println!("{}", serde_json::to_string(self)?);
+        } else {
+            let word = if self.as_expected() { "ok  " } else { "FAIL" };
+            println!("{word} {:<24} expected {:<7} {:<7} {}", self.way, self.expected, self.seen, self.note);
+        }
+        Ok(())
+    }
+}
+
+/// The observer, the service, and what is between them.
+struct Walk {
+    kernel: String,
+    machine: Machine,
+    observer: Observer,
+    service: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    // Removed at the end: what a way ran is looked at after it has ended.
+    _folder: tempfile::TempDir,
+}
+
+impl Walk {
+    fn begin() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        // Before the service: its listener is seen being opened.
+        let mut observer = Observer::load()?;
+        let (mut service, orders, mut answers) = start(folder.path())?;
+        let mut line = String::new();
+        answers.read_line(&mut line)?;
+        if line.trim() != "ready" {
+            service.kill()?;
+            service.wait()?;
+            bail!("the service did not start");
+        }
+        observer.begin(service.id())?;
+        let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+        Ok(Self { kernel, machine: Machine::read(), observer, service, orders, answers, _folder: folder })
+    }
+
+    fn cell<'w>(&'w mut self, number: usize, way: &'w Way) -> Result<Cell<'w>> {
+        let port = FIRST_PORT + u16::try_from(number)?;
+        writeln!(self.orders, "{} {port} {number}", way.name)?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let (performer, code, said) = answer(&line).with_context(|| format!("{}: no answer: {line}", way.name))?;
+        let observed = self.observer.read_until(&service::end_mark(number))?;
+        let there = self.machine.has(way.needs);
+        let expected = match (there, way.instead) {
+            (false, _) => "absent",
+            (true, None) => "seen",
+            (true, Some(_)) => "missed",
+        };
+        let traces = Traces { name: way.name, performer, port, observed: &observed };
+        let (seen, note) = verdict(way, code, &said, &traces);
+        let note = if seen == expected { String::new() } else { note };
+        Ok(Cell { way: way.name, group: way.group, kernel: &self.kernel, expected, seen, note })
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+    }
+}
+
+fn start(folder: &Path) -> Result<(Child, ChildStdin, BufReader<ChildStdout>)> {
+    let mut service = Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the service")?;
+    let (Some(orders), Some(answers)) = (service.stdin.take(), service.stdout.take()) else { bail!("no pipes") };
+    Ok((service, orders, BufReader::new(answers)))
+}
+
+/// `done PID CODE NUMBER TEXT`.
+fn answer(line: &str) -> Option<(u32, i32, String)> {
+    let mut words = line.trim_end().splitn(5, ' ');
+    let done = words.next()? == "done";
+    let (performer, code) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next()?;
+    done.then(|| (performer, code, words.next().unwrap_or_default().to_owned()))
+}
+
+/// What came of a way, and why where that is not plain.
+fn verdict(way: &Way, code: i32, said: &str, traces: &Traces<'_>) -> (&'static str, String) {
+    let why = |what: &str| format!("{what}; exit {code} {said}; observed: {}", traces.summary());
+    match (code, (way.seen)(traces), way.instead) {
+        (service::ABSENT, _, _) => ("absent", why("the kernel has no such thing")),
+        (0, true, _) => ("seen", why("")),
+        (0, false, Some(instead)) if !instead(traces) => ("nothing", why("nothing is raised instead")),
+        (0, false, _) => ("missed", why("no trace")),
+        (_, _, _) => ("failed", why("could not be walked")),
+    }
+}
+

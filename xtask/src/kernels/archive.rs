@@ -1,0 +1,141 @@
+//! Debian's archive, asked through an apt state of our own: the system's package lists stay as they are, and packages of
+//! other releases and machines can be had.
+//!
+//! In: what is wanted. Out: files below the target directory, kept for the next time. Signatures are checked by apt.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::bounded;
+use super::catalogue::{Architecture, Kernel, candidates};
+use crate::process::say;
+use crate::workspace;
+
+/// Releases that bring the kernels and the guests' programs.
+const SOURCES: &[(&str, &str)] = &[
+    ("debian", "bullseye"),
+    ("debian-security", "bullseye-security"),
+    ("debian", "bookworm"),
+    ("debian-security", "bookworm-security"),
+    ("debian", "trixie"),
+    ("debian", "trixie-backports"),
+];
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Seconds for apt's lists (70 MB) and for one package (up to 50 MB).
+const LISTS_SECONDS: u32 = 600;
+const PACKAGE_SECONDS: u32 = 300;
+/// Versions tried before a kernel counts as not to be had: lists may name files that the mirror no longer holds.
+const VERSIONS_MAX: usize = 24;
+
+/// The kernel's bootable image, fetched unless it is there.
+pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
+    let image = folder().join(kernel.name).join("vmlinuz");
+    if image.exists() {
+        return Ok(image);
+    }
+    let names = package_names()?;
+    let candidates = candidates(kernel, names.lines());
+    for package in candidates.iter().take(VERSIONS_MAX) {
+        let Ok(unpacked) = unpacked(package, kernel.architecture) else { continue };
+        let found = image_in(&unpacked).with_context(|| format!("{package} holds no vmlinuz"))?;
+        fs::create_dir_all(image.parent().unwrap_or(&unpacked))?;
+        fs::rename(found, &image)?;
+        fs::remove_dir_all(unpacked)?;
+        return Ok(image);
+    }
+    bail!("Debian's archive has no package {}*-cloud-{} to download", kernel.series, kernel.architecture.debian())
+}
+
+/// A package's content, unpacked into a folder that the caller moves or removes.
+pub(super) fn unpacked(package: &str, architecture: Architecture) -> Result<PathBuf> {
+    lists()?;
+    let folder = folder().join("download");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    say(format_args!("fetching {package} ({})", architecture.debian()));
+    let (name, version) = package.split_once('=').map_or((package, None), |(name, version)| (name, Some(version)));
+    let version = version.map(|version| format!("={version}")).unwrap_or_default();
+    let wanted = format!("{name}:{}{version}", architecture.debian());
+    bounded(PACKAGE_SECONDS, &["env", &chdir(&folder), &configured(), "apt-get", "download", "-qq", &wanted])
+        .with_context(|| format!("{wanted} cannot be downloaded"))?;
+    let archive = only_file(&folder)?;
+    let unpacked = folder.join("unpacked");
+    bounded(PACKAGE_SECONDS, &["dpkg", "-x", &archive.to_string_lossy(), &unpacked.to_string_lossy()])?;
+    Ok(unpacked)
+}
+
+/// Where everything fetched lies.
+pub(super) fn folder() -> PathBuf {
+    workspace::target().join("kernels")
+}
+
+/// Every package that the lists name.
+fn package_names() -> Result<String> {
+    lists()?;
+    bounded(60, &["env", &configured(), "apt-cache", "pkgnames"])
+}
+
+fn image_in(unpacked: &Path) -> Option<PathBuf> {
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_image = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
+    // In /boot, or since Linux 6.19 beside the modules.
+    let modules = entries(unpacked.join("usr/lib/modules")).flat_map(entries);
+    entries(unpacked.join("boot")).chain(modules).find(is_image)
+}
+
+fn only_file(folder: &Path) -> Result<PathBuf> {
+    let mut files = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    files.next().with_context(|| format!("nothing was downloaded into {}", folder.display()))
+}
+
+/// Makes the apt state and fetches its lists, unless that was done.
+fn lists() -> Result<()> {
+    let state = folder().join("apt");
+    let fresh = state.join("fresh");
+    if fresh.exists() {
+        return Ok(());
+    }
+    for part in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(state.join(part))?;
+    }
+    fs::write(state.join("status"), "")?;
+    fs::write(state.join("sources.list"), sources())?;
+    fs::write(state.join("conf"), configuration(&state.to_string_lossy()))?;
+    say("fetching Debian's package lists (70 MB) for kernels of other releases");
+    bounded(LISTS_SECONDS, &["env", &configured(), "apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"])
+        .context("Debian's archive (deb.debian.org) cannot be reached; the matrix of kernels needs it once")?;
+    fs::write(fresh, "")?;
+    Ok(())
+}
+
+fn sources() -> String {
+    let line = |(archive, suite): &(&str, &str)| {
+        format!("deb [signed-by={KEYRING}] http://deb.debian.org/{archive} {suite} main\n")
+    };
+    SOURCES.iter().map(line).collect()
+}
+
+fn configuration(state: &str) -> String {
+    format!(
+        "APT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; \"arm64\"; }};\nAPT::Sandbox::User \"root\";\n\
+         Dir::State \"{state}\";\nDir::State::status \"{state}/status\";\nDir::State::Lists \"{state}/lists\";\n\
+         Dir::Cache \"{state}/cache\";\nDir::Etc::sourcelist \"{state}/sources.list\";\n\
+         Dir::Etc::sourceparts \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n\
+         Acquire::Languages \"none\";\nAcquire::Retries \"3\";\nAcquire::http::Timeout \"30\";\n\
+         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
+    )
+}
+
+/// `env`'s word that makes apt read our configuration after the system's.
+fn configured() -> String {
+    format!("APT_CONFIG={}", folder().join("apt/conf").display())
+}
+
+/// `env`'s option to run elsewhere: apt downloads to where it is.
+fn chdir(folder: &Path) -> String {
+    format!("--chdir={}", folder.display())
+}
