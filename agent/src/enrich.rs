@@ -26,8 +26,7 @@ use crate::event::{
     Actor, CgroupSeen, Connection, Contact, Exec, Fork, HostEvent, HostEventKind, Listen, NameAnswer, ProcessKey,
     ProcessSeen, Serving,
 };
-use crate::evidence::RouteBasis;
-use crate::evidence::{Placement, ProcessNode, ServiceRoot};
+use crate::evidence::{Placement, ProcessNode, RouteBasis, ServiceRoot};
 use crate::timestamp::Timestamp;
 use crate::workload::Workload;
 use departed::Departed;
@@ -110,10 +109,10 @@ pub struct Enricher {
     host: Arc<Workload>,
     topology: Topology,
     published: Published,
+    departed: Departed,
     names: PassiveDns,
     /// By the process that started a program.
     servings: LruCache<ProcessKey, Serving>,
-    departed: Departed,
 }
 
 impl Enricher {
@@ -129,9 +128,9 @@ impl Enricher {
             host: Arc::new(Workload::host()),
             topology: Topology::default(),
             published: Published::default(),
+            departed: Departed::default(),
             names: PassiveDns::default(),
             servings: LruCache::new(SERVINGS_MAX),
-            departed: Departed::default(),
         }
     }
 
@@ -256,8 +255,8 @@ impl Enricher {
             processes: self.processes.counters(),
             listeners: self.listeners.counters(),
             cgroups_evicted: self.cgroups_evicted,
-            names: self.names.counters(),
             departed_evicted: self.departed.evicted(),
+            names: self.names.counters(),
             forwards_refused: self.topology.refused() + self.published.refused(),
             processes_held: self.processes.len(),
             listeners_held: self.listeners.len(),

@@ -117,7 +117,9 @@ impl Run {
     fn hear(&mut self, at: Timestamp, heard: Heard<'_>) {
         self.advance(at);
         match heard {
-            Heard::Event(event) => drop(self.detector.host(event, &mut self.raised)),
+            Heard::Event(event) => {
+                self.detector.host(event, &mut self.raised);
+            }
             Heard::Line(line) => {
                 let mut text = String::new();
                 line.render(&mut text);
@@ -137,8 +139,8 @@ impl Run {
         let baseline = self.detector.baseline().to_bytes().expect("serialises");
         let checkpoint = self.detector.checkpoint();
         self.detector = Detector::restore(&Config::default(), Some(&baseline), Some(&checkpoint)).expect("builds");
-        for fact in &snapshot {
-            let _ = self.detector.host(fact, &mut self.raised);
+        for fact in snapshot {
+            self.detector.host(fact, &mut self.raised);
         }
     }
 

@@ -47,10 +47,10 @@ enum Verb {
     Lint(lint::Args),
     /// Measure; prints a table, or one JSON object per figure
     Bench(bench::Args),
-    /// Walk every way around the sensor on every supported kernel, most of them in QEMU
-    Kernels(kernels::Args),
     /// Virtual days past the whole detector: silence without a breach, every breach found, the right request named
     Simulate(simulate::Args),
+    /// Walk every way around the sensor on every supported kernel, most of them in QEMU
+    Kernels(kernels::Args),
     /// Fuzz the decoders and parsers
     Fuzz(fuzz::Args),
     /// Make the static binary, the .deb, the container image and their checksums
@@ -66,8 +66,8 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Lint(args) => lint::run(&args),
         Verb::Bench(args) => bench::run(&args),
-        Verb::Kernels(args) => kernels::run(&args),
         Verb::Simulate(args) => simulate::run(&args),
+        Verb::Kernels(args) => kernels::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Dist(args) => dist::run(&args),
     };

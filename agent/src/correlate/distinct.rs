@@ -51,7 +51,7 @@ mod tests {
             let mut sketch = Distinct::default();
             for _ in 0..2 {
                 for n in 0..added {
-                    let _ = sketch.add(fingerprint::of(&n));
+                    sketch.add(fingerprint::of(&n));
                 }
             }
             let off = (sketch.estimate() - added as f64).abs();

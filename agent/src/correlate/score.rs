@@ -37,6 +37,8 @@ pub(super) struct Score {
     both_host_kinds: bool,
     /// Each program was started on the very URL that a request asked the service to fetch: a service that fetches for its users.
     fetched: Option<Fetched>,
+    /// Nothing in it is more than new to a workload whose habits are still being learned.
+    only_learning: bool,
 }
 
 /// A program that fetched what its request asked for.
@@ -66,6 +68,7 @@ impl Score {
             edge: Edge::default(),
             both_host_kinds: false,
             fetched: fetched(session),
+            only_learning: only_learning(session),
         };
         score.edge_stage(session);
         score.host_stage(session);
@@ -105,6 +108,7 @@ impl Score {
             },
             _ => None,
         };
+        let severity = severity.filter(|_| !self.only_learning);
         let severity = match self.fetched {
             Some(Fetched::WhileLearning) => None,
             Some(Fetched::New) => severity.map(|severity| severity.min(Severity::Medium)),
@@ -171,7 +175,8 @@ impl Score {
             let by_line = if below(finding) { ", asked by a descendant of the program that was started" } else { "" };
             self.add(Stage::Host, "metadata", weight, format!("{}{by_line}", finding.reason()));
             let told = matches!(finding.as_host().map(|host| &host.finding), Some(HostFinding::Metadata { path, .. }) if *path != crate::event::MetadataPath::Benign);
-            self.both_host_kinds = execution.is_some() && told;
+            // What the service's own library asks for has nothing to do with a shell that happens to be there.
+            self.both_host_kinds = told && below(finding);
         }
     }
 
@@ -199,6 +204,27 @@ impl Score {
         };
         self.add(Stage::Egress, name, weight.min(EGRESS_CAP), format!("{}, {by}", contact.reason()));
     }
+}
+
+/// Whether all there is is a first time while everything is one: nothing odd in itself, no credential asked for below a program
+/// that was started, and no request but such as come by all day.
+fn only_learning(session: &Session<'_>) -> bool {
+    let odd = |finding: &Observation| match finding.as_host().map(|host| &host.finding) {
+        Some(HostFinding::Spawn { socket_stdio, fileless, .. }) => *socket_stdio || *fileless,
+        Some(HostFinding::FilelessExec) => true,
+        Some(HostFinding::Metadata { .. }) => session.findings.iter().any(|other| {
+            let started = other.is_execution().then(|| other.process()).flatten();
+            other.id != finding.id && started.is_some_and(|process| finding.place().descends_from(process))
+        }),
+        _ => false,
+    };
+    let new = |seen: &Observation| seen.novelty() == Novelty::New;
+    let learning = session.findings.iter().any(|finding| finding.novelty() == Novelty::NewWhileLearning);
+    let decisive = session.requests.first().is_some_and(|best| best.tie.decisive());
+    learning
+        && !decisive
+        && !session.findings.iter().any(|finding| new(finding) || odd(finding))
+        && !session.contacts.iter().any(|(contact, _)| new(contact))
 }
 
 /// Classes of input that make a service fetch something: many do so for their users.

@@ -188,7 +188,7 @@ fn host_cost(workloads: u64) -> anyhow::Result<f64> {
     // What the workloads are and what is ordinary there is learned first.
     let learning = events.len() / 3;
     for event in &events[..learning] {
-        let _ = detector.host(event, &mut raised);
+        detector.host(event, &mut raised);
     }
     let rest: &[HostEvent] = &events[learning..];
     let begun = Instant::now();

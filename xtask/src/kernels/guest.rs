@@ -113,10 +113,7 @@ fn copy_below<W: std::io::Write>(archive: &mut Archive<W>, folder: &Path, root: 
 /// What the guest does.
 fn init() -> String {
     let scenes: String = SCENES.iter().map(Scene::script).collect();
-    let locked: String = LOCKDOWN
-        .iter()
-        .map(|scene| format!("{})\n{};;\n", scene.name, scene.script()))
-        .collect();
+    let locked: String = LOCKDOWN.iter().map(|scene| format!("{})\n{};;\n", scene.name, scene.script())).collect();
     format!(
         "#!/bin/busybox sh\nexport PATH=/usr/bin\n/bin/busybox --install -s /usr/bin\n\
          mount -t proc none /proc\nmount -t sysfs none /sys\nmount -t devtmpfs none /dev\n\
