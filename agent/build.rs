@@ -120,6 +120,9 @@ impl Toolchain {
 fn rustflags(linker: &Path) -> OsString {
     let mut flags = OsString::from("-Clinker=");
     flags.push(linker);
+    // Before Linux 6.4 the verifier prunes little in a program that has static functions: what is marked inline must not
+    // become one because LLVM finds it large.
+    flags.push("\u{1f}-Clink-arg=--llvm-args=-inline-threshold=100000");
     flags.push("\u{1f}-Cdebuginfo=2\u{1f}-Clink-arg=--btf\u{1f}--cfg\u{1f}bpf_target_arch=\"");
     flags.push(env::var_os("CARGO_CFG_TARGET_ARCH").unwrap_or_else(|| "x86_64".into()));
     flags.push("\"");

@@ -61,19 +61,18 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
     let tainted = taint::of(pid) != 0;
     // Only a connection has an outcome to be joined with.
     let socket = || if protocol == TCP { cookie() } else { 0 };
-    let Some(metadata) = known::find(place) else {
-        let metadata = is_metadata(&attempt.peer);
-        let flags = flags(true, metadata, tainted, attempt.mapped);
-        // What could not be handed over was no first contact: the next one is.
-        if report(task, attempt, &who, flags, socket()) {
-            known::remember(place, metadata);
-        }
-        return true;
-    };
-    if (metadata || tainted) && due(place.tag, pid) {
-        report(task, attempt, &who, flags(false, metadata, tainted, attempt.mapped), socket());
+    let known = known::find(place);
+    let first = known.is_none();
+    let metadata = known.unwrap_or_else(|| is_metadata(&attempt.peer));
+    if !first && !((metadata || tainted) && due(place.tag, pid)) {
+        return false;
     }
-    false
+    let flags = flags(first, metadata, tainted, attempt.mapped);
+    // What could not be handed over was no first contact: the next one is.
+    if report(task, attempt, &who, flags, socket()) && first {
+        known::remember(place, metadata);
+    }
+    first
 }
 
 /// Whether a noted contact is told again.
@@ -103,9 +102,10 @@ fn flags(first: bool, metadata: bool, tainted: bool, mapped: bool) -> u8 {
     bit(first, FLAG_FIRST) | bit(metadata, FLAG_METADATA) | bit(tainted, FLAG_TAINTED) | bit(mapped, FLAG_MAPPED)
 }
 
-/// Hands a contact over; whether that succeeded. Not inlined, and filled in where it will be read: neither record nor
-/// keys may share a stack frame (512 bytes for all that call each other).
-#[inline(never)]
+/// Hands a contact over; whether that succeeded. Filled in where it will be read: a record does not fit beside the keys on
+/// the stack (512 bytes). No function of its own: before Linux 6.4 the verifier knows a program with static functions too
+/// little to prune its paths, and checks it for minutes.
+#[inline(always)]
 fn report<K: Object>(task: K, attempt: &Attempt, who: &Who, flags: u8, socket: u64) -> bool {
     let metadata = flags & FLAG_METADATA != 0;
     if metadata {

@@ -27,8 +27,8 @@ pub fn extend() {
     }
 }
 
-/// Watches a connection of the current task. Not inlined: its entry must not share a stack frame with a record.
-#[inline(never)]
+/// Watches a connection of the current task.
+#[inline(always)]
 pub fn begin<K: Object>(task: K, cookie: u64, peer: &EndpointKey) {
     let actor = task::actor(task);
     let socket =

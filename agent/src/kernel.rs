@@ -134,7 +134,7 @@ impl Sensor {
     ///
     /// [`KernelError`], each with its remedy.
     pub fn load(config: &Config) -> Result<Self, KernelError> {
-        let layout = Layout::read(Path::new(BTF_PATH))?;
+        let layout = running_layout()?;
         if let Some(field) = verdict::missing_identity(&layout.missing) {
             return Err(KernelError::NoIdentity(field));
         }
@@ -191,6 +191,16 @@ impl Sensor {
     pub fn costs(&self) -> Vec<ProgramCost> {
         cost::read(&self.ebpf)
     }
+}
+
+/// The running kernel's layout, without what its verifier takes minutes over: before 6.4 it follows every path through a
+/// walk over all descriptors.
+fn running_layout() -> Result<Layout, KernelError> {
+    let mut layout = Layout::read(Path::new(BTF_PATH))?;
+    if !attach::kernel_at_least(6, 4) {
+        layout.leave_out("fdtable.open_fds");
+    }
+    Ok(layout)
 }
 
 fn load_object(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {

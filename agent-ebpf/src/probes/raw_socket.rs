@@ -58,7 +58,7 @@ pub fn cap_capable(context: BtfTracePointContext) -> i32 {
     0
 }
 
-#[inline(never)]
+#[inline(always)]
 fn capability_used() {
     if parameter!(task_registers) == 0 {
         return;

@@ -11,6 +11,7 @@ use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRec
 
 use crate::contact::{self, Attempt};
 use crate::emit::{self, Lane, count};
+use crate::known::Who;
 use crate::maps::{FLOWS, LAST_CONNECT};
 use crate::memory::{Address, Object, Typed, parameter};
 use crate::task::{self, with_current};
@@ -86,7 +87,8 @@ fn flow(sock: Typed, state: u32) {
     report_flow(sock, cookie, outcome);
 }
 
-#[inline(never)]
+/// Written where it will be read: no record fits on a stack (512 bytes) that the three states share.
+#[inline(always)]
 fn report_flow(sock: Typed, cookie: u64, state: u8) {
     let (peer, _) = peer(sock);
     // Beyond `struct sock`, where the verifier does not let a typed pointer go.
@@ -95,18 +97,23 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
     let received: u64 = tcp.number(parameter!(tcp_bytes_received));
     // The peer's FIN was counted as a byte.
     let fin = sock.number::<u64>(parameter!(sock_flags)) >> SOCK_DONE & 1;
-    emit::record(Lane::Bulk, KIND_FLOW, |header| FlowRecord {
-        header,
-        socket: cookie,
-        // Not `bytes_acked`: that one counts SYN and FIN as bytes.
-        bytes_sent: sent.saturating_sub(tcp.number(parameter!(tcp_bytes_retransmitted))),
-        bytes_received: received.saturating_sub(fin),
-        peer: peer.bytes(),
-        local: local(sock).bytes(),
-        peer_port: u16::from_be(peer.port),
-        local_port: sock.number(parameter!(sock_num)),
-        state,
-        padding: [0; 3],
+    // Not `bytes_acked`: that one counts SYN and FIN as bytes.
+    let sent = sent.saturating_sub(tcp.number(parameter!(tcp_bytes_retransmitted)));
+    emit::in_place(Lane::Bulk, KIND_FLOW, |header, record: *mut FlowRecord| {
+        // SAFETY: room for a record, each field of which is written.
+        unsafe {
+            (&raw mut (*record).header).write(header);
+            (&raw mut (*record).socket).write(cookie);
+            (&raw mut (*record).bytes_sent).write(sent);
+            (&raw mut (*record).bytes_received).write(received.saturating_sub(fin));
+            (&raw mut (*record).peer).write(peer.bytes());
+            (&raw mut (*record).local).write(local(sock).bytes());
+            (&raw mut (*record).peer_port).write(u16::from_be(peer.port));
+            (&raw mut (*record).local_port).write(sock.number(parameter!(sock_num)));
+            (&raw mut (*record).state).write(state);
+            (&raw mut (*record).padding).write([0; 3]);
+        }
+        true
     });
 }
 
@@ -120,7 +127,7 @@ fn cross_check(context: &BtfTracePointContext, sock: Typed) {
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn compare_peers(context: &BtfTracePointContext, sock: Typed, last: Option<&LastConnect>) {
     let (peer, mapped) = peer(sock);
     if last.is_some_and(|last| last.task == task::current_address().map_or(0, Address::get) && last.peer == peer) {
@@ -140,21 +147,28 @@ fn compare_peers(context: &BtfTracePointContext, sock: Typed, last: Option<&Last
     });
 }
 
-#[inline(never)]
+#[inline(always)]
 fn listens(sock: Typed) {
     if u32::from(sock.number::<u16>(parameter!(sock_protocol))) != contact::TCP {
         return;
     }
     let net_ns = sock.object(parameter!(sock_net)).map(|net| net.number(parameter!(net_inum)));
     with_current!(|task| {
-        let mut actor = task::actor(task);
-        actor.net_ns = net_ns.unwrap_or(actor.net_ns);
-        emit::record(Lane::Priority, KIND_LISTEN, |header| ListenRecord {
-            header,
-            actor,
-            local: local(sock).bytes(),
-            port: sock.number(parameter!(sock_num)),
-            padding: [0; 6],
+        emit::in_place(Lane::Priority, KIND_LISTEN, |header, record: *mut ListenRecord| {
+            let (exe_inode, exe_device) = task::exe_id(task);
+            let who = Who { cgroup: task::current_cgroup(), exe_inode, exe_device, protocol: contact::TCP };
+            // SAFETY: room for a record, each field of which is written.
+            unsafe {
+                (&raw mut (*record).header).write(header);
+                task::write_actor(task, &who, &raw mut (*record).actor);
+                if let Some(net_ns) = net_ns {
+                    (&raw mut (*record).actor.net_ns).write(net_ns);
+                }
+                (&raw mut (*record).local).write(local(sock).bytes());
+                (&raw mut (*record).port).write(sock.number(parameter!(sock_num)));
+                (&raw mut (*record).padding).write([0; 6]);
+            }
+            true
         });
     });
 }

@@ -46,6 +46,16 @@ impl Layout {
         }
         Ok(layout)
     }
+
+    /// Treats a field as one that this kernel does not have.
+    pub(super) fn leave_out(&mut self, field: &'static str) {
+        for (place, name) in self.parameters.offsets() {
+            if name == field && *place != MISSING {
+                *place = MISSING;
+                self.missing.push(name);
+            }
+        }
+    }
 }
 
 struct Structs<'b> {

@@ -1,12 +1,10 @@
 //! What each sense can do on this kernel. A sensor that does not say it is blind is worse than none.
 
-use std::path::Path;
 
 use serde::Serialize;
 
 use super::attach::{self, Attached};
-use super::layout::Layout;
-use super::{BTF_PATH, Config, KernelError};
+use super::{Config, KernelError};
 
 /// One sense's verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -162,7 +160,7 @@ pub fn probe() -> Vec<SenseVerdict> {
 }
 
 fn try_all() -> Result<Vec<SenseVerdict>, KernelError> {
-    let layout = Layout::read(Path::new(BTF_PATH))?;
+    let layout = super::running_layout()?;
     if let Some(field) = missing_identity(&layout.missing) {
         return Err(KernelError::NoIdentity(field));
     }

@@ -106,8 +106,8 @@ impl Observer {
     fn feed(&mut self, event: HostEvent) {
         self.enricher.observe(&event);
         let judged = self.judge.judge(&event, &self.enricher, &mut self.baseline);
-        let under_service = actor_of(&event.kind)
-            .is_some_and(|actor| self.enricher.place(actor, event.at).descends_from(self.service));
+        let under_service =
+            actor_of(&event.kind).is_some_and(|actor| self.enricher.place(actor, event.at).descends_from(self.service));
         self.observed.push(Observed { event, judged, under_service });
     }
 }
@@ -188,6 +188,14 @@ impl Traces<'_> {
                     if matches!(evidence.finding, HostFinding::Metadata { .. }));
                 observed.under_service && judged && request.actor.process.pid == self.performer && fits(request)
             }
+            _ => false,
+        })
+    }
+
+    /// The performer made a raw or packet socket, and that was judged.
+    pub(crate) fn raw_socket(&self) -> bool {
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::RawSocket(made) => made.actor.process.pid == self.performer && observed.judged.is_some(),
             _ => false,
         })
     }

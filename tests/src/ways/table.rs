@@ -104,6 +104,13 @@ const fn missed(
     Way { name, group, perform, needs: Need::Nothing, seen, instead: Some(instead) }
 }
 
+/// Whether this kernel has the tracepoint that tells of packet sockets: `cap_capable`, since Linux 6.14.
+fn tells_packet_sockets() -> bool {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    let mut numbers = release.iter().flat_map(|text| text.split(['.', '-'])).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
+}
+
 const PROGRAM: &str = "start a program";
 const PEER: &str = "reach a peer";
 const LINEAGE: &str = "lose one's origin";
@@ -213,8 +220,10 @@ pub(crate) const WAYS: &[Way] = &[
     seen(PEER, "udp-lite", UDP_LITE, peer::udp_lite, |traces| {
         traces.contact("127.0.0.1", |contact| contact.hook == ContactHook::Sendmsg)
     }),
-    missed(PEER, "raw-socket", peer::raw_socket, connects, |_| true),
-    missed(PEER, "packet-socket", peer::packet_socket, connects, |_| true),
+    missed(PEER, "raw-socket", peer::raw_socket, connects, |traces| traces.raw_socket()),
+    missed(PEER, "packet-socket", peer::packet_socket, connects, |traces| {
+        traces.raw_socket() || !tells_packet_sockets()
+    }),
     seen(LINEAGE, "double-fork", Need::Nothing, lineage::double_fork, any_shell),
     seen(LINEAGE, "setsid", Need::Nothing, lineage::new_session, any_shell),
     seen(LINEAGE, "daemon", Need::Nothing, lineage::daemon, any_shell),
@@ -242,9 +251,11 @@ pub(crate) const WAYS: &[Way] = &[
     seen(METADATA, "imds-container", Need::Nothing, endpoint::container_endpoint, |traces| {
         credential(traces) && traces.endpoint("169.254.170.2:80", |contact| contact.metadata)
     }),
-    missed(METADATA, "imds-split-method", endpoint::split_request, credential, aws_endpoint),
-    missed(METADATA, "imds-split-path", endpoint::split_path, credential, aws_endpoint),
-    seen(METADATA, "imds-fast-open", Need::Nothing, endpoint::fast_open, |traces| credential(traces) && aws_endpoint(traces)),
+    seen(METADATA, "imds-split-method", Need::Nothing, endpoint::split_request, credential),
+    seen(METADATA, "imds-split-path", Need::Nothing, endpoint::split_path, credential),
+    seen(METADATA, "imds-fast-open", Need::Nothing, endpoint::fast_open, |traces| {
+        credential(traces) && aws_endpoint(traces)
+    }),
 ];
 
 #[cfg(test)]
@@ -257,7 +268,8 @@ mod tests {
     fn names_are_unique_and_plain() {
         let names: BTreeSet<&str> = WAYS.iter().map(|way| way.name).collect();
         assert_eq!(names.len(), WAYS.len());
-        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let plain =
+            |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         assert!(names.iter().all(|name| plain(name)), "{names:?}");
     }
 

@@ -34,12 +34,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    const fn new(
-        name: &'static str,
-        series: &'static str,
-        suite: &'static str,
-        architecture: Architecture,
-    ) -> Self {
+    const fn new(name: &'static str, series: &'static str, suite: &'static str, architecture: Architecture) -> Self {
         Self { name, series, suite, architecture }
     }
 }

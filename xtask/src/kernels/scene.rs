@@ -35,7 +35,11 @@ pub(super) const SCENES: &[Scene] = &[
         name: "no-cgroup-v2",
         set: ":",
         exit: 69,
-        says: &["no cgroup v2 hierarchy is mounted", "mount a cgroup v2 hierarchy and start the agent again", "\"active\""],
+        says: &[
+            "no cgroup v2 hierarchy is mounted",
+            "mount a cgroup v2 hierarchy and start the agent again",
+            "\"active\"",
+        ],
     },
     Scene { name: "no-btf", set: "mount -t tmpfs none /sys/kernel/btf", exit: 69, says: &["CONFIG_DEBUG_INFO_BTF"] },
 ];

@@ -95,7 +95,8 @@ fn word<'c>(cells: &'c [Cell], way: &str, column: &str) -> &'c str {
 
 /// Columns with their kernels, in the order in which they were tried.
 fn columns(cells: &[Cell]) -> Vec<(&str, &str)> {
-    let mut columns: Vec<(&str, &str)> = cells.iter().map(|cell| (cell.column.as_str(), cell.kernel.as_str())).collect();
+    let mut columns: Vec<(&str, &str)> =
+        cells.iter().map(|cell| (cell.column.as_str(), cell.kernel.as_str())).collect();
     columns.dedup();
     columns
 }
