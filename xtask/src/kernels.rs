@@ -66,14 +66,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     verdict(&wrong)
 }
 
-/// Every kernel, as `cargo xtask test` does it: the table goes where its other remarks go.
-pub(crate) fn test() -> Result<()> {
-    let (native, chosen) = chosen(&[])?;
-    let (cells, wrong) = walk(native, &chosen)?;
-    table::text(&cells).lines().for_each(say);
-    verdict(&wrong)
-}
-
 fn verdict(wrong: &[String]) -> Result<()> {
     match wrong.len() {
         0 => Ok(()),

@@ -134,7 +134,7 @@ fn evidence_that_is_forgotten_before_its_line_comes_is_named() {
 #[test]
 fn losses_and_unread_lines_are_the_hosts() {
     let mut coverage = watching("0.0.0.0:8080");
-    coverage.loss(&Loss { sense: "exec".into(), count: 7 }, start());
+    coverage.loss(&Loss { sense: "exec".into(), count: 7, since: None }, start());
     coverage.unread();
     let report = coverage.report(|_| false);
     let kinds: Vec<_> = report.gaps.iter().map(|gap| gap.kind).collect();

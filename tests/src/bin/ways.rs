@@ -213,4 +213,3 @@ fn verdict(way: &Way, code: i32, said: &str, traces: &Traces<'_>) -> (&'static s
         (_, _, _) => ("failed", why("could not be walked")),
     }
 }
-

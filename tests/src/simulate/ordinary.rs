@@ -134,7 +134,8 @@ fn partner(scene: &mut Scene<'_>) -> SocketAddr {
     let which = scene.random.below(5);
     let day = u64::try_from(scene.at.as_unix_nanos() / 86_400_000_000_000).unwrap_or(0);
     let network = if which == 4 { 60 + day / 4 % 40 } else { which };
-    let address = [198, 18, (service * 7 + network) as u8, scene.random.byte()];
+    let [.., network] = (service * 7 + network).to_be_bytes();
+    let address = [198, 18, network, scene.random.byte()];
     SocketAddr::from((address, 443))
 }
 

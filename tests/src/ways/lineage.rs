@@ -108,8 +108,10 @@ pub(crate) fn user_namespace(stage: &Stage) -> Outcome {
 
 /// `nsenter`: out of namespaces of its own and back into others by their files.
 pub(crate) fn entered_namespaces(stage: &Stage) -> Outcome {
-    let kinds = [("net", CloneFlags::CLONE_NEWNET), ("uts", CloneFlags::CLONE_NEWUTS), ("mnt", CloneFlags::CLONE_NEWNS)];
-    let others = kinds.map(|(name, kind)| std::fs::File::open(format!("/proc/self/ns/{name}")).map(|file| (file, kind)));
+    let kinds =
+        [("net", CloneFlags::CLONE_NEWNET), ("uts", CloneFlags::CLONE_NEWUTS), ("mnt", CloneFlags::CLONE_NEWNS)];
+    let others =
+        kinds.map(|(name, kind)| std::fs::File::open(format!("/proc/self/ns/{name}")).map(|file| (file, kind)));
     unshare(kinds.iter().map(|(_, kind)| *kind).collect()).map_err(io::Error::from)?;
     for other in others {
         let (namespace, kind) = other?;

@@ -106,8 +106,8 @@ impl Observer {
     fn feed(&mut self, event: HostEvent) {
         self.enricher.observe(&event);
         let judged = self.judge.judge(&event, &self.enricher, &mut self.baseline);
-        let under_service = actor_of(&event.kind)
-            .is_some_and(|actor| self.enricher.place(actor, event.at).descends_from(self.service));
+        let under_service =
+            actor_of(&event.kind).is_some_and(|actor| self.enricher.place(actor, event.at).descends_from(self.service));
         self.observed.push(Observed { event, judged, under_service });
     }
 }

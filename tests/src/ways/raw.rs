@@ -68,8 +68,7 @@ pub(crate) fn send_many(socket: BorrowedFd<'_>, payload: &[u8], address: &Addres
 pub(crate) fn send_to(socket: BorrowedFd<'_>, payload: &[u8], flags: i32, address: &Address) -> io::Result<()> {
     let (start, name) = (payload.as_ptr().cast(), address.bytes.as_ptr().cast());
     // SAFETY: both buffers live through the call and have the lengths that are said.
-    let sent =
-        unsafe { libc::sendto(socket.as_raw_fd(), start, payload.len(), flags, name, address.length()) };
+    let sent = unsafe { libc::sendto(socket.as_raw_fd(), start, payload.len(), flags, name, address.length()) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -253,7 +253,9 @@ pub(crate) const WAYS: &[Way] = &[
     }),
     seen(METADATA, "imds-split-method", Need::Nothing, endpoint::split_request, credential),
     seen(METADATA, "imds-split-path", Need::Nothing, endpoint::split_path, credential),
-    seen(METADATA, "imds-fast-open", Need::Nothing, endpoint::fast_open, |traces| credential(traces) && aws_endpoint(traces)),
+    seen(METADATA, "imds-fast-open", Need::Nothing, endpoint::fast_open, |traces| {
+        credential(traces) && aws_endpoint(traces)
+    }),
 ];
 
 #[cfg(test)]
@@ -266,7 +268,8 @@ mod tests {
     fn names_are_unique_and_plain() {
         let names: BTreeSet<&str> = WAYS.iter().map(|way| way.name).collect();
         assert_eq!(names.len(), WAYS.len());
-        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let plain =
+            |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         assert!(names.iter().all(|name| plain(name)), "{names:?}");
     }
 

