@@ -52,9 +52,10 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+type Part = fn(&mut Figures) -> anyhow::Result<()>;
+
 /// What is measured; arguments choose among these, none means all.
-const PARTS: [(&str, fn(&mut Figures) -> anyhow::Result<()>); 3] =
-    [("latency", breaches), ("footprint", footprint), ("storms", storm_ratios)];
+const PARTS: [(&str, Part); 3] = [("latency", breaches), ("footprint", footprint), ("storms", storm_ratios)];
 
 /// Memory at rest and after storms, CPU under a steady load.
 fn footprint(figures: &mut Figures) -> anyhow::Result<()> {
