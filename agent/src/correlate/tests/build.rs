@@ -329,8 +329,11 @@ impl Run {
 
     /// Lets everything settle.
     pub(super) fn settle(&mut self) {
-        for hour in 1..72 {
-            self.advance(f64::from(hour) * 3600.0);
+        // On from wherever time stands: a step back of hours would be a clock that is set.
+        for hour in
+            (1..72).map(|hour| f64::from(hour) * 3600.0).filter(|hour| at(*hour) > self.engine.now).collect::<Vec<_>>()
+        {
+            self.advance(hour);
         }
     }
 
