@@ -25,6 +25,10 @@ fn sense(event: &HostEvent) -> &'static str {
         HostEventKind::Flow(_) => "flow",
         HostEventKind::Listen(_) => "listen",
         HostEventKind::MetadataRequest(_) => "metadata",
+        HostEventKind::MetadataStatus(_) => "metadata status",
+        HostEventKind::Answer(_) => "names",
+        HostEventKind::RawSocket(_) => "raw",
+        HostEventKind::Serving(_) => "inbound",
         _ => "another",
     }
 }

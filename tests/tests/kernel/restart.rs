@@ -20,8 +20,10 @@ use crate::watch::{Watch, root};
 const PLACE: &str = "BREACHLINE_TEST_PINS";
 /// Programs started in the course of one test, each with its number.
 const EXECS: u32 = 240;
-/// First argument of theirs.
-const MARK: &str = "breachline-restart-mark";
+/// First argument of the programs of the test whose agent is killed; the holder, a process of its own, looks for it too.
+const KILLED: &str = "breachline-restart-killed";
+/// First argument of those of the test whose senses are replaced. The tests run side by side and see each other's programs.
+const REPLACED: &str = "breachline-restart-replaced";
 
 /// A BPF file system of the test's own.
 struct Place(tempfile::TempDir);
@@ -59,10 +61,10 @@ fn start(config: &Config) -> Sensor {
 }
 
 /// Starts programs numbered `from` on, until `until` are started; tells how far it is.
-fn load(done: Arc<AtomicU32>) -> std::thread::JoinHandle<()> {
+fn load(mark: &'static str, done: Arc<AtomicU32>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for number in 0..EXECS {
-            Command::new("/bin/true").args([MARK, &number.to_string()]).status().expect("ran");
+            Command::new("/bin/true").args([mark, &number.to_string()]).status().expect("ran");
             done.store(number + 1, Ordering::Release);
         }
     })
@@ -75,17 +77,17 @@ fn reached(done: &AtomicU32, number: u32) {
 }
 
 /// The numbers of this test's programs among the events, with how often each came.
-fn numbers(events: &[HostEvent]) -> impl Iterator<Item = u32> {
+fn numbers(mark: &str, events: &[HostEvent]) -> impl Iterator<Item = u32> {
     events.iter().filter_map(|event| match &event.kind {
-        HostEventKind::Exec(exec) if exec.argv.get(1).is_some_and(|mark| mark == MARK) => {
+        HostEventKind::Exec(exec) if exec.argv.get(1).is_some_and(|first| *first == *mark) => {
             exec.argv.get(2)?.parse().ok()
         }
         _ => None,
     })
 }
 
-fn read_all(watch: &mut Watch) {
-    while numbers(&watch.seen).max() != Some(EXECS - 1) {
+fn read_all(mark: &str, watch: &mut Watch) {
+    while numbers(mark, &watch.seen).max() != Some(EXECS - 1) {
         watch.read();
     }
 }
@@ -114,7 +116,7 @@ fn holder() {
     while stop.load(Ordering::Acquire) == 0 {
         watch.seen.clear();
         watch.read();
-        for number in numbers(&watch.seen) {
+        for number in numbers(KILLED, &watch.seen) {
             println!("told {number}");
         }
     }
@@ -216,7 +218,7 @@ fn a_killed_agent_loses_nothing_that_fits_and_its_successor_tells_it_once() {
     let (mut shell, peer) = (TaintedShell::start(), closed_port());
     shell.reach(peer);
     let done = Arc::new(AtomicU32::new(0));
-    let load = load(Arc::clone(&done));
+    let load = load(KILLED, Arc::clone(&done));
     reached(&done, EXECS / 4);
     holder.stop_reading();
     reached(&done, EXECS / 2);
@@ -225,9 +227,9 @@ fn a_killed_agent_loses_nothing_that_fits_and_its_successor_tells_it_once() {
     let mut watch = Watch::of(|| start(&config(&place.pins())));
     load.join().expect("joined");
     shell.reach(peer);
-    read_all(&mut watch);
+    read_all(KILLED, &mut watch);
     assert!(watch.sensor.resumed().is_none(), "the first one never asked for losses");
-    let adopted: Vec<u32> = numbers(&watch.seen).collect();
+    let adopted: Vec<u32> = numbers(KILLED, &watch.seen).collect();
     assert!(adopted.len() > EXECS as usize / 2 && !holder.told.is_empty(), "both told some");
     each_once(holder.told.iter().copied().chain(adopted));
     let again = watch.contact("the tainted line again", |contact| contact.peer == peer && !contact.first);
@@ -247,13 +249,13 @@ fn senses_of_another_config_are_replaced() {
         (TaintedShell::start(), closed_port())
     };
     let done = Arc::new(AtomicU32::new(0));
-    let load = load(Arc::clone(&done));
+    let load = load(REPLACED, Arc::clone(&done));
     reached(&done, EXECS / 2);
     let larger = Config { bulk_ring_bytes: 8 << 20, ..config(&place.pins()) };
     let mut watch = Watch::of(|| start(&larger));
     load.join().expect("joined");
-    read_all(&mut watch);
-    each_once(numbers(&watch.seen));
+    read_all(REPLACED, &mut watch);
+    each_once(numbers(REPLACED, &watch.seen));
     assert_eq!(place.sets(), 1, "the other set is gone");
     shell.reach(peer);
     let first = watch.contact("its contact", |contact| contact.peer == peer);
