@@ -82,7 +82,10 @@ fn without_privileges(arguments: &[&str]) -> Output {
 fn without_privileges_the_agent_says_what_it_needs() {
     let directory = tempfile::tempdir().expect("directory");
     let (state, socket) = (directory.path().join("state"), directory.path().join("status.sock"));
-    let config = written(directory.path(), &format!("[kernel]\npin = false\n[store]\ndirectory = {state:?}\n[status]\nsocket = {socket:?}\n"));
+    let config = written(
+        directory.path(),
+        &format!("[kernel]\npin = false\n[store]\ndirectory = {state:?}\n[status]\nsocket = {socket:?}\n"),
+    );
     for arguments in [&["run", "--config", &config][..], &["doctor"]] {
         let output = without_privileges(arguments);
         let told = [output.stdout, output.stderr].concat();

@@ -148,7 +148,14 @@ fn the_config_reads_what_it_writes_and_refuses_what_it_does_not_know() {
     };
     check("stdot = \"json\"", "unknown field `stdot`");
     check("[http]\nurl = \"https://a/\"\nwait_min = \"soon\"", "not a duration");
-    assert!(Config { file: Some(FileConfig { path: "/".into(), fsync: true, ..FileConfig::default() }), ..Config::default() }.check().is_err());
+    assert!(
+        Config {
+            file: Some(FileConfig { path: "/".into(), fsync: true, ..FileConfig::default() }),
+            ..Config::default()
+        }
+        .check()
+        .is_err()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
