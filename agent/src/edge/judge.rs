@@ -36,6 +36,7 @@ mod traversal;
 mod url;
 mod words;
 
+use decode::Tricks;
 use finding::{Finding, Findings, Ground};
 use marks::Marks;
 use memchr::memmem;
@@ -161,24 +162,27 @@ impl Judge {
             vec![step("raw", "target", record.path_and_query), step("raw", "user agent", record.user_agent)];
         self.find(record, true, scratch);
         for part in scratch.target.parts() {
-            let rounds = match part.tricks.rounds {
-                0 => String::new(),
-                rounds => format!(" ({rounds} rounds of percent decoding)"),
-            };
-            steps.push(step("decoded", &format!("{}{rounds}", place_name(part.place, part.name)), part.text));
+            let text = format!("{}{}", indicator::printable(part.text), undone(part.tricks));
+            steps.push(Step { stage: "decoded", place: place_name(part.place, part.name), text });
         }
         for finding in scratch.found.iter() {
             let class = match finding.ground {
                 Ground::Class(class) => format!("{class:?}"),
-                Ground::Dress => "dress".to_owned(),
+                Ground::Dress => "disguise".to_owned(),
             };
             let matched = indicator::printable(scratch.target.slice(finding.span.clone()));
             let text = format!("{class} +{}: {} `{matched}`", finding.weight, finding.reason);
             steps.push(Step { stage: "found", place: place_of(&scratch.target, finding), text });
         }
         let text = match verdict(&scratch.target, &scratch.found) {
-            Some(verdict) => format!("{:?} {}: {}", verdict.class, verdict.score, verdict.reason),
-            None => "ordinary".to_owned(),
+            Some(verdict) => {
+                let mark = if verdict.exploit_like() { "exploit-like" } else { "notable" };
+                format!("{mark}, {:?} {} of 100: {}", verdict.class, verdict.score, verdict.reason)
+            }
+            None => match scratch.found.sum() {
+                Some((_, score)) => format!("ordinary: {score} of 100, less than the {NOTABLE} that are worth a word"),
+                None => "ordinary".to_owned(),
+            },
         };
         steps.push(Step { stage: "verdict", place: "request".to_owned(), text });
         steps
@@ -348,6 +352,21 @@ fn place_name(place: Place, name: &[u8]) -> String {
         Place::UserAgent => "the user agent".to_owned(),
         Place::Referer => "the referer".to_owned(),
     }
+}
+
+/// What decoding undid, in brackets; nothing for what was written plainly.
+fn undone(tricks: Tricks) -> String {
+    let tricks = [
+        (tricks.rounds == 1, "percent-encoded"),
+        (tricks.rounds == 2, "percent-encoded twice"),
+        (tricks.rounds > 2, "percent-encoded more than twice"),
+        (tricks.overlong, "overlong UTF-8"),
+        (tricks.lookalike, "ASCII as other characters"),
+        (tricks.nul, "a NUL in it"),
+        (tricks.entity, "HTML entities"),
+    ];
+    let names: Vec<_> = tricks.into_iter().filter_map(|(used, name)| used.then_some(name)).collect();
+    if names.is_empty() { String::new() } else { format!("  (was: {})", names.join(", ")) }
 }
 
 /// The rule family of the OWASP Core Rule Set, or the CWE, that covers a class.
