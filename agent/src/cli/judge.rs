@@ -28,8 +28,21 @@ const NO_LINE_READ: u8 = 65;
 /// terminal.
 const MAX_REPORTS: u64 = 20;
 
+const HELP: &str = "\
+Judges each line by itself: not by what the host did, nor by what the same client did before. Needs no root and no agent.
+
+  breachline judge access.log.gz | grep EXPLOIT-LIKE                  # what is written to exploit something
+  breachline judge --explain one-line.log                             # why: every decoding step and every finding
+  echo '{\"id\":1,\"url\":\"/?f=../../etc/passwd\"}' | breachline judge --requests --explain -
+
+A score of 50 or more is exploit-like, 25 or more notable, less ordinary.
+
+Exit codes: 0 lines were judged; 1 reading or writing broke off; 64 unknown format, or a file that cannot be opened; 65 not
+one line could be read.";
+
 /// Arguments of `breachline judge`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     /// Format of the lines (`alb`, …); found by itself from the first line when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "requests")]
@@ -147,7 +160,10 @@ impl<W: Write> Session<'_, W> {
     /// One log line. The outer error is the output's, the inner one the line's.
     fn judge_line(&mut self, number: u64, line: &[u8]) -> io::Result<Result<(), String>> {
         let Some(format) = self.format.or_else(|| Format::detect(line)) else {
-            return Ok(Err("is of no format that this build knows; name one with --format".to_owned()));
+            return Ok(Err(
+                "is of no format that this build knows; name one with --format, or --requests for requests in JSON"
+                    .to_owned(),
+            ));
         };
         let record = match format.parse(line) {
             Ok(record) => record,
@@ -155,7 +171,7 @@ impl<W: Write> Session<'_, W> {
         };
         self.format = Some(format);
         if self.args.explain {
-            return self.explain(number, &record).map(Ok);
+            return self.explain(&format!("line {number}"), &record).map(Ok);
         }
         let verdict = self.judge.judge(&record, &mut self.scratch);
         if self.args.json {
@@ -173,21 +189,19 @@ impl<W: Write> Session<'_, W> {
         };
         let record = row.record();
         if self.args.explain {
-            return self.explain(0, &record).map(Ok);
+            return self.explain(&format!("request {}", row.id), &record).map(Ok);
         }
         let verdict = self.judge.judge(&record, &mut self.scratch);
         self.write_json(&RowVerdict::new(&row, verdict.as_ref())).map(Ok)
     }
 
-    fn explain(&mut self, number: u64, record: &AccessRecord<'_>) -> io::Result<()> {
+    fn explain(&mut self, title: &str, record: &AccessRecord<'_>) -> io::Result<()> {
         let steps = self.judge.explain(record, &mut self.scratch);
         if self.args.json {
             let steps: Vec<_> = steps.iter().map(StepRow::from).collect();
             return self.write_json(&steps);
         }
-        if number > 0 {
-            writeln!(self.out, "line {number}")?;
-        }
+        writeln!(self.out, "{title}")?;
         steps.iter().try_for_each(|step| writeln!(self.out, "  {:<8} {:<28} {}", step.stage, step.place, step.text))
     }
 

@@ -4,8 +4,8 @@
 //! cut into the parts that an application sees ([`target`]); one pass over it finds telling words ([`sign`]); the
 //! parts then go to the judges whose grammar they could fit: SQL, shell, markup, paths, URLs, expressions,
 //! directory and document queries, line breaks. Each finding has a class, a weight and a reason; weights of a class
-//! add up. An ordinary request is let go after a look at its bytes and one pass, without an allocation. Every step
-//! is linear in the request and bounded.
+//! add up. An ordinary request is let go after a look at its bytes ([`sieve`]), or because the same was found ordinary
+//! before ([`memory`]), without an allocation. Every step is linear in the request and bounded.
 //!
 //! The judge knows one line and nothing else: not what the host runs, not what is usual, not what the same client
 //! did before.
@@ -23,6 +23,7 @@ mod host;
 mod indicator;
 mod marks;
 mod markup;
+mod memory;
 mod probe;
 mod query;
 mod scanner;
@@ -35,15 +36,17 @@ mod traversal;
 mod url;
 mod words;
 
+use decode::Tricks;
 use finding::{Finding, Findings, Ground};
 use marks::Marks;
 use memchr::memmem;
+use memory::{Digest, Memory};
 use scanner::Scanners;
 use sign::{Lexicon, Woken};
 use sqli::Sql;
 use target::{Part, Place, Target};
 
-use crate::request::{AccessRecord, AttackClass, Verdict};
+use crate::request::{AccessRecord, AttackClass, LogEscape, Verdict};
 
 /// Least score that is worth a verdict; below it a finding is noise.
 const NOTABLE: u8 = 25;
@@ -107,6 +110,11 @@ pub struct Scratch {
     sql: Sql,
     woken: Vec<Woken>,
     found: Findings,
+    /// Plain user agents. A busy site sees some thousands of them in a day; 64 KiB.
+    agents: Memory<4096>,
+    /// Targets in which nothing was found. A site has some ten thousand that come again; 256 KiB, which a
+    /// second-level cache holds.
+    targets: Memory<16384>,
 }
 
 /// One step of a judgement, for people.
@@ -129,12 +137,21 @@ impl Judge {
 
     /// Judges one request. `None` for an ordinary one.
     pub fn judge(&self, record: &AccessRecord<'_>, scratch: &mut Scratch) -> Option<Verdict> {
-        let agent_is_plain = self.agent_is_plain(record.user_agent);
-        if agent_is_plain && self.target_is_plain(record) {
+        let agent_is_plain = self.agent_is_plain(record.user_agent, &mut scratch.agents);
+        let digest = if agent_is_plain { digest(record, &scratch.targets) } else { None };
+        if digest.is_some_and(|digest| scratch.targets.knows(digest)) {
             return None;
         }
-        self.find(record, !agent_is_plain, scratch);
-        verdict(&scratch.target, &scratch.found)
+        let found = if agent_is_plain && self.target_is_plain(record) {
+            None
+        } else {
+            self.find(record, !agent_is_plain, scratch);
+            verdict(&scratch.target, &scratch.found)
+        };
+        if let (None, Some(digest)) = (&found, digest) {
+            scratch.targets.remember(digest);
+        }
+        found
     }
 
     /// Judges one request and tells every step.
@@ -145,32 +162,43 @@ impl Judge {
             vec![step("raw", "target", record.path_and_query), step("raw", "user agent", record.user_agent)];
         self.find(record, true, scratch);
         for part in scratch.target.parts() {
-            let rounds = match part.tricks.rounds {
-                0 => String::new(),
-                rounds => format!(" ({rounds} rounds of percent decoding)"),
-            };
-            steps.push(step("decoded", &format!("{}{rounds}", place_name(part.place, part.name)), part.text));
+            let text = format!("{}{}", indicator::printable(part.text), undone(part.tricks));
+            steps.push(Step { stage: "decoded", place: place_name(part.place, part.name), text });
         }
         for finding in scratch.found.iter() {
             let class = match finding.ground {
                 Ground::Class(class) => format!("{class:?}"),
-                Ground::Dress => "dress".to_owned(),
+                Ground::Dress => "disguise".to_owned(),
             };
             let matched = indicator::printable(scratch.target.slice(finding.span.clone()));
             let text = format!("{class} +{}: {} `{matched}`", finding.weight, finding.reason);
             steps.push(Step { stage: "found", place: place_of(&scratch.target, finding), text });
         }
         let text = match verdict(&scratch.target, &scratch.found) {
-            Some(verdict) => format!("{:?} {}: {}", verdict.class, verdict.score, verdict.reason),
-            None => "ordinary".to_owned(),
+            Some(verdict) => {
+                let mark = if verdict.exploit_like() { "exploit-like" } else { "notable" };
+                format!("{mark}, {:?} {} of 100: {}", verdict.class, verdict.score, verdict.reason)
+            }
+            None => match scratch.found.sum() {
+                Some((_, score)) => format!("ordinary: {score} of 100, less than the {NOTABLE} that are worth a word"),
+                None => "ordinary".to_owned(),
+            },
         };
         steps.push(Step { stage: "verdict", place: "request".to_owned(), text });
         steps
     }
 
     /// Whether the user agent is text without syntax that names no scanner.
-    fn agent_is_plain(&self, agent: &[u8]) -> bool {
-        !has_agent_syntax(agent) && !self.scanners.touches(agent)
+    fn agent_is_plain<const SLOTS: usize>(&self, agent: &[u8], known: &mut Memory<SLOTS>) -> bool {
+        let digest = known.digest(b"", 0, agent);
+        if digest.is_some_and(|digest| known.knows(digest)) {
+            return true;
+        }
+        let plain = !has_agent_syntax(agent) && !self.scanners.touches(agent);
+        if let Some(digest) = digest.filter(|_| plain) {
+            known.remember(digest);
+        }
+        plain
     }
 
     /// Whether the rest of the request can be let go after a look: plain bytes and no telling word.
@@ -202,6 +230,19 @@ impl Judge {
         judge_anomaly(record.anomaly, target, found);
         judge_dress(target, found);
     }
+}
+
+/// The hash of all that the judge looks at, of a request with nothing but a method, a target and a plain user agent.
+fn digest<const SLOTS: usize>(record: &AccessRecord<'_>, memory: &Memory<SLOTS>) -> Option<Digest> {
+    let alone = record.query.is_empty() && record.referer.is_empty() && is_proper(record.anomaly);
+    let escape = match record.escape {
+        LogEscape::Backslash => 0,
+        LogEscape::Json => 1,
+        LogEscape::Percent => 2,
+        LogEscape::Hash => 3,
+        LogEscape::Raw => 4,
+    };
+    if alone { memory.digest(record.method, escape, record.path_and_query) } else { None }
 }
 
 /// Methods of ordinary requests; what writes or tunnels is looked at.
@@ -311,6 +352,21 @@ fn place_name(place: Place, name: &[u8]) -> String {
         Place::UserAgent => "the user agent".to_owned(),
         Place::Referer => "the referer".to_owned(),
     }
+}
+
+/// What decoding undid, in brackets; nothing for what was written plainly.
+fn undone(tricks: Tricks) -> String {
+    let tricks = [
+        (tricks.rounds == 1, "percent-encoded"),
+        (tricks.rounds == 2, "percent-encoded twice"),
+        (tricks.rounds > 2, "percent-encoded more than twice"),
+        (tricks.overlong, "overlong UTF-8"),
+        (tricks.lookalike, "ASCII as other characters"),
+        (tricks.nul, "a NUL in it"),
+        (tricks.entity, "HTML entities"),
+    ];
+    let names: Vec<_> = tricks.into_iter().filter_map(|(used, name)| used.then_some(name)).collect();
+    if names.is_empty() { String::new() } else { format!("  (was: {})", names.join(", ")) }
 }
 
 /// The rule family of the OWASP Core Rule Set, or the CWE, that covers a class.
