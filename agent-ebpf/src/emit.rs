@@ -1,6 +1,8 @@
 //! The one place that reserves and submits. Counts what went out and what was lost, by kind; decides when user space is
 //! woken.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::generated;
 use aya_ebpf::maps::RingBuf;
 use breachline_abi::control::{COUNTER_EMITTED, COUNTER_LOST, COUNTER_WAKEUPS};
@@ -147,16 +149,29 @@ pub fn in_place<T: 'static>(lane: Lane, kind: u16, fill: impl FnOnce(Header, *mu
     true
 }
 
-/// Hands over a record that was built elsewhere, `length` bytes from `start`.
+/// Hands over a record that was built elsewhere: a `T` at `start` and `tail` bytes behind it, at most `TAIL_MASK` (a power
+/// of two less one; more wrap).
+///
+/// The bound is a machine instruction right before the call: verifiers before Linux 6.4 lose it on the way.
 ///
 /// # Safety
 ///
-/// `length` bytes at `start` must be readable.
+/// A `T` and `TAIL_MASK` bytes behind it must be readable at `start`.
 #[inline(always)]
-pub unsafe fn built(lane: Lane, kind: u16, start: *const u8, length: u32) {
+pub unsafe fn built<T, const TAIL_MASK: usize>(lane: Lane, kind: u16, start: *const u8, tail: u32) {
     let ring = core::ptr::from_ref(lane.ring()).cast_mut().cast();
     let flags = lane.wake_flags(kind);
-    // SAFETY: a map's address and a range the caller vouches for, which the verifier checks again.
-    let failed = unsafe { generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), u64::from(length), flags) };
+    let mut length = u64::from(tail);
+    // SAFETY: arithmetic on a number; a map's address and a range the caller vouches for, which the verifier checks again.
+    let failed = unsafe {
+        asm!(
+            "{length} &= {mask}",
+            "{length} += {head}",
+            length = inout(reg) length,
+            mask = const TAIL_MASK,
+            head = const size_of::<T>(),
+        );
+        generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), length, flags)
+    };
     count(if failed == 0 { COUNTER_EMITTED } else { COUNTER_LOST } + u32::from(kind));
 }

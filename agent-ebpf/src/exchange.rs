@@ -3,7 +3,7 @@
 //! No secret leaves the kernel: of a request only its first line does, since its headers carry tokens; of an answer only its
 //! status, since its body is the secret.
 
-use core::hint::black_box;
+use core::mem::offset_of;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated;
@@ -16,7 +16,7 @@ use breachline_abi::request::{
 
 use crate::emit::{self, Lane};
 use crate::maps::{EXCHANGES, WATCHED_SOCKETS};
-use crate::packet::tcp_payload;
+use crate::packet::{self, tcp_payload};
 use crate::watch;
 
 /// How an answer begins (RFC 9112 4); the minor version follows.
@@ -153,18 +153,14 @@ fn ends_head(context: &SkBuffContext, payload: u32, length: u32) -> bool {
 #[inline(always)]
 fn append(context: &SkBuffContext, exchange: &mut Exchange, payload: u32, length: u32) {
     let room = REQUEST_BYTES_MAX as u32;
-    // Hidden from the compiler, which would leave out the checks that show the bounds to the verifier.
-    let at = black_box(exchange.request.text_len) & (room - 1);
-    let length = black_box(if length > room { room } else { length });
-    if length == 0 || length > room {
-        return;
-    }
-    // SAFETY: text and slack lie behind each other in an `Exchange`: the position is below `room`, the length at most.
-    let failed = unsafe {
-        let text = (&raw mut exchange.text).cast::<u8>().add(at as usize);
-        generated::bpf_skb_load_bytes(context.skb.skb.cast(), payload, text.cast(), length)
+    let at = exchange.request.text_len & (room - 1);
+    let length = if length > room { room } else { length };
+    // SAFETY: text and slack, each of that size, lie behind each other in an `Exchange`.
+    let copied = unsafe {
+        let text = (&raw mut *exchange).cast::<u8>().add(offset_of!(Exchange, text));
+        packet::copy::<REQUEST_BYTES_MAX>(context, payload, text, at, length)
     };
-    if failed == 0 {
+    if copied {
         exchange.request.text_len = if at + length > room { room } else { at + length };
     }
 }
@@ -178,15 +174,17 @@ fn report(talk: &Conversation) {
         socket.requests += 1;
         watch::extend();
         let found = scan_head(talk.cookie);
-        // Hidden from the compiler, which would leave out the check that shows the bound to the verifier.
-        let line = black_box(found & !TOKEN_FOUND);
-        if line <= REQUEST_BYTES_MAX as u32 {
-            let whole = size_of::<RequestRecord>() as u32 + line;
-            let flags = if found & TOKEN_FOUND == 0 { 0 } else { FLAG_TOKEN };
-            let header = emit::header(KIND_REQUEST, whole);
-            exchange.request = RequestRecord { header, socket: *socket, cookie: talk.cookie, text_len: line, flags };
-            // SAFETY: the record and the text behind it lie in one map value.
-            unsafe { emit::built(Lane::Urgent, KIND_REQUEST, (&raw const exchange.request).cast(), whole) };
+        let line = found & LINE_MASK;
+        let request = &mut exchange.request;
+        request.header = emit::header(KIND_REQUEST, size_of::<RequestRecord>() as u32 + line);
+        request.socket = *socket;
+        request.cookie = talk.cookie;
+        request.text_len = line;
+        request.flags = if found & TOKEN_FOUND == 0 { 0 } else { FLAG_TOKEN };
+        // SAFETY: the record, the text behind it and its slack lie in one map value.
+        unsafe {
+            let start = (&raw const *exchange).cast::<u8>().add(offset_of!(Exchange, request));
+            emit::built::<RequestRecord, { LINE_MASK as usize }>(Lane::Urgent, KIND_REQUEST, start, line);
         }
         exchange.awaiting = 1;
         exchange.answer_len = 0;
@@ -257,22 +255,22 @@ unsafe fn follow(byte: u8, name: &'static [u8; NAME_BYTES], place: *mut u32, tok
 /// Adds to what is known of an answer's beginning; whether that is all of its status line now.
 #[inline(always)]
 fn read_status_line(context: &SkBuffContext, exchange: &mut Exchange, payload: u32, length: u32) -> bool {
-    let at = black_box(exchange.answer_len) & (STATUS_BYTES_MAX as u32 - 1);
+    let at = exchange.answer_len & (STATUS_BYTES_MAX as u32 - 1);
     let wanted = STATUS_LINE_BYTES as u32;
-    let missing = if at < wanted { wanted - at } else { 0 };
-    let length = black_box(if length > missing { missing } else { length });
-    if length == 0 || length > wanted {
+    let missing = wanted.saturating_sub(at);
+    let length = if length > missing { missing } else { length };
+    if length == 0 {
         return true;
     }
-    // SAFETY: the position is below STATUS_BYTES_MAX, the length at most that: twice as much lies there.
-    let failed = unsafe {
-        let answer = (&raw mut exchange.answer).cast::<u8>().add(at as usize);
-        generated::bpf_skb_load_bytes(context.skb.skb.cast(), payload, answer.cast(), length)
+    // SAFETY: twice STATUS_BYTES_MAX lie there.
+    let copied = unsafe {
+        let answer = (&raw mut exchange.answer).cast::<u8>();
+        packet::copy::<STATUS_BYTES_MAX>(context, payload, answer, at, length)
     };
-    if failed == 0 {
+    if copied {
         exchange.answer_len = at + length;
     }
-    failed == 0 && at + length >= wanted
+    copied && at + length >= wanted
 }
 
 /// Hands over the status, if that is what the answer begins with.

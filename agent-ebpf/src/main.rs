@@ -5,7 +5,7 @@
 //! path).
 #![no_std]
 #![no_main]
-// For the one instruction in `noted`.
+// For single instructions in `noted`, `packet` and `emit`; their operands are sizes of types.
 #![feature(asm_experimental_arch)]
 
 mod contact;

@@ -7,9 +7,9 @@ use breachline_abi::control::{
 };
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::limits::{
-    ANSWER_BYTES_MAX, ARGV_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES,
-    METADATA_ENTRIES, NOTED_SLOTS, ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES,
-    RAW_MAKER_ENTRIES, REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES, WATCHED_SOCKET_ENTRIES,
+    ANSWER_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, NOTED_SLOTS,
+    ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, RAW_MAKER_ENTRIES,
+    REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES, WATCHED_SOCKET_ENTRIES,
 };
 use breachline_abi::names::AnswerRecord;
 use breachline_abi::parameters::Parameters;
@@ -95,8 +95,8 @@ pub static LAST_CONNECT: PerCpuArray<LastConnect> = PerCpuArray::with_max_entrie
 pub struct ExecScratch {
     /// Fixed part.
     pub record: ExecRecord,
-    /// Variable part; the extra room lets a masked position plus the longest read stay inside.
-    pub tail: [u8; TAIL_BYTES_MAX + ARGV_BYTES_MAX],
+    /// Variable part; the extra room lets a masked position plus the longest read stay inside, and the masked sum too.
+    pub tail: [u8; 2 * TAIL_BYTES_MAX],
     /// Where a path walk begins and ends. A pointer whose type the verifier knows becomes a number by being kept here.
     pub walk: [Place; 2],
 }
@@ -113,13 +113,16 @@ pub static ORPHAN_SCRATCH: PerCpuArray<Orphan> = PerCpuArray::with_max_entries(1
 #[map]
 pub static EXCHANGES: LruHashMap<u64, Exchange> = LruHashMap::with_max_entries(EXCHANGE_ENTRIES, 0);
 
+/// The longest read of a DNS message as the verifier sees it: the next power of two.
+pub const ANSWER_ROOM: usize = ANSWER_BYTES_MAX.next_power_of_two();
+
 /// A DNS answer under construction: packets of one CPU are received one after the other.
 #[repr(C)]
 pub struct AnswerScratch {
     /// Fixed part.
     pub record: AnswerRecord,
-    /// The message.
-    pub message: [u8; ANSWER_BYTES_MAX],
+    /// The message; the rest is room for the longest read that the verifier sees.
+    pub message: [u8; 2 * ANSWER_ROOM],
 }
 
 /// See [`AnswerScratch`].

@@ -1,6 +1,9 @@
 //! Where things stand in a packet, from the network header on, as cgroup packet programs get it.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::SkBuffContext;
 
 /// IP protocol numbers.
@@ -78,4 +81,32 @@ pub fn tcp_payload(context: &SkBuffContext, transport: u32) -> Option<u32> {
 #[inline(always)]
 pub const fn udp_payload(transport: u32) -> u32 {
     transport + UDP_HEADER
+}
+
+/// Copies `length` bytes from `from` of the packet on to position `at` of the `2 * ROOM` bytes at `to`; whether that
+/// succeeded. `ROOM` is a power of two; `at` must be below it, `length` from 1 up to and with it: others wrap.
+///
+/// The bounds are machine instructions right before the call. As Rust they would be taken apart again by the compiler, and
+/// verifiers before Linux 6.4 do not find their way back to them.
+///
+/// # Safety
+///
+/// `2 * ROOM` bytes at `to` must be writable.
+#[inline(always)]
+pub unsafe fn copy<const ROOM: usize>(context: &SkBuffContext, from: u32, to: *mut u8, at: u32, length: u32) -> bool {
+    const { assert!(ROOM.is_power_of_two() && ROOM <= 1 << 16) };
+    let (mut at, mut length) = (u64::from(at), u64::from(length));
+    // SAFETY: arithmetic on the two numbers. The caller vouches for the place.
+    unsafe {
+        asm!(
+            "{at} &= {mask}",
+            "{length} += -1",
+            "{length} &= {mask}",
+            "{length} += 1",
+            at = inout(reg) at,
+            length = inout(reg) length,
+            mask = const ROOM - 1,
+        );
+        generated::bpf_skb_load_bytes(context.skb.skb.cast(), from, to.add(at as usize).cast(), length as u32) == 0
+    }
 }

@@ -57,7 +57,7 @@ pub extern "C" fn report_serving() -> u32 {
         let length = size_of::<ServingRecord>() as u32;
         record.header = emit::header(KIND_SERVING, length);
         // SAFETY: the whole of a map value.
-        unsafe { emit::built(Lane::Priority, KIND_SERVING, scratch.cast_const().cast(), length) };
+        unsafe { emit::built::<ServingRecord, 0>(Lane::Priority, KIND_SERVING, scratch.cast_const().cast(), 0) };
     }
     found
 }

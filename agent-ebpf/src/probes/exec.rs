@@ -14,6 +14,7 @@ use breachline_abi::parameters::MISSING;
 use breachline_abi::record::KIND_EXEC;
 
 use crate::emit::{self, Lane};
+use crate::known::Who;
 use crate::maps::{EXEC_SCRATCH, ExecScratch, PRIORITY_PROGRAMS};
 use crate::memory::{Address, Object, Typed, parameter};
 use crate::path::{self, Place};
@@ -37,7 +38,11 @@ fn sense(task: Typed, binprm: Typed) {
     // SAFETY: this CPU's own scratch value; plain numbers, valid whatever they hold.
     let scratch = unsafe { &mut *scratch };
     let record = &mut scratch.record;
-    record.actor = task::actor(task);
+    let (exe_inode, exe_device) = task::exe_id(task);
+    let who = Who { cgroup: task::current_cgroup(), exe_inode, exe_device, protocol: 0 };
+    // Where it will be read: the stack is shared with the functions that this program calls.
+    // SAFETY: a field of the scratch.
+    unsafe { task::write_actor(task, &who, &raw mut record.actor) };
     record.flags = 0;
     record.padding = [0; 2];
     record.stdio = stdio::classify(task);
@@ -176,13 +181,9 @@ fn lane(record: &mut ExecRecord, program: [u8; PROGRAM_NAME_BYTES]) -> Lane {
 
 #[inline(always)]
 fn hand_over(scratch: &mut ExecScratch, lane: Lane, tail_len: u32) {
-    // The verifier has lost sight of the sum; every part is bounded, so this changes nothing.
-    let tail_len = tail_len & (2 * TAIL_BYTES_MAX as u32 - 1);
-    let length = size_of::<ExecRecord>() as u32 + tail_len;
-    if length > size_of::<ExecScratch>() as u32 {
-        return;
+    scratch.record.header = emit::header(KIND_EXEC, size_of::<ExecRecord>() as u32 + tail_len);
+    // SAFETY: that many bytes lie behind the record in the scratch.
+    unsafe {
+        emit::built::<ExecRecord, { 2 * TAIL_BYTES_MAX - 1 }>(lane, KIND_EXEC, (&raw const *scratch).cast(), tail_len);
     }
-    scratch.record.header = emit::header(KIND_EXEC, length);
-    // SAFETY: the length was checked against the value's size.
-    unsafe { emit::built(lane, KIND_EXEC, core::ptr::from_ref(scratch).cast(), length) };
 }
