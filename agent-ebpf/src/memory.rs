@@ -5,10 +5,11 @@
 //! number: reading through it is a helper call. A field that this kernel lacks reads as zero or as no pointer; the
 //! verifier sees the offset as a constant and removes the branch.
 
+use core::mem::MaybeUninit;
 use core::num::NonZeroU64;
 use core::ptr::NonNull;
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated};
+use aya_ebpf::helpers::generated;
 use breachline_abi::parameters::MISSING;
 
 /// One field of the loader's parameters: a constant to the verifier (the map is frozen), unknown to the compiler.
@@ -95,8 +96,15 @@ impl Object for Address {
         if offset == MISSING {
             return T::default();
         }
-        // SAFETY: the helper checks the address and fails instead of faulting.
-        unsafe { bpf_probe_read_kernel(self.0.get().wrapping_add(u64::from(offset)) as *const T) }.unwrap_or_default()
+        let from = self.0.get().wrapping_add(u64::from(offset)) as *const _;
+        let mut value = MaybeUninit::<T>::uninit();
+        // Not asked whether it failed: then it fills the room with zeros (since 5.5), and each question would double the
+        // paths that an old verifier follows.
+        // SAFETY: the helper writes the whole room, and fails on a bad address instead of faulting.
+        unsafe {
+            generated::bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+            value.assume_init()
+        }
     }
 
     #[inline(always)]
