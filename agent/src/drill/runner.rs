@@ -26,6 +26,9 @@ pub(super) const LEARNED_AFTER: Duration = Duration::from_secs(25 * 3600);
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest wait for what is expected. It comes within tens of milliseconds; a miss is certain after this.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the agent may leave a record in the rings, ten times its drain interval; without the wait, what a service always
+/// did can look like its first day after the clocks were moved.
+const RINGS_READ: Duration = Duration::from_millis(200);
 /// Incidents on their way from the pipeline; one attack makes a handful of revisions.
 const INCIDENTS_QUEUED: usize = 256;
 /// Revisions kept; more than any scenario makes.
@@ -155,10 +158,13 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until the agent has read the line of every request: what the kernel saw of them it has seen then, too.
+    /// Waits until the agent has read the line of every request, and then what the kernel's rings held of them: a record that
+    /// is read after the clocks were moved would be told as of the new time.
     async fn until_read(&self) {
         let lines = |status: &Status| status.counters.get("detector.edge_lines").copied();
         self.until_status(|status| lines(status) >= Some(self.requests)).await;
+        let drained = self.clock.now().plus(RINGS_READ);
+        self.until_status(|status| status.taken >= drained).await;
     }
 
     /// Waits until the agent's status is as `wanted`. Without it the scenario is played, and judged, all the same.
