@@ -24,7 +24,7 @@ impl Agent {
     fn start(directory: &Path, port: u16) -> Self {
         let config = directory.join("breachline.toml");
         let text = format!(
-            "[intake.http]\nlisten = \"127.0.0.1:{port}\"\n[store]\ndirectory = {directory:?}\n\
+            "[kernel]\npin = false\n[intake.http]\nlisten = \"127.0.0.1:{port}\"\n[store]\ndirectory = {directory:?}\n\
              [status]\nsocket = {:?}\n[deliver]\nstdout = \"off\"\n",
             directory.join("status.sock")
         );
