@@ -97,7 +97,8 @@ impl Sieve {
     /// Files the word that `pieces` make under the two neighbouring windows that are rarest.
     fn add(&mut self, pieces: &[&str], edge: Edge) {
         let word: Box<[u8]> = pieces.concat().into_bytes().into();
-        let rarest = (0..=word.len().saturating_sub(SHORTEST)).min_by_key(|at| commonness(&word[*at..*at + SHORTEST]));
+        let rarest = (0..=word.len().saturating_sub(SHORTEST))
+            .min_by_key(|at| super::words::commonness(&word[*at..*at + SHORTEST]));
         let (Some(at), Ok(number)) = (rarest, u16::try_from(self.words.len())) else { return };
         for offset in [at, at + 1] {
             let Some(window) = word[offset..].first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { continue };
@@ -283,20 +284,6 @@ const fn fold(bytes: [u8; WINDOW]) -> u32 {
 #[inline]
 const fn number_of(window: u32) -> usize {
     (window.wrapping_mul(0x9E37_79B1) >> (u32::BITS - BITS)) as usize
-}
-
-/// How common a run of bytes is in URLs, roughly: by its letters, as in English text, and by the marks of URLs.
-fn commonness(window: &[u8]) -> u32 {
-    let byte = |byte: &u8| match byte {
-        b'e' | b't' | b'a' | b'/' => 90,
-        b'o' | b'i' | b'n' | b's' | b'.' | b'-' => 70,
-        b'r' | b'h' | b'l' | b'd' | b'c' | b'=' | b'0'..=b'2' => 45,
-        b'u' | b'm' | b'p' | b'g' | b'f' | b'w' | b'_' | b'3'..=b'9' => 25,
-        b'y' | b'b' | b'v' | b'k' => 12,
-        b'a'..=b'z' => 3,
-        _ => 1,
-    };
-    window.iter().map(byte).sum()
 }
 
 #[cfg(test)]

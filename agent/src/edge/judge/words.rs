@@ -165,7 +165,7 @@ const fn short_number(window: u32) -> u16 {
 
 /// How common a window is in URLs, roughly: by its letters, as in English text, and by the marks that URLs are made
 /// of.
-fn commonness(window: &[u8]) -> u32 {
+pub(super) fn commonness(window: &[u8]) -> u32 {
     let byte = |byte: &u8| match byte {
         b'e' | b't' | b'a' | b'/' => 90,
         b'o' | b'i' | b'n' | b's' | b'.' | b'-' => 70,
