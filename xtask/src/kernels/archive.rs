@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -25,11 +27,17 @@ const SOURCES: &[(&str, &str)] = &[
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Seconds for apt's lists (70 MB) and for one package (up to 50 MB).
 const LISTS_SECONDS: u32 = 600;
-const PACKAGE_SECONDS: u32 = 300;
+const PACKAGE_SECONDS: u32 = 180;
+/// How long lists are trusted: security updates replace packages, whose old files the mirror then no longer holds.
+const LISTS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Versions tried before a kernel counts as not to be had: lists may name files that the mirror no longer holds.
-const VERSIONS_MAX: usize = 24;
+const VERSIONS_MAX: usize = 6;
 
 /// The kernel's bootable image, fetched unless it is there.
+///
+/// # Errors
+///
+/// Names the packages that cannot be had, and why the newest cannot.
 pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
     let image = folder().join(kernel.name).join("vmlinuz");
     if image.exists() {
@@ -37,15 +45,26 @@ pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
     }
     let names = package_names()?;
     let candidates = candidates(kernel, names.lines());
+    let mut refused = None;
     for package in candidates.iter().take(VERSIONS_MAX) {
-        let Ok(unpacked) = unpacked(package, kernel.architecture) else { continue };
+        let unpacked = match unpacked(package, kernel.architecture) {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                refused.get_or_insert(error);
+                continue;
+            }
+        };
         let found = image_in(&unpacked).with_context(|| format!("{package} holds no vmlinuz"))?;
         fs::create_dir_all(image.parent().unwrap_or(&unpacked))?;
         fs::rename(found, &image)?;
         fs::remove_dir_all(unpacked)?;
         return Ok(image);
     }
-    bail!("Debian's archive has no package {}*-cloud-{} to download", kernel.series, kernel.architecture.debian())
+    let wanted = format!("{}*-cloud-{} (Debian {})", kernel.series, kernel.architecture.debian(), kernel.suite);
+    match refused {
+        Some(error) => Err(error.context(format!("no package {wanted} can be downloaded"))),
+        None => bail!("Debian's archive lists no package {wanted}"),
+    }
 }
 
 /// A package's content, unpacked into a folder that the caller moves or removes.
@@ -92,11 +111,13 @@ fn only_file(folder: &Path) -> Result<PathBuf> {
     files.next().with_context(|| format!("nothing was downloaded into {}", folder.display()))
 }
 
-/// Makes the apt state and fetches its lists, unless that was done.
+/// Makes the apt state and fetches its lists, unless that was done today. A release that cannot be fetched is told and
+/// does not stop the others: a kernel that is missing because of it is said where it is wanted.
 fn lists() -> Result<()> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
     let state = folder().join("apt");
     let fresh = state.join("fresh");
-    if fresh.exists() {
+    if ASKED.swap(true, Ordering::Relaxed) || is_recent(&fresh) {
         return Ok(());
     }
     for part in ["lists/partial", "cache/archives/partial"] {
@@ -106,10 +127,17 @@ fn lists() -> Result<()> {
     fs::write(state.join("sources.list"), sources())?;
     fs::write(state.join("conf"), configuration(&state.to_string_lossy()))?;
     say("fetching Debian's package lists (70 MB) for kernels of other releases");
-    bounded(LISTS_SECONDS, &["env", &configured(), "apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"])
-        .context("Debian's archive (deb.debian.org) cannot be reached; the matrix of kernels needs it once")?;
-    fs::write(fresh, "")?;
+    let update = ["env", &configured(), "apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"];
+    match bounded(LISTS_SECONDS, &update) {
+        Ok(_) => fs::write(fresh, "")?,
+        Err(error) => say(format_args!("not all of Debian's package lists could be fetched: {error:#}")),
+    }
     Ok(())
+}
+
+fn is_recent(mark: &Path) -> bool {
+    let age = mark.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age < LISTS_KEPT_FOR)
 }
 
 fn sources() -> String {
