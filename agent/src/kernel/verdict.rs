@@ -111,7 +111,9 @@ pub(super) fn from_attached(attached: &[Attached], missing: &[&'static str]) -> 
 }
 
 fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> SenseState {
-    let own: Vec<&Attached> = attached.iter().filter(|program| sense.programs.contains(&program.program)).collect();
+    // In the sense's own order: the first one's refusal is the one that is told.
+    let of = |name: &&str| attached.iter().find(|program| program.program == *name);
+    let own: Vec<&Attached> = sense.programs.iter().filter_map(of).collect();
     let refused: Vec<(&str, &str)> =
         own.iter().filter_map(|program| Some((program.program, program.outcome.as_ref().err()?.as_str()))).collect();
     if refused.len() == own.len() {
@@ -204,6 +206,15 @@ mod tests {
             "metadata",
             SenseState::Unavailable {
                 reason: format!("connect4: {reason}"),
+                remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
+            },
+        );
+        check(
+            &[("cap_capable", "unknown BTF type"), ("raw_socket", reason)],
+            &[],
+            "raw",
+            SenseState::Unavailable {
+                reason: format!("raw_socket: {reason}"),
                 remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
             },
         );

@@ -17,7 +17,7 @@ use super::{archive, bounded};
 use crate::process::say;
 
 /// Seconds for one guest: measured 30 to 60 on two cores at rest, several times that on busy ones.
-const BOOT_SECONDS: u32 = 240;
+const BOOT_SECONDS: u32 = 400;
 /// An emulator may hang and a machine may be too busy: a guest that says nothing to its end is booted once more.
 const ATTEMPTS: u32 = 2;
 /// The last words of a guest that came to its end.
