@@ -142,8 +142,8 @@ fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<Duration, Str
     }
 }
 
-/// Lines of a verifier log that sum up instead of saying why.
-const SUMMARY: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+/// Lines of a verifier log that sum up instead of saying why; the last since Linux 7.3.
+const SUMMARY: [&str; 4] = ["processed ", "stack depth ", "verification time ", "subprog "];
 
 /// What the kernel answered, in one line. Of the verifier's log the last line says why; the whole goes to the debug
 /// level.
@@ -152,15 +152,17 @@ fn said(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::debug!(verifier_log = %log, "a program was refused");
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| !line.is_empty() && !SUMMARY.iter().any(|summary| line.starts_with(summary)));
-            format!("{io_error} ({})", last.unwrap_or("the verifier said nothing"))
+            format!("{io_error} ({})", why(&log).unwrap_or("the verifier said nothing"))
         }
         ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
         other => other.to_string(),
     }
+}
+
+/// The line of a verifier's log that says why: the last one that does not sum up.
+fn why(log: &str) -> Option<&str> {
+    let sums_up = |line: &&str| line.is_empty() || SUMMARY.iter().any(|summary| line.starts_with(summary));
+    log.lines().rev().find(|line| !sums_up(line))
 }
 
 /// Opens the root of the cgroup v2 hierarchy, wherever it is mounted (hybrid hosts have it beside the v1 hierarchies).
@@ -250,6 +252,16 @@ mod tests {
         check("31 24 0:27 / /mnt/with\\040blank rw - cgroup2 none rw", Some("/mnt/with blank"));
         check("31 24 0:27 / /sys/fs/cgroup/cgroup2 rw - tmpfs tmpfs rw", None);
         check("nonsense", None);
+    }
+
+    #[test]
+    fn a_verifiers_log_says_why_before_it_sums_up() {
+        let check = |log: &str, expected: Option<&str>| assert_eq!(why(log), expected, "{log}");
+        check("0: R1=ctx()\nunknown func bpf_probe_read#4\nprocessed 8 insns\n", Some("unknown func bpf_probe_read#4"));
+        let newest = "cannot use helper bpf_probe_read#4\nprocessed 8 insns\n\
+                      subprog 5 (memmove) static insns_self 0 insns_total 0 stack 0\n";
+        check(newest, Some("cannot use helper bpf_probe_read#4"));
+        check("processed 8 insns\n\n", None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,8 +30,9 @@ const LISTS_SECONDS: u32 = 600;
 const PACKAGE_SECONDS: u32 = 180;
 /// How long lists are trusted: security updates replace packages, whose old files the mirror then no longer holds.
 const LISTS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
-/// Versions tried before a kernel counts as not to be had: lists may name files that the mirror no longer holds.
-const VERSIONS_MAX: usize = 6;
+/// How long versions of a kernel are tried, the newest first, before it counts as not to be had: lists may name files that
+/// the mirror does not hold (a refusal takes a second, a silent mirror [`PACKAGE_SECONDS`]).
+const VERSIONS_TRIED_FOR: Duration = Duration::from_secs(300);
 
 /// The kernel's bootable image, fetched unless it is there.
 ///
@@ -45,8 +46,8 @@ pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
     }
     let names = package_names()?;
     let candidates = candidates(kernel, names.lines());
-    let mut refused = None;
-    for package in candidates.iter().take(VERSIONS_MAX) {
+    let (begun, mut refused) = (Instant::now(), None);
+    for package in candidates.iter().take_while(|_| begun.elapsed() < VERSIONS_TRIED_FOR) {
         let unpacked = match unpacked(package, kernel.architecture) {
             Ok(unpacked) => unpacked,
             Err(error) => {
