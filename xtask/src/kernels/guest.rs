@@ -6,18 +6,26 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::archive;
 use super::catalogue::{Architecture, Kernel};
 use super::cpio::Archive;
 use super::scene::{LOCKDOWN, SCENES, Scene};
 use super::userland::Programs;
-use super::{archive, bounded};
-use crate::process::say;
+use crate::process::{self, say};
 
-/// Seconds for one guest: measured 30 to 60 on two cores at rest, several times that on busy ones.
-const BOOT_SECONDS: u32 = 400;
+/// Longest silence of a guest before it counts as hung. Loading all programs is the longest, some seconds on a machine at rest;
+/// a busy one may be thirty times as slow.
+const SILENCE_MAX: Duration = Duration::from_secs(240);
+/// Longest life of a guest: about a minute on a machine at rest.
+const LIFE_MAX: Duration = Duration::from_secs(900);
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// An emulator may hang and a machine may be too busy: a guest that says nothing to its end is booted once more.
 const ATTEMPTS: u32 = 2;
 /// The last words of a guest that came to its end.
@@ -31,20 +39,46 @@ const DONE: &str = "guest-done";
 pub(super) fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, words: &str) -> Result<String> {
     let log = archive::folder().join(kernel.name).join(format!("console{words}"));
     let command = emulator(kernel.architecture, image, initramfs, &log, words);
-    let words: Vec<&str> = command.iter().map(String::as_str).collect();
     for attempt in 1..=ATTEMPTS {
         fs::write(&log, "")?;
         // How the emulator ended says nothing: what counts is whether the guest said its last word.
-        let ended = bounded(BOOT_SECONDS, &words);
+        let ended = watched(&command, &log)?;
         let bytes = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
         let console = String::from_utf8_lossy(&bytes).into_owned();
         if console.contains(DONE) {
             return Ok(console);
         }
-        let why = ended.err().map_or_else(|| "it ended early".to_owned(), |error| format!("{error:#}"));
-        say(format_args!("{}: attempt {attempt} did not come to its end: {why}", kernel.name));
+        say(format_args!("{} {words}: attempt {attempt} did not come to its end: {ended}", kernel.name));
     }
-    bail!("it did not come to its end within {BOOT_SECONDS} s, {ATTEMPTS} times; its console: {}", log.display())
+    bail!("it did not come to its end, {ATTEMPTS} times; its console: {}", log.display())
+}
+
+/// Runs an emulator for as long as its guest says something; how it ended.
+fn watched(command: &[String], log: &Path) -> Result<&'static str> {
+    let (begun, mut heard, mut said) = (Instant::now(), Instant::now(), 0);
+    let mut emulator = process::command(&command[0]);
+    let quiet = emulator.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = quiet.spawn().with_context(|| format!("cannot run {}", command[0]))?;
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok("the emulator ended");
+        }
+        let length = log.metadata()?.len();
+        if length != said {
+            (heard, said) = (Instant::now(), length);
+        }
+        let why = match (heard.elapsed() > SILENCE_MAX, begun.elapsed() > LIFE_MAX) {
+            (true, _) => "it fell silent",
+            (false, true) => "it took too long",
+            (false, false) => {
+                thread::sleep(LOOK_EVERY);
+                continue;
+            }
+        };
+        child.kill()?;
+        child.wait()?;
+        return Ok(why);
+    }
 }
 
 fn emulator(architecture: Architecture, image: &Path, initramfs: &Path, log: &Path, words: &str) -> Vec<String> {

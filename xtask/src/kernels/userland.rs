@@ -76,10 +76,8 @@ fn debian(architecture: Architecture) -> Result<PathBuf> {
     if half_made.exists() {
         fs::remove_dir_all(&half_made)?;
     }
-    for package in PACKAGES {
-        let unpacked = archive::unpacked(package, architecture)?;
-        take(&unpacked, &unpacked, &half_made)?;
-    }
+    let unpacked = archive::unpacked(&PACKAGES, architecture)?;
+    take(&unpacked, &unpacked, &half_made)?;
     fs::rename(&half_made, &root)?;
     Ok(root)
 }
