@@ -159,9 +159,11 @@ const URL_ATTRIBUTES: &[&[u8]] = &[
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::ANGLE) {
+        let mut attributes = Attributes::default();
         for (number, at) in memchr_iter(b'<', part.lower).enumerate() {
             let next = || memchr(b'<', &part.lower[at + 1..]).unwrap_or(MAX_TAG);
-            judge_tag(part, at, if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) }, found);
+            let longest = if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) };
+            judge_tag(part, at, longest, &mut attributes, found);
         }
     }
     if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE)) {
@@ -169,7 +171,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
+fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attributes, found: &mut Findings) {
     let rest = &part.lower[at + 1..];
     let span = part.offset + at..part.offset + (at + 64).min(part.lower.len());
     if let Some(declaration) = rest.strip_prefix(b"!") {
@@ -199,15 +201,19 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
             || byte < 0x20
             || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=' | b'[')
     });
-    let loads = URL_ATTRIBUTES.iter().any(|attribute| has_attribute(inside, attribute));
-    let (weight, reason) = if !shaped {
+    if !shaped {
         return;
-    } else if has_handler(inside) {
+    }
+    let inside_at = at + 1 + skipped + length.min(tag_end);
+    let within = inside_at..inside_at + inside.len();
+    let attributes = attributes.of(part.lower);
+    let loads = any_within(&attributes.loading, &within);
+    let (weight, reason) = if any_within(&attributes.handlers, &within) {
         (75, "opens an element with an event handler")
     } else if ACTIVE.contains(&name) || ACTIVE.contains(&prefix) {
         let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
         (if certain { 65 } else { 50 }, "opens an element that browsers act on")
-    } else if loads && inside_has_more_than_link(inside) {
+    } else if any_within(&attributes.more_than_links, &within) {
         (55, "opens an element that loads or styles something")
     } else if loads {
         (50, "opens an element with a link")
@@ -224,9 +230,47 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
     found.add(Xss, weight, span, reason);
 }
 
-/// Whether anything but a plain link stands in the tag.
-fn inside_has_more_than_link(inside: &[u8]) -> bool {
-    URL_ATTRIBUTES.iter().filter(|attribute| **attribute != b"href").any(|attribute| has_attribute(inside, attribute))
+/// Where attributes stand in one part that judge a tag, looked for once however many tags overlap: the beginning of each
+/// and the end of its `=`, sorted.
+#[derive(Default)]
+struct Attributes {
+    read: bool,
+    handlers: Vec<(usize, usize)>,
+    /// Those that take a URL.
+    loading: Vec<(usize, usize)>,
+    /// The same without plain links.
+    more_than_links: Vec<(usize, usize)>,
+}
+
+impl Attributes {
+    fn of(&mut self, text: &[u8]) -> &Self {
+        if !std::mem::replace(&mut self.read, true) {
+            self.handlers.extend(handlers(text));
+            for equals in memchr_iter(b'=', text) {
+                let before = text[..equals].trim_ascii_end();
+                let letter = |byte: &u8| byte.is_ascii_alphanumeric();
+                let boundary = |length: usize| !before[..before.len() - length].last().is_some_and(letter);
+                // The longest name: it begins before any other that ends here, and a tag that holds it holds those.
+                let fits = |name: &&&[u8]| before.ends_with(name) && boundary(name.len());
+                for name in URL_ATTRIBUTES.iter().filter(fits) {
+                    let place = (before.len() - name.len(), equals + 1);
+                    self.loading.push(place);
+                    if **name != *b"href" {
+                        self.more_than_links.push(place);
+                    }
+                }
+            }
+            self.loading.sort_unstable();
+            self.more_than_links.sort_unstable();
+        }
+        self
+    }
+}
+
+/// Whether one of `places`, which are sorted and whose ends are too, lies in `within`.
+fn any_within(places: &[(usize, usize)], within: &std::ops::Range<usize>) -> bool {
+    let first = places.partition_point(|(start, _)| *start < within.start);
+    places.get(first).is_some_and(|(_, end)| *end <= within.end)
 }
 
 /// `<!--#exec`, `<!doctype`, `<!entity`, `<![cdata[`, `<!--`.
@@ -256,14 +300,9 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
     }
 }
 
-/// Whether an attribute named `on…` stands in `tag`.
-fn has_handler(tag: &[u8]) -> bool {
-    handlers(tag).next().is_some()
-}
-
-/// Positions of `on…=` that begin a word, with at least three letters of event name.
-fn handlers(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    memmem::find_iter(text, b"on").filter(|at| {
+/// Where `on…=` stands that begins a word, with at least three letters of event name: its beginning, and the end of its `=`.
+fn handlers(text: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    memmem::find_iter(text, b"on").filter_map(|at| {
         let boundary = at
             .checked_sub(1)
             .is_none_or(|before| !text[before].is_ascii_alphanumeric() && !matches!(text[before], b'_' | b'-' | b'.'));
@@ -271,22 +310,14 @@ fn handlers(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
         let letters = rest.iter().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
         let spaces =
             rest[letters..].iter().take(16).take_while(|byte| byte.is_ascii_whitespace() || **byte < 0x20).count();
-        boundary && letters >= 3 && rest.get(letters + spaces) == Some(&b'=')
-    })
-}
-
-/// Whether the attribute `name` stands in `tag`, followed by `=`.
-fn has_attribute(tag: &[u8], name: &[u8]) -> bool {
-    memmem::find_iter(tag, name).take(8).any(|at| {
-        let boundary = at == 0 || !tag[at - 1].is_ascii_alphanumeric();
-        let rest = tag[at + name.len()..].trim_ascii_start();
-        boundary && rest.first() == Some(&b'=')
+        let end = at + 2 + letters + spaces;
+        (boundary && letters >= 3 && text.get(end) == Some(&b'=')).then_some((at, end + 1))
     })
 }
 
 /// `" onfocus=alert(1) x="`: a handler without a tag of its own, because the text stands in one already.
 fn judge_handler(part: &Part<'_>, found: &mut Findings) {
-    for at in handlers(part.lower) {
+    for (at, _) in handlers(part.lower) {
         let name_length = part.lower[at..].iter().take(40).take_while(|byte| **byte != b'=').count();
         let name = part.lower[at..at + name_length].trim_ascii_end();
         let closes =

@@ -15,7 +15,7 @@ mod word;
 
 use arguments::Arguments;
 use prose::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
-use reader::{MAX_WORD, Words, read_command};
+use reader::{MAX_WORD, Text, Words, read_command};
 use word::{Command, command};
 
 use super::finding::Findings;
@@ -83,7 +83,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
     if !part.marks.any(SEPARATORS) {
         if part.place != Place::Path {
-            judge_command(part, 0, Door::Start, found);
+            judge_command(part, 0, Door::Start, &mut Text::new(part.lower), found);
         }
         if part.marks.any(Marks::SPACE) {
             cmd_exe::judge(part, found);
@@ -94,9 +94,10 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         return;
     }
     let mut positions = Positions { text: part.lower, at: 0, first: part.place != Place::Path };
+    let mut text = Text::new(part.lower);
     for _ in 0..MAX_COMMANDS {
         let Some((at, door)) = positions.next() else { break };
-        judge_command(part, at, door, found);
+        judge_command(part, at, door, &mut text, found);
     }
     expansion::judge(part, found);
     if part.marks.any(Marks::SPACE.and(Marks::EQUALS)) {
@@ -137,15 +138,15 @@ impl Positions<'_> {
     }
 }
 
-fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
-    let Some(words) = read_command(part.lower, at) else { return };
+fn judge_command(part: &Part<'_>, at: usize, door: Door, text: &mut Text<'_>, found: &mut Findings) {
+    let Some(words) = read_command(text, at) else { return };
     let known = if words.name.len() < MAX_WORD { command(&words.name) } else { None };
     let Some(kind) = known else {
-        judge_unknown(part, at, door, &words, found);
+        judge_unknown(part, at, door, &words, text, found);
         return;
     };
     if is_wrapper(&words.name)
-        && let Some(inner) = read_command(part.lower, words.name_end)
+        && let Some(inner) = read_command(text, words.name_end)
         && command(&inner.name) >= Some(Command::Plain)
         && !(door == Door::Start && is_developers(&inner.name))
     {
@@ -290,7 +291,7 @@ fn asks_for_command(name: &[u8]) -> bool {
 }
 
 /// A command that is no known program, yet can be nothing else: `CMD=$'id';$CMD`, `/???/b??/w?o?m?`, `{x,y}`.
-fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &mut Findings) {
+fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, whole: &mut Text<'_>, found: &mut Findings) {
     let text = &part.lower[at..words.end];
     let variable =
         text.first() == Some(&b'$') && text.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'{');
@@ -301,7 +302,7 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
             (50, "names a program of the system")
         }
         _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
-        Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
+        Door::Start | Door::Separator if words.assigned && runs_its_variable(whole, text) => {
             (60, "puts a command into a variable and runs it")
         }
         Door::Separator if variable && part.place != Place::Path && text.len() > 2 && !words.name.contains(&b'=') => {
@@ -324,12 +325,12 @@ fn is_glob(word: &[u8]) -> bool {
         && !word.windows(3).any(|three| three.is_ascii() && three == b"://")
 }
 
-/// `x=…;$x`: whether the variable that `assignment` sets is used later in `text`.
-fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
+/// `x=…;$x`: whether the variable that `assignment` sets is used in `text`.
+fn runs_its_variable(text: &mut Text<'_>, assignment: &[u8]) -> bool {
     let name = assignment.split(|byte| *byte == b'=').next().unwrap_or_default();
     let plain =
         !name.is_empty() && name.len() <= 32 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && text[at - 1] == b'$')
+    plain && text.uses_variable(name)
 }
 
 #[cfg(test)]
