@@ -25,6 +25,7 @@ mod marks;
 mod markup;
 mod memory;
 mod probe;
+mod prose;
 mod query;
 mod scanner;
 mod shell;

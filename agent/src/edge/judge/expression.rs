@@ -9,6 +9,7 @@ use memchr::{memchr_iter, memchr3_iter, memmem};
 
 use super::finding::{Finding, Findings, Ground};
 use super::marks::Marks;
+use super::prose;
 use super::target::Part;
 use crate::request::AttackClass::{JavaInjection, Ssti};
 
@@ -115,14 +116,34 @@ fn delimiter(text: &[u8], at: usize) -> Option<(usize, &[u8], &'static [u8])> {
         (b'{', Some(b'$' | b'#' | b'%' | b'*' | b'~' | b'@'), _) => whole(at - 1, at + 1, b"}"),
         (b'{', _, Some(b'{')) => whole(at, at + 2, b"}}"),
         (b'{', _, Some(b'%')) => whole(at, at + 2, b"%}"),
+        (b'{', _, Some(b'!')) => whole(at, at + 2, b"!}"),
         (b'{', _, Some(b'#' | b'@')) => whole(at, at + 2, b"}"),
+        // One brace is Smarty's, Latte's and Go's of old; a product of two numbers in it is a probe's.
+        (b'{', _, Some(digit)) if digit.is_ascii_digit() && is_product(&text[at + 1..]) => whole(at, at + 1, b"}"),
         _ => None,
     }
 }
 
+/// `7*7}`: nothing but digits, a star and digits up to the brace.
+fn is_product(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take(12).take_while(|byte| byte.is_ascii_digit()).count();
+    let first = digits(text);
+    let Some(rest) = text.get(first..).and_then(|rest| rest.strip_prefix(b"*")) else { return false };
+    let second = digits(rest);
+    first > 0 && second > 0 && rest.get(second) == Some(&b'}')
+}
+
+/// `a.b.c.0.d`: a way through four objects or more, which no macro of an advertiser or translator takes.
+fn is_deep(inside: &[u8]) -> bool {
+    let name = inside.trim_ascii();
+    name.len() <= 128
+        && name.split(|byte| *byte == b'.').count() >= 5
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'))
+}
+
 fn judge_inside(part: &Part<'_>, open: &[u8], at: usize, inside: &[u8], closed: bool, found: &mut Findings) {
     let span = part.offset + at..part.offset + at + open.len() + inside.len();
-    let reaches = RUNTIME.iter().any(|word| memmem::find(inside, word).is_some());
+    let reaches = inside.starts_with(b"t(") || RUNTIME.iter().any(|word| memmem::find(inside, word).is_some());
     let calls = calls_something(inside);
     let engine = matches!(open, b"<%" | b"{%");
     let statement = engine && STATEMENTS.iter().any(|word| inside.trim_ascii_start().starts_with(word));
@@ -130,7 +151,12 @@ fn judge_inside(part: &Part<'_>, open: &[u8], at: usize, inside: &[u8], closed: 
         (true, ..) if closed => 60,
         (_, true, true) => 70,
         (_, true, false) => 50,
+        // "{% if user %} in a tutorial".
+        _ if statement && prose::goes_on(part.lower.get(at + open.len() + inside.len() + 2..).unwrap_or_default()) => {
+            30
+        }
         _ if statement => 55,
+        _ if closed && is_deep(inside) => 50,
         (_, false, true) if closed => 40,
         _ if open == b"<%" => 45,
         _ => 0,

@@ -5,12 +5,17 @@
 //! host runs the product and by what the target answered. Facts: the vendors' advisories, CISA's catalogue of
 //! known-exploited vulnerabilities.
 
+mod appliance;
+mod business;
+mod platform;
+
 use std::ops::Range;
 
 use memchr::memmem;
 
 use super::finding::{Finding, Findings, Ground};
 use super::target::Target;
+use super::traversal::is_viewer;
 use crate::request::AttackClass::CvePath;
 
 /// One way into one product.
@@ -28,6 +33,8 @@ pub(super) struct Fingerprint {
     weight: u8,
     /// `path` may stand in the query.
     pub(super) in_query: bool,
+    /// The request's path must begin with `path`: a name that is also an ordinary word.
+    first: bool,
 }
 
 const fn at(
@@ -38,13 +45,47 @@ const fn at(
     weight: u8,
     in_query: bool,
 ) -> Fingerprint {
-    Fingerprint { reference, method, path, also, weight, in_query }
+    Fingerprint { reference, method, path, also, weight, in_query, first: false }
+}
+
+/// `path` anywhere in the path.
+const fn holds(reference: &'static str, path: &'static str, also: &'static str, weight: u8) -> Fingerprint {
+    at(reference, None, path, also, weight, false)
+}
+
+/// `path` at the beginning of the path.
+const fn begins(reference: &'static str, path: &'static str, also: &'static str, weight: u8) -> Fingerprint {
+    Fingerprint { first: true, ..at(reference, None, path, also, weight, false) }
+}
+
+/// `path` anywhere in the path, asked for with `method`.
+const fn method(
+    method: &'static [u8],
+    reference: &'static str,
+    path: &'static str,
+    also: &'static str,
+    weight: u8,
+) -> Fingerprint {
+    at(reference, Some(method), path, also, weight, false)
+}
+
+/// `text` anywhere in the request.
+const fn query(reference: &'static str, text: &'static str, also: &'static str, weight: u8) -> Fingerprint {
+    at(reference, None, text, also, weight, true)
+}
+
+/// Every fingerprint.
+pub(super) fn all() -> impl Iterator<Item = &'static Fingerprint> {
+    [TABLE, platform::TABLE, appliance::TABLE, business::TABLE].into_iter().flatten()
 }
 
 impl Fingerprint {
     /// Judges a request that holds `path` at `span`.
     pub(super) fn judge(&self, target: &Target, method: &[u8], span: Range<usize>, found: &mut Findings) {
-        if self.method.is_some_and(|needed| !method.eq_ignore_ascii_case(needed)) {
+        let other_method = self.method.is_some_and(|needed| !method.eq_ignore_ascii_case(needed));
+        // Code hosts and manuals show files of every name.
+        let shown = self.also.is_empty() && is_viewer(&target.lower()[..span.start]);
+        if other_method || self.first && span.start > 0 || shown {
             return;
         }
         // The second word may not be the first one over again.
@@ -62,7 +103,7 @@ impl Fingerprint {
 
 /// The table.
 #[rustfmt::skip]
-pub(super) const TABLE: &[Fingerprint] = &[
+const TABLE: &[Fingerprint] = &[
     at("CVE-2022-22963 (Spring Cloud Function)", Some(b"POST"), "/functionrouter", "", 55, false),
     at("CVE-2024-38816 (Spring)", None, "/static/link/", "../", 60, false),
     at("CVE-2022-26134 (Confluence)", None, "/${", "java", 65, true),
@@ -236,7 +277,7 @@ mod tests {
         let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
         target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank }, false);
         let mut found = Findings::default();
-        for entry in TABLE {
+        for entry in all() {
             if let Some(at) = memmem::find(target.lower(), entry.path.as_bytes()) {
                 entry.judge(&target, method.as_bytes(), at..at + entry.path.len(), &mut found);
             }
@@ -254,7 +295,7 @@ mod tests {
 
     #[test]
     fn entries_are_written_as_they_are_searched() {
-        for entry in TABLE {
+        for entry in all() {
             assert_eq!(entry.path, entry.path.to_ascii_lowercase());
             assert_eq!(entry.also, entry.also.to_ascii_lowercase());
             assert!(entry.path.len() > 3 || !entry.also.is_empty(), "{}", entry.reference);

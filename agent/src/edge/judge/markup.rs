@@ -8,6 +8,7 @@ use memchr::{memchr, memchr_iter, memmem};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ssi, Xss, Xxe};
 
@@ -200,8 +201,12 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
             || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=' | b'[')
     });
     let loads = URL_ATTRIBUTES.iter().any(|attribute| has_attribute(inside, attribute));
+    let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
     let (weight, reason) = if !shaped {
         return;
+    } else if inside.is_empty() && prose::goes_on(closes_tag) && prose::is_idle(part.lower) {
+        // "how to use <script> tag in html".
+        (20, "names an element")
     } else if has_handler(inside) {
         (75, "opens an element with an event handler")
     } else if ACTIVE.contains(&name) || ACTIVE.contains(&prefix) {

@@ -4,7 +4,7 @@ use super::finding::Findings;
 use super::marks::Marks;
 use super::target::{Part, Place};
 use super::traversal::is_viewer;
-use crate::request::AttackClass::{Deserialization, Probe};
+use crate::request::AttackClass::{AuthBypass, Deserialization, Probe};
 
 /// Hidden names that are meant to be served (RFC 8615).
 const SERVED: &[&[u8]] = &[b".well-known"];
@@ -26,9 +26,56 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             judge_hidden(part, found);
             judge_log(part, found);
             judge_archive(part, found);
+            judge_route(part, found);
+            judge_properties(part, found);
         }
         Place::Value if part.marks.any(Marks::BRACE.and(Marks::QUOTE)) => judge_serialized(part, found),
         _ => {}
+    }
+    if part.marks.any(Marks::HIGH) && part.marks.any(Marks::CONTROL) {
+        judge_stream(part, found);
+    }
+}
+
+/// A path that proxy and application may read differently: steps that go nowhere and are written as escapes (browsers
+/// resolve even those before they send them), control characters behind a name.
+fn judge_route(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    let idle = text.split(|byte| *byte == b'/').filter(|segment| *segment == b".").count();
+    let cut = text.split(|byte| *byte == b'/').any(|segment| {
+        segment.len() > 1 && segment.last().is_some_and(|byte| *byte < 0x20 && !matches!(byte, b'\r' | b'\n'))
+    });
+    // `/;/admin`: an empty name with a parameter, which only a session's has; `/admin..;/`.
+    let nameless = text
+        .split(|byte| *byte == b'/')
+        .any(|segment| segment.starts_with(b";") && !segment.starts_with(b";jsession") || segment.ends_with(b"..;"));
+    let weight = match (idle, cut || nameless) {
+        (_, true) => 50,
+        (1.., _) if part.tricks.rounds > 0 => 50,
+        (2.., _) => 50,
+        _ => return,
+    };
+    let span = part.offset..part.offset + text.len();
+    found.add(AuthBypass, weight, span, "is written so that a proxy and the application read its path differently");
+}
+
+/// A `.properties` file of Java: configuration, unless its name or folder says that it holds translations.
+fn judge_properties(part: &Part<'_>, found: &mut Findings) {
+    const TRANSLATIONS: [&[u8]; 8] =
+        [b"i18n", b"l10n", b"locale", b"lang", b"message", b"bundle", b"translation", b"nls"];
+    let text = part.lower;
+    let translated = || TRANSLATIONS.iter().any(|word| memchr::memmem::find(text, word).is_some());
+    if text.ends_with(b".properties") && !translated() && !is_viewer(text) {
+        let span = part.offset..part.offset + text.len();
+        found.add(Probe, 55, span, "asks for a file that holds secrets, sources or backups");
+    }
+}
+
+/// The magic bytes of a serialized object, written out: Java's stream (0xACED, version 5).
+fn judge_stream(part: &Part<'_>, found: &mut Findings) {
+    if let Some(at) = memchr::memmem::find(part.text, b"\xAC\xED\x00\x05") {
+        let span = part.offset + at..part.offset + at + 4;
+        found.add(Deserialization, 70, span, "carries a serialized object of Java");
     }
 }
 

@@ -111,6 +111,12 @@ const OPERATORS: &[&[u8]] = &[
     b"$function",
     b"$elemmatch",
     b"$options",
+    b"$func",
+    b"$jsonschema",
+    b"$mod",
+    b"$size",
+    b"$lookup",
+    b"$accumulator",
 ];
 
 /// Operators that bound a value from one side.

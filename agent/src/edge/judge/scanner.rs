@@ -12,7 +12,7 @@ use crate::request::AttackClass::{ScannerUa, Webshell};
 /// defaults).
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
-    "acunetix", "appspider", "arachni", "absinthe", "autogetcontent", "bfac", "bilbo", "brutus",
+    "acunetix", "appscan", "appspider", "arachni", "absinthe", "autogetcontent", "bfac", "bilbo", "brutus",
     "bewica-security-scan", "burpcollaborator", "burpsuite", "cgichk", "cmsmap", "cmsmonkey", "commix",
     "core-project/1.0", "crowbar", "dalfox", "datacha0s", "davtest", "dav.pm", "detectify", "dirbuster", "dirhunter",
     "dirsearch", "domino hunter", "dotdotpwn", "droopescan", "email extractor", "evuln.com", "feroxbuster", "fhscan",

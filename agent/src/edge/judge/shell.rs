@@ -9,17 +9,18 @@
 mod arguments;
 mod cmd_exe;
 mod expansion;
-mod prose;
+mod question;
 mod reader;
 mod word;
 
 use arguments::Arguments;
-use prose::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
+use question::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
 use reader::{MAX_WORD, Words, read_command};
 use word::{Command, command};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose::is_free_text;
 use super::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
 
@@ -144,6 +145,14 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
         judge_unknown(part, at, door, &words, found);
         return;
     };
+    if matches!(&*words.name, b"export" | b"declare" | b"set" | b"readonly" | b"local")
+        && let Some(inner) = read_command(part.lower, words.name_end)
+        && inner.assigned
+        && runs_its_variable(part.lower, part.lower[words.name_end..].trim_ascii_start())
+    {
+        let reason = "puts a command into a variable and runs it";
+        found.add(Cmdi, 60, part.offset + at..part.offset + inner.end, reason);
+    }
     if is_wrapper(&words.name)
         && let Some(inner) = read_command(part.lower, words.name_end)
         && command(&inner.name) >= Some(Command::Plain)
@@ -209,6 +218,8 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
             Arguments::Technical if ends_in_prose(&part.lower[words.name_end..words.end]) => 25,
             // `shell=bash`: which one, not what to run.
             Arguments::None if asks_for_command(part.name) && is_interpreter(&words.name) => 30,
+            // People look for command lines; a search runs none.
+            Arguments::Technical if is_free_text(part.name) && !goes_far(&part.lower[words.name_end..]) => 25,
             Arguments::Technical => 50,
             Arguments::Prose if asks_for_command(part.name) => 50,
             Arguments::None if asks_for_command(part.name) => 60,
@@ -235,12 +246,22 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
             base + extra / 2
         };
     }
-    // Nobody writes a word right behind a separator and then stops.
-    let tight = kind == Command::Ambiguous && arguments == Arguments::None && words.name_end - at == words.name.len();
+    // Nobody writes a word right behind a separator and then stops, or with a program's or an account's name.
+    let object = part.lower[words.name_end..words.end].trim_ascii();
+    let named = matches!(object, b"root" | b"admin" | b"passwd") || command(object).is_some();
+    let tight = kind == Command::Ambiguous
+        && (arguments == Arguments::None || named)
+        && words.name_end - at == words.name.len();
     if tight {
         return 50;
     }
-    // Markdown sets names of tools in backquotes.
+    // Markdown sets names of tools in backquotes, and people what they ask about.
+    let quoted =
+        door == Door::Substitution && part.lower[..at].ends_with(b"`") && part.lower.get(words.end) == Some(&b'`');
+    if quoted && is_free_text(part.name) && arguments != Arguments::Technical && in_sentence(part.lower, at, words.end)
+    {
+        return 20;
+    }
     if door == Door::Substitution && is_developers(&words.name) && part.lower[..at].ends_with(b"`") {
         return 20;
     }
@@ -253,6 +274,29 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         return 50;
     }
     if arguments == Arguments::Prose && kind < Command::Tool { base / 2 } else { base + extra }
+}
+
+/// Whether a word of letters alone stands before or behind what the backquotes around `at..end` hold.
+fn in_sentence(text: &[u8], at: usize, end: usize) -> bool {
+    let letters =
+        |word: Option<&[u8]>| word.is_some_and(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic));
+    let behind = text.get(end + 1..).and_then(|rest| rest.strip_prefix(b" "));
+    let before = text.get(..at - 1).and_then(|head| head.strip_suffix(b" "));
+    letters(behind.and_then(|rest| rest.split(|byte| *byte == b' ').next()))
+        || letters(before.and_then(|head| head.rsplit(|byte| *byte == b' ').next()))
+}
+
+/// Whether the arguments reach for something that no question about a command names: a file of the host, an address, a
+/// second command.
+fn goes_far(arguments: &[u8]) -> bool {
+    [&b"/etc/"[..], b"/c ", b":\\", b"/proc/", b"/tmp/", b"/dev/", b"://", b"|", b";", b"`", b"$(", b"/bin/"]
+        .iter()
+        .any(|mark| memchr::memmem::find(arguments, mark).is_some())
+        || arguments.split(|byte| matches!(byte, b' ' | b'/' | b':')).any(|word| {
+            word.len() >= 7
+                && word.iter().filter(|byte| **byte == b'.').count() == 3
+                && word.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+        })
 }
 
 /// `/usr/bin/x`, `bin/x`: a program by its path.
@@ -300,6 +344,9 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
         {
             (50, "names a program of the system")
         }
+        Door::Separator if *words.name == *b"." && reads_a_file(&part.lower[words.name_end..words.end]) => {
+            (55, "has the shell run a file")
+        }
         _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
         Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
             (60, "puts a command into a variable and runs it")
@@ -322,6 +369,12 @@ fn is_glob(word: &[u8]) -> bool {
         && wild >= 2
         && !word.contains(&b'=')
         && !word.windows(3).any(|three| three.is_ascii() && three == b"://")
+}
+
+/// ` /tmp/x`: what follows the shell's dot command.
+fn reads_a_file(arguments: &[u8]) -> bool {
+    let path = arguments.trim_ascii();
+    arguments.starts_with(b" ") && (path.starts_with(b"/") || path.starts_with(b"./")) && !path.contains(&b' ')
 }
 
 /// `x=…;$x`: whether the variable that `assignment` sets is used later in `text`.

@@ -219,10 +219,10 @@ fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
     match edge {
         Edge::End => ends,
         Edge::Segment => ends || after == Some(b'/'),
-        Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
+        Edge::Word | Edge::Start | Edge::Script | Edge::Letters | Edge::Call | Edge::Assign => {
             !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
         }
-        Edge::None | Edge::Code | Edge::Begin | Edge::Root => true,
+        Edge::None | Edge::Code | Edge::Begin | Edge::Scheme | Edge::Root => true,
     }
 }
 

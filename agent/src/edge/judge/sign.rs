@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint};
+use super::prose::is_idle;
 use super::sieve::Sieve;
 use super::target::{PART_END, Place, Target};
 use super::traversal::is_viewer;
@@ -58,12 +59,16 @@ pub(super) enum Edge {
     Assign,
     /// The part begins with it.
     Begin,
+    /// No blank and a letter behind it: a URL's scheme, not a title's first word with its colon.
+    Scheme,
     /// A whole path segment at the end of the path, or followed by a slash.
     Segment,
     /// The path ends with it.
     End,
     /// The whole path is a slash and it: ordinary deeper down.
     Root,
+    /// As [`Edge::Start`], and the part has something of a script besides: a call, an assignment, an end of a statement.
+    Script,
     /// It stands in a dotted name that is used as code uses one: called, quoted, constructed; or that is the whole part
     /// and names no error. Pasted stack traces and questions about an API are neither.
     Code,
@@ -147,7 +152,7 @@ impl Lexicon {
     pub(super) fn new() -> Self {
         let groups = TABLES.iter().copied().flatten();
         let groups = groups.flat_map(|group| group.words.iter().map(move |word| (*word, Entry::Group(group))));
-        let fingerprints = fingerprint::TABLE.iter().map(|entry| (entry.path, Entry::Fingerprint(entry)));
+        let fingerprints = fingerprint::all().map(|entry| (entry.path, Entry::Fingerprint(entry)));
         let (words, entries): (Vec<&str>, Vec<_>) = groups.chain(fingerprints).unzip();
         let plain = words.iter().zip(&entries).filter_map(|(word, entry)| match entry {
             // A call needs a parenthesis, SQL blanks or brackets.
@@ -257,6 +262,12 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
         // The `=` after a parameter's name ends that part.
         Edge::Assign => !word(before) && (after == PART_END || text[end..].trim_ascii_start().first() == Some(&b'=')),
         Edge::Begin => before == PART_END,
+        Edge::Scheme => {
+            !matches!(text[end..], [b' ', letter, ..] if letter.is_ascii_alphabetic()) || {
+                let behind = text[end..].split(|byte| *byte == PART_END).next().unwrap_or_default();
+                behind.contains(&b'(') || behind.contains(&b'`')
+            }
+        }
         Edge::Segment => matches!(before, b'/' | PART_END) && matches!(after, b'/' | PART_END),
         Edge::End => after == PART_END,
         Edge::Root => {
@@ -265,7 +276,17 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
                 && (after == PART_END || after == b'/' && text.get(end + 1).is_none_or(|byte| *byte == PART_END))
         }
         Edge::Code => is_code(text, start, end),
+        Edge::Script => !word(before) && !is_idle(around(text, start, end)),
     }
+}
+
+/// What stands around `start..end` in its part, [`MAX_NAME`] bytes on either side at most.
+fn around(text: &[u8], start: usize, end: usize) -> &[u8] {
+    let before = &text[start.saturating_sub(MAX_NAME)..start];
+    let after = &text[end..(end + MAX_NAME).min(text.len())];
+    let from = before.iter().rposition(|byte| *byte == PART_END).map_or(0, |at| at + 1);
+    let to = after.iter().position(|byte| *byte == PART_END).unwrap_or(after.len());
+    &text[start - before.len() + from..end + to]
 }
 
 /// Longest dotted name that is looked at on either side of a word.

@@ -26,7 +26,13 @@ impl Sql {
     /// Judges one part. `keyword` tells whether a word of SQL occurs in it.
     pub(super) fn judge(&mut self, part: &Part<'_>, keyword: bool, found: &mut Findings) {
         let quoted = part.marks.any(Marks::QUOTE);
-        if part.place == Place::UserAgent || !(keyword || quoted || part.marks.any(Marks::BACKSLASH)) {
+        // `1-(1=1)`: no word and no quote, but a comparison in parentheses behind a number.
+        let computes = part.marks.any(Marks::PAREN)
+            && part.marks.any(Marks::EQUALS.and(Marks::ANGLE))
+            && part.text.first().is_some_and(u8::is_ascii_digit);
+        let keyword = keyword || computes;
+        let odd = part.marks.any(Marks::BACKSLASH.and(Marks::PERCENT)) || part.text.starts_with(b"@@");
+        if part.place == Place::UserAgent && !is_statement_in_agent(part) || !(keyword || quoted || odd) {
             return;
         }
         if keyword {
@@ -34,6 +40,7 @@ impl Sql {
         }
         self.judge_probe(part, found);
         Self::judge_split(part, found);
+        Self::judge_signs(part, found);
         for quote in [b'\'', b'"'] {
             if quoted && part.lower.contains(&quote) && !quotes_values(part.lower, quote) {
                 self.read(part, Some(quote), found);
@@ -48,6 +55,31 @@ impl Sql {
             if letter(at.checked_sub(1)) && letter(Some(at + 4)) && part.place != Place::Path {
                 return found.add(Sqli, 50, part.offset + at..part.offset + at + 4, "puts a comment inside a word");
             }
+        }
+    }
+
+    /// `s%e%l%e%c%t`: old servers drop a percent sign that begins no escape. `@@version`: nothing but a variable of the
+    /// server.
+    fn judge_signs(part: &Part<'_>, found: &mut Findings) {
+        let text = part.lower;
+        let signs = memchr::memchr_iter(b'%', text)
+            .take(32)
+            .filter(|at| {
+                let letter = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphabetic);
+                letter(at.checked_sub(1))
+                    && letter(Some(at + 1))
+                    && text.get(at + 2).is_none_or(|byte| !byte.is_ascii_alphabetic())
+            })
+            .count();
+        let span = part.offset..part.offset + text.len();
+        if signs >= 3 {
+            found.add(Sqli, 50, span.clone(), "puts percent signs inside a word");
+        }
+        let name = text.strip_prefix(b"@@").filter(|name| !name.is_empty());
+        if name.is_some_and(|name| {
+            name.len() < 40 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        }) {
+            found.add(Sqli, 50, span, "names a variable of the database");
         }
     }
 
@@ -95,6 +127,17 @@ impl Sql {
             statement.judge_whole(found);
         }
     }
+}
+
+/// Whether a user agent breaks a string open: it begins with a quote, or has one in front of `or`, `and`, `union` or
+/// `;`. Honest agents quote whole words at most.
+fn is_statement_in_agent(part: &Part<'_>) -> bool {
+    let text = part.lower;
+    matches!(text.first(), Some(b'\'' | b'"'))
+        || memchr::memchr2_iter(b'\'', b'"', text).take(8).any(|at| {
+            let rest = text[at + 1..].trim_ascii_start();
+            [&b"or "[..], b"and ", b"union ", b"||", b"xor", b"; "].iter().any(|word| rest.starts_with(word))
+        })
 }
 
 /// Whether every `quote` of the text stands around a value of a structure (`(query:'*')`, `["a"]`): each opening one

@@ -12,6 +12,7 @@ use memchr::memmem;
 use super::finding::{Finding, Findings, Ground};
 use super::host::{self, Host, Reach};
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
@@ -163,7 +164,7 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
 }
 
 fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findings) {
-    let redirects = redirects(part.name);
+    let redirects = redirects(part.name) || prose::goes_on(&part.lower[span.end - part.offset..]);
     let (weight, reason, reference) = match host.reach {
         Reach::Metadata => (90, "points the server at a cloud metadata endpoint", Some("CWE-918")),
         Reach::CallbackService => (60, "points the server at a service that records callbacks", Some("CWE-918")),
@@ -280,7 +281,7 @@ fn fetches(name: &[u8]) -> bool {
 fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
     if part.place != Place::Value
         || url.span.start > 2
-        || !matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp" | b"ftps")
+        || !matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp" | b"ftps" | b"")
     {
         return;
     }

@@ -17,6 +17,9 @@ impl Arguments {
         let rest = text.get(from..to).unwrap_or_default();
         let trimmed = rest.trim_ascii();
         let first = trimmed.split(|byte| *byte == b' ').next().unwrap_or_default();
+        if name == b"alias" && first.contains(&b'=') {
+            return Self::Technical;
+        }
         let canary = matches!(name, b"echo" | b"printf" | b"expr") && first.len() == trimmed.len() && mixes(first);
         if canary || PAIRS.iter().any(|(command, arguments)| *command == name && arguments.contains(&first)) {
             return Self::Technical;

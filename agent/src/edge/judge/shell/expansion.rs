@@ -26,6 +26,8 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     report(b"${ifs", 60, "writes spaces as the shell's separator variable");
     report(b"$ifs", 55, "writes spaces as the shell's separator variable");
     report(b"$((", 50, "has the shell do arithmetic");
+    report(b"$0<<<", 60, "has the shell read a text as commands");
+    report(b"sh<<<", 60, "has the shell read a text as commands");
     report(b"$(<", 60, "has the shell read a file");
     report(b"${#", 30, "measures a shell variable");
     report(b"<(", 20, "has the form of a process substitution");

@@ -37,7 +37,7 @@ const PLAIN: &[&[u8]] = &[
     b"losetup", b"ls", b"lsattr", b"lsb_release", b"lsblk", b"lscpu", b"lsmod", b"lsof", b"lspci", b"lsusb",
     b"ltrace", b"lua", b"lwp-mirror", b"lynx", b"md5sum", b"memcached", b"mesg", b"mkdir", b"mkpasswd", b"mktemp",
     b"modprobe", b"mountpoint", b"mtr", b"mv", b"mysql", b"mysqldump", b"nano", b"nbtstat", b"nc", b"netsh",
-    b"nltest", b"npm", b"nproc", b"nsenter", b"od", b"openssl", b"pathping", b"pgrep", b"pico", b"ping", b"ping6",
+    b"nltest", b"npm", b"nproc", b"nsenter", b"od", b"openssl", b"passwd", b"pathping", b"pgrep", b"pico", b"ping", b"ping6",
     b"pip", b"pip3", b"pkexec", b"pkill", b"printf", b"ps", b"psql", b"pstree", b"pwd", b"pwdx", b"quser", b"qwinsta",
     b"readlink", b"realpath", b"redis-cli", b"renice", b"rlwrap", b"rm", b"rmdir", b"rmmod", b"robocopy", b"rpm",
     b"rsync", b"runuser", b"scp", b"sed", b"sendmail", b"setenv", b"setsid", b"sftp", b"sh", b"sha1sum", b"sha224sum",
@@ -45,7 +45,7 @@ const PLAIN: &[&[u8]] = &[
     b"strace", b"svn", b"swapon", b"systemctl", b"tac", b"tar", b"tclsh", b"tcsh", b"tee", b"telnetd", b"timedatectl",
     b"traceroute", b"tracert", b"tshark", b"ulimit", b"umask", b"uniq", b"unset", b"unshare", b"unzip", b"uptime",
     b"useradd", b"usermod", b"usleep", b"uudecode", b"uuencode", b"vi", b"vim", b"vssadmin", b"w32tm", b"w3m",
-    b"wevtutil", b"xargs", b"xcopy", b"xzcat", b"yum", b"zcat", b"zgrep",
+    b"wevtutil", b"xargs", b"xcopy", b"xterm", b"xzcat", b"yum", b"zcat", b"zgrep",
 ];
 
 /// Programs whose names are words.

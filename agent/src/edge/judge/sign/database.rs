@@ -13,7 +13,7 @@ pub(super) const GROUPS: &[Group] = &[
         "msysaccessobjects", "msysobjects", "sqlite_master", "master..", "msdb..", "syscat.", "sysibm.", "tempdb..",
         "dba_users", "user_tab_columns", "sys.user_objects", "sys.tab", "innodb_table_stats", "xmltype(", "rdb$",
     ]),
-    evidence(Sqli, 50, "asks the database for its version or user", Places::QUERY, None, &[
+    evidence(Sqli, 50, "asks the database for its version or user", Places::QUERY, Start, &[
         "@@version", "@@hostname", "@@datadir", "@@basedir", "@@servername", "@@identity", "@@global", "version()",
         "user()", "database()", "current_user()", "session_user()", "system_user()",
     ]),
@@ -23,13 +23,13 @@ pub(super) const GROUPS: &[Group] = &[
         "xp_servicecontrol", "xp_availablemedia", "sp_password", "sp_addlogin",
     ]),
     evidence(Sqli, 60, "calls a delay of the database", Places::QUERY, Start, &[
-        "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "benchmark(", "sleep(__", "waitfor time", "randomblob(",
+        "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "sleep(__", "waitfor time", "randomblob(",
     ]),
     evidence(Sqli, 65, "provokes a database error that shows data", Places::QUERY, Start, &[
         "extractvalue(", "updatexml(", "procedure analyse", "floor(rand(", "rand(0)*2", "gtid_subset(", "json_keys(",
     ]),
     evidence(Sqli, 55, "has H2 or JDBC run a script", Places::QUERY, Start, &[
-        "runscript from", "create alias", "init=runscript",
+        "runscript from", "init=runscript", "create alias if", "create alias exec", "create alias shell",
     ]),
     evidence(Sqli, 55, "wraps SQL in a version comment", Places::TARGET, None, &[
         "/*!0", "/*!1", "/*!2", "/*!3", "/*!4", "/*!5", "/*!select", "/*!union",

@@ -30,7 +30,7 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(CodeInjection, 75, "contains PHP code", Places::ANY, None, &[
         "<?php", "<?=", "<? ", "<?\n", "<?\t", "<?\r", "[php]", "[/php]", "{php}", "{/php}", "<?xml:", "<?xml :",
-        "<? php", "<?xml  ",
+        "<? php", "<?xml  ", "<cfexecute", "<cfset", "<cfquery", "<cfinclude", "<cfoutput", "<cffile", "<%@", "<jsp:",
     ]),
     evidence(CodeInjection, 65, "sets a directive of PHP", Places::TARGET, Assign, &[
         "auto_prepend_file", "auto_append_file", "allow_url_include", "allow_url_fopen", "disable_functions",
@@ -49,7 +49,7 @@ pub(super) const GROUPS: &[Group] = &[
         "call_user_func", "call_user_func_array", "base64_decode", "gzinflate", "gzuncompress", "str_rot13",
         "phpinfo", "file_get_contents", "file_put_contents", "fopen", "fwrite", "fputs", "fputcsv", "fsockopen",
         "pfsockopen", "readfile", "highlight_file", "show_source", "preg_replace", "array_map", "array_filter",
-        "usort", "unserialize", "print_r", "var_dump", "die", "get_defined_vars", "move_uploaded_file", "chr",
+        "usort", "unserialize", "print_r", "var_dump", "die", "get_defined_vars", "move_uploaded_file", "chr", "zerodiumsystem", "zerodiumvar_dump", "zerodiumexec",
         "hex2bin", "bin2hex", "exec", "ini_set", "ini_get", "php_uname", "phpversion", "getenv", "putenv",
         "posix_getpwuid", "scandir", "opendir", "simplexml_load_file", "parse_ini_file", "func_get_args",
         "register_shutdown_function", "register_tick_function", "ob_start", "forward_static_call",
@@ -72,7 +72,7 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(CodeInjection, 60, "reaches for the runtime of a scripting language", Places::ANY, None, &[
         "process.mainmodule", "process.binding", "process[", "global.process", "process.exit(", "process.kill(",
-        "globalthis.", "require(", "__proto__", "constructor.prototype", "constructor[prototype]",
+        "globalthis.", "require(", "__proto__", "{\"prototype\"", "constructor.prototype", "constructor[prototype]",
         "constructor.constructor", "[prototype]", "this.constructor", "new function(", "execsync(", "spawnsync(",
         "_$$nd_func$$_", "fs.readfile", "fs.writefile", "console[", "console.info", "module.exports", "console.log(",
         "console.error(", "console.debug(", "console.warn(", "console.trace(", "console.table(",
@@ -87,6 +87,9 @@ pub(super) const GROUPS: &[Group] = &[
         "child_process", "process.env", "os.system", "os.popen", "subprocess.", "importlib", "socket.socket", "timeit(",
         "os.spawn", "os.exec", "builtins.", "util.inspect", "vm.runin", "http.createserver", "fs.promises", "deno.run",
         "bun.spawn", "runtime.exec", "shell_exec", "module.require", "ctypes.", "pickle.loads", "marshal.loads",
+        "dir.entries", "dir.glob", "file.readlines", "io.readlines", "fileutils.", "process.clock",
+        "system.diagnostics.", "system.reflection.", "system.io.file", "activator.createinstance",
+        "system.management.automation", "system.net.webclient", "wscript.shell", "scripting.filesystemobject",
     ]),
     evidence(CodeInjection, 60, "has a parser build objects of its runtime", Places::ANY, None, &[
         "!ruby/object", "!ruby/hash", "!!python/", "!!javax.", "!!java.", "!!com.", "!!org.", "!php/object",
@@ -104,7 +107,7 @@ pub(super) const GROUPS: &[Group] = &[
         "ro0ab", "aced0005",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of .NET", Places::TARGET, None, &[
-        "aaeaaad/////", "/wepd", "objectdataprovider", "losformatter", "typeconfusedelegate",
+        "aaeaaad/////", "objectdataprovider", "losformatter", "typeconfusedelegate",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of Python or Ruby", Places::QUERY, Begin, &[
         "gasv", "gaml", "gajv", "cos\nsystem", "cos\\nsystem", "cposix", "c__builtin__", "cbuiltins",
@@ -118,7 +121,7 @@ pub(super) const GROUPS: &[Group] = &[
         "{{self", "{{''", "{{\"\"", "{{[]", "{{()", "render(", "<#assign", "<%=", "ng-app", "[[${",
         "{$smarty", "{smarty_", "{{#with", "{{settings", "{{dump(", "{{app.", "{{_context", "{{_self", "{{this.",
         "{{g.", "{{url_for", "{{get_flashed", "{{lipsum", "{{cycler", "{{joiner", "{{namespace", "{%debug", "{% debug",
-        "<#include", "<#import", "${class", "$class.", "{@math", "{{#if (", "{{range.", "{{.system", "{{ .system",
+        "<#include", "<#import", "${class", "$class.", "{@math", "{{#if (", "{{range.", "{{.}}", "{{ . }}", "{{<%", "{{.system", "{{ .system",
         "{{printf", "{system(", "{exec(", "{passthru(", "{if phpinfo", "{{_.", "{{root.", "#{root.", "{literal}",
         "template.new(", "render_template", "|attr(", "|filter('", "|map('", "|sort('", "|reduce('",
     ]),

@@ -25,7 +25,7 @@ pub(super) const GROUPS: &[Group] = &[
     ] },
     // Packed files: a copy of the whole site may be asked for.
     Group { meaning: Meaning::Look, places: Places::PATH, edge: End, words: &[
-        ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war",
+        ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war", ".properties",
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
         "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",
@@ -35,6 +35,7 @@ pub(super) const GROUPS: &[Group] = &[
         "..", "./", "/.", ".\\", "0x2e", "file:",
     ] },
     Group { meaning: Meaning::Steps, places: Places::QUERY, edge: Begin, words: &[
+        "//etc", "//proc", "//root", "///etc", "///proc", "/./etc",
         "/etc", "/proc", "/var", "/root", "/usr", "/opt", "/home", "/boot", "/dev", "/sys", "/mnt", "/srv",
         "/private", "/system", "/library", "/volumes", "/apache", "/xampp", "/lampp", "/www", "/logs", "/log/",
         "/win", "/program", "/php", "/bin", "/sbin", "/run", "/inetpub", "/web/", "/nsconfig", "/tmp", "c:", "/c:",
