@@ -88,12 +88,15 @@ impl Sql {
         let number = part.lower.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let marks = &part.lower[number..];
         let all = marks.iter().all(|byte| {
-            matches!(byte, b'\'' | b'"' | b')' | b'(' | b'\\' | b';' | b'&' | b'%' | b'<' | b'>' | b'`' | b',' | b'.')
+            matches!(
+                byte,
+                b'\'' | b'"' | b')' | b'(' | b'\\' | b';' | b'&' | b'%' | b'<' | b'>' | b'`' | b',' | b'.' | 0
+            )
         });
         let breaks = marks.len() >= 2 && marks.iter().any(|byte| matches!(byte, b'\'' | b'"'));
         // 12" and 5'6" are measures; so is 5'' for want of the right character.
         let measure = matches!(marks, b"''" | b"\".") || marks == b"\"";
-        if number > 0 && number <= 12 && all && (breaks && !measure || marks == b"\\") {
+        if number > 0 && number <= 12 && all && (breaks && !measure || matches!(marks, b"\\" | b"`" | b"'\0")) {
             found.add(
                 Sqli,
                 50,
@@ -116,7 +119,8 @@ impl Sql {
 
     fn read(&mut self, part: &Part<'_>, quote: Option<u8>, found: &mut Findings) {
         tokens(part.lower, quote, &mut self.tokens);
-        let statement = Statement { tokens: &self.tokens, broken: quote.is_some(), part };
+        let mut statement = Statement { tokens: &self.tokens, broken: quote.is_some(), asked: false, part };
+        statement.asked = statement.is_asked();
         for at in 0..self.tokens.len() {
             statement.judge_at(at, found);
         }
@@ -174,6 +178,8 @@ struct Statement<'s> {
     tokens: &'s [Token],
     /// Whether the first token is the inside of a string that the application opened.
     broken: bool,
+    /// A whole statement in a parameter for free text: somebody looks for it, or writes about it.
+    asked: bool,
     part: &'s Part<'s>,
 }
 
@@ -196,7 +202,14 @@ impl Statement<'_> {
         // A slug separates the words of a headline with dashes; SQL needs blanks, quotes or parentheses.
         let slug =
             self.part.place == Place::Path && !self.part.marks.any(Marks::SPACE.and(Marks::QUOTE).and(Marks::PAREN));
-        let weight = if slug { weight / 2 } else { weight };
+        // A third: no two findings of a statement that is only told reach the bound.
+        let weight = if slug {
+            weight / 2
+        } else if self.asked {
+            weight / 3
+        } else {
+            weight
+        };
         found.add(Sqli, weight, span, reason);
     }
 

@@ -7,6 +7,7 @@ use memchr::memmem;
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::Traversal;
 
@@ -88,7 +89,12 @@ const TELLING_FOLDERS: &[&[u8]] = &[
 
 /// Whether `path` is a page of a code host or a manual: the file it names is what it shows.
 pub(super) fn is_viewer(path: &[u8]) -> bool {
-    const VIEWS: [&[u8]; 14] = [
+    const VIEWS: [&[u8]; 19] = [
+        b"/browser/",
+        b"/viewvc/",
+        b"/cgit/",
+        b"/trunk/",
+        b"/gitweb/",
         b"/blob/",
         b"/tree/",
         b"/raw/",
@@ -115,7 +121,9 @@ fn is_prose_after(text: &[u8]) -> bool {
 
 /// Whether what stands around the span is a sentence: two words of letters behind it, or one before it and nothing
 /// behind ("what is /etc/passwd", "../relative path in css").
-fn is_said(text: &[u8], start: usize, end: usize) -> bool {
+fn is_said(part: &Part<'_>, start: usize, end: usize) -> bool {
+    let text = part.lower;
+    let enough = if prose::is_free_text(part.name) { 1 } else { 2 };
     let word = |word: &&[u8]| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic);
     let rest = &text[end..];
     let behind = rest.split(|byte| *byte == b' ').skip(1).take(3).filter(word).count();
@@ -125,7 +133,7 @@ fn is_said(text: &[u8], start: usize, end: usize) -> bool {
         byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'?' | b',' | b'\'' | b'.' | b'/' | b'-' | b'_')
     };
     text.iter().all(plain)
-        && (behind >= 2 && before.odd == 0 || before.words >= 2 && before.odd == 0 && rest.len() <= 1)
+        && (behind >= enough && before.odd == 0 || before.words >= enough && before.odd == 0 && rest.len() <= 1)
 }
 
 /// The words before a file's name, counted: of letters alone, and others.
@@ -279,7 +287,9 @@ fn in_sentence(segment: &[u8]) -> bool {
 }
 
 fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings) {
-    if steps.count == 0 {
+    // Dots alone are an ellipsis, also as one character.
+    let dots = part.lower.len() > 2 && part.lower.iter().all(|byte| *byte == b'.');
+    if steps.count == 0 || dots {
         return;
     }
     let span = part.offset + steps.first..part.offset + steps.last;
@@ -290,7 +300,7 @@ fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings)
         // One segment of three dots is a name; two are a way up that some file systems know.
         1 if part.lower[steps.first..steps.last] == *b"..." && !named => 20,
         1 if named || encoded => 55,
-        1 if part.place == Place::Value && is_said(part.lower, steps.first, steps.last) => 20,
+        1 if part.place == Place::Value && is_said(part, steps.first, steps.last) => 20,
         // Browsers resolve `..` before they send it: one that arrives was put there, or comes from a broken link.
         1 if steps.escapes && part.place == Place::Path => 55,
         // Links of careless pages: `/a/../style.css`.
@@ -337,7 +347,7 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
             Place::Path if is_viewer(part.lower) => 20,
             Place::Path if start > 1 => 50,
             // "wp-config.php location": what somebody looks for, not where a program shall look.
-            Place::Value if is_said(part.lower, start, end) => 30,
+            Place::Value if is_said(part, start, end) => 30,
             Place::Value if start == 0 && !part.lower.starts_with(b"/") && is_prose_after(&part.lower[end..]) => 30,
             _ => 60,
         };
@@ -360,7 +370,7 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
         && !value.contains(&b' ');
     if unix {
         // Where people keep their own files; what is hidden there is another matter.
-        let own = [&b"/home/"[..], b"/mnt/", b"/volumes/", b"/srv/"].iter().any(|root| value.starts_with(root));
+        let own = [&b"/home/"[..], b"/mnt/", b"/volumes/"].iter().any(|root| value.starts_with(root));
         found.add(
             Traversal,
             if own && memmem::find(value, b"/.").is_none() { 40 } else { 55 },

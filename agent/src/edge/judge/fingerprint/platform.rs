@@ -6,7 +6,7 @@ use super::{Fingerprint, begins, holds, method, query};
 #[rustfmt::skip]
 pub(super) const TABLE: &[Fingerprint] = &[
     holds("CVE-2019-11580 (Crowd)", "/crowd/admin/uploadplugin.action", "", 60),
-    method(b"POST", "CVE-2019-3396 (Confluence)", "/rest/tinymce/1/macro/preview", "", 60),
+    holds("CVE-2019-3396 (Confluence)", "/rest/tinymce/1/macro/preview", "", 60),
     holds("CVE-2019-11581 (Jira)", "/secure/contactadministrators", "", 55),
     holds("CVE-2019-8451 (Jira)", "/plugins/servlet/gadgets/makerequest", "", 55),
     holds("CVE-2017-9506 (Atlassian OAuth)", "/plugins/servlet/oauth/users/icon-uri", "", 60),
@@ -338,7 +338,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     begins("Tomcat", "/examples/servlets/", "", 50),
     begins("Tomcat", "/examples/jsp/", "", 50),
     begins("CVE-2020-9484 (Tomcat)", "/manager/status", "", 50),
-    begins("JBoss", "/admin-console/", "", 45),
+    begins("JBoss", "/admin-console/", "", 50),
     holds("JBoss", "/jbossmq-httpil/", "", 55),
     begins("JBoss", "/jbossws/", "", 45),
     holds("CVE-2010-0738 (JBoss)", "/jmx-console/", "", 60),
@@ -354,6 +354,8 @@ pub(super) const TABLE: &[Fingerprint] = &[
     query("CVE-2022-22965 (Spring)", "class.module.classloader", "", 75),
     begins("CVE-2021-22986 (BIG-IP)", "/mgmt/tm/", "", 50),
     begins("CVE-2021-22986 (BIG-IP)", "/mgmt/shared/", "", 50),
+    holds("CVE-2020-5902 (BIG-IP)", "/hsqldb;", "", 65),
+    begins("Druid", "/druid/", "", 50),
     begins("BIG-IP", "/mgmt/toc", "", 50),
     begins("BIG-IP", "/tmui/", "", 45),
     holds("CVE-2022-1388 (BIG-IP)", "/mgmt/tm/util/", "", 60),

@@ -50,6 +50,7 @@ const PAIRS: &[(&[u8], &[&[u8]])] = &[
     (b"reg", &[b"query", b"add", b"save", b"delete"]),
     (b"sc", &[b"query", b"create", b"start", b"stop", b"config"]),
     (b"id", &[b"root"]),
+    (b"route", &[b"print", b"add"]),
     (b"env", &[b"bash", b"sh"]),
     (b"busybox", &[b"id", b"ls", b"sh", b"wget", b"nc", b"cat", b"telnetd"]),
     (b"systemctl", &[b"status", b"stop", b"start"]),

@@ -45,7 +45,7 @@ const PLAIN: &[&[u8]] = &[
     b"strace", b"svn", b"swapon", b"systemctl", b"tac", b"tar", b"tclsh", b"tcsh", b"tee", b"telnetd", b"timedatectl",
     b"traceroute", b"tracert", b"tshark", b"ulimit", b"umask", b"uniq", b"unset", b"unshare", b"unzip", b"uptime",
     b"useradd", b"usermod", b"usleep", b"uudecode", b"uuencode", b"vi", b"vim", b"vssadmin", b"w32tm", b"w3m",
-    b"wevtutil", b"xargs", b"xcopy", b"xterm", b"xzcat", b"yum", b"zcat", b"zgrep",
+    b"wevtutil", b"xargs", b"xcopy", b"xterm", b"xzcat", b"yum", b"zcat", b"zgrep", b"zip",
 ];
 
 /// Programs whose names are words.
@@ -57,7 +57,7 @@ const AMBIGUOUS: &[&[u8]] = &[
     b"history", b"host", b"java", b"jobs", b"join", b"kill", b"last", b"less", b"let", b"links", b"local", b"locate",
     b"look", b"mail", b"make", b"man", b"more", b"mount", b"move", b"net", b"nice", b"nl", b"nmcli", b"node",
     b"paste", b"patch", b"read", b"reboot", b"reg", b"ren", b"return", b"rev", b"route", b"sc", b"script", b"seq",
-    b"set", b"shift", b"shutdown", b"sort", b"source", b"split", b"start", b"stat", b"strings", b"su", b"sum",
+    b"service", b"set", b"shift", b"shutdown", b"sort", b"source", b"split", b"start", b"stat", b"strings", b"su", b"sum",
     b"tail", b"test", b"time", b"timeout", b"top", b"touch", b"tr", b"trap", b"tree", b"true", b"type", b"users",
     b"ver", b"vol", b"w", b"wait", b"wall", b"watch", b"wc", b"whereis", b"which", b"who", b"yes",
 ];
@@ -69,7 +69,11 @@ fn listed(table: &[&[u8]], name: &[u8]) -> bool {
 
 /// What `word` is as a command; paths and `.exe` are looked through.
 pub(super) fn command(word: &[u8]) -> Option<Command> {
-    let name = word.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(word);
+    // A path begins at a root, a directory of programs or the one at hand: `author/id` is none.
+    let path = matches!(word.first(), Some(b'/' | b'.' | b'~' | b'\\' | b'$'))
+        || word.get(1) == Some(&b':')
+        || [&b"bin/"[..], b"usr/", b"sbin/", b"system32\\", b"windows\\"].iter().any(|root| word.starts_with(root));
+    let name = if path { word.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(word) } else { word };
     let name = name.strip_suffix(b".exe").unwrap_or(name);
     let known = if listed(TOOLS, name) || interpreter_with_version(name) {
         Some(Command::Tool)

@@ -1,6 +1,6 @@
 //! Words of scripts for a browser.
 
-use super::Edge::{None, Scheme, Script, Start};
+use super::Edge::{None, Scheme, Script, Shown};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::Xss;
 
@@ -14,7 +14,7 @@ pub(super) const GROUPS: &[Group] = &[
         "javascript&", "javascript#", "data:text/html",
         "data:image/svg", "jscript:", "feed:javascript", "view-source:", "data:text/javascript",
     ]),
-    evidence(Xss, 50, "calls what browsers show a script's success with", Places::TARGET, Start, &[
+    evidence(Xss, 50, "calls what browsers show a script's success with", Places::TARGET, Shown, &[
         "alert(", "alert`", "prompt(", "prompt`", "confirm(", "confirm`", "alert.call", "alert (", "[alert]",
         "(alert)", "alert&", "msgbox", "alert//", "alert/*",
     ]),
@@ -29,9 +29,10 @@ pub(super) const GROUPS: &[Group] = &[
         "new image", "addeventlistener(", "document.create",
     ]),
     evidence(Xss, 60, "contains a script element", Places::TARGET, Script, &["<script", "script>"]),
+    evidence(Xss, 50, "has a style sheet run a script", Places::TARGET, Script, &["@import", "behavior:"]),
     evidence(Xss, 50, "has a style sheet run a script", Places::TARGET, None, &[
-        "expression(", "-moz-binding", "behavior:url", "behaviour:url", "@import", "url(javascript",
-        "animation-name:", "style=xss:", "expr/*", "-o-link:", "behavior:",
+        "expression(", "-moz-binding", "behavior:url", "behaviour:url", "url(javascript",
+        "animation-name:", "style=xss:", "expr/*", "-o-link:",
     ]),
     evidence(Xss, 60, "contains a script element in another encoding", Places::TARGET, None, &[
         "+adw-", " adw-", "<?import", "\\u003cscript", "</script", "fscommand", "seeksegmenttime",
@@ -40,7 +41,8 @@ pub(super) const GROUPS: &[Group] = &[
     evidence(Xss, 50, "calls what browsers show a script's success with", Places::QUERY, None, &[
         ".call`", ".call `", "reflect.apply", "reflect.sort", "${alert", "${ alert", "ev:event", "ev:handler",
         "x:expression", "expression\\28", "res://", "onerror=alert", "onerror=eval", "onerror=confirm", "=alert;",
-        "=alert,", "=prompt;", "=prompt,", "=confirm;", "=confirm,", "=eval;", "=eval,", "throw onerror", "/.source+/",
+        "=alert,", "=prompt;", "=prompt,", "=confirm;", "=confirm,", "=eval;", "=eval,", "throw onerror", "scscriptript", "<scr<script", "<script<script", ".find(alert", ".map(alert",
+        ".foreach(alert", ".filter(alert", ".some(alert", ".every(alert", "new function`", "/.source+/",
         ".source](",
     ]),
 ];

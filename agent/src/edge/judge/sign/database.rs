@@ -1,6 +1,6 @@
 //! Words of databases.
 
-use super::Edge::{None, Start, Word};
+use super::Edge::{None, Start, Typed, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Ldapi, Nosqli, Sqli};
 
@@ -46,17 +46,22 @@ pub(super) const GROUPS: &[Group] = &[
         "/**/",
     ]),
     evidence(Nosqli, 55, "contains a script for a document database", Places::QUERY, None, &[
-        ";return true", "; return true", ";return(true)", "; return this", ";return this", "'a'=='a", "|| '1'=='1", "||'1'=='1",
+        ";return true", "; return true", ";return(true)", "; return this", ";return this", "'a'=='a", "return ''==", "return '' ==", "return \"\"==", "|| '1'=='1", "||'1'=='1",
         "\"a\"==\"a", "||1==1", "|| 1==1", ";sleep(", "; sleep(", "tojsononeline(", "db.getname", "db.getcollection", "db.stats(",
         "db.version(", "objectid.gettimestamp", "$where:", "'$where'", "\"$where\"",
     ]),
     evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, None, &[
-        "*()|", "*)(|", "(objectclass=", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
+        "*()|", "*)(|", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
         "(userpassword=", "(mail=*", "(sn=*",
     ]),
-    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, None, &[
-        "count(/", "child::", "descendant::", "parent::", "ancestor::", "following-sibling::", "name()=", "local-name(", "text()=",
+    evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, Typed, &["(objectclass="]),
+    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, Typed, &["count(/"]),
+    evidence(Sqli, 50, "nests a word in itself, for a filter to take out", Places::QUERY, None, &[
+        "uniunionon", "ununionion", "unionunion", "selselectect", "seselectlect", "sselectelect", "selecselectt", "oorr ",
+        "anandd ", "aandnd ", "frfromom", "whwhereere", "uunionnion", "ororder by",
+    ]),
+    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, None, &[ "child::", "descendant::", "parent::", "ancestor::", "following-sibling::", "name()=", "local-name(", "text()=",
         "string-length(", "substring(//", "substring(name(", "name(/*", "name(//", "] | //", "]|//", "*[1=", "//*[", "position()=",
-        "normalize-space(", "doc-available(", "unparsed-text(", "/text()", "last()]", "//user[", "/..[", "or count(/",
+        "normalize-space(", "doc-available(", "doc('http", "doc(\"http", "unparsed-text('", "unparsed-text(", "/text()", "last()]", "//user[", "/..[", "or count(/",
     ]),
 ];

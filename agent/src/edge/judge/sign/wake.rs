@@ -41,6 +41,11 @@ pub(super) const GROUPS: &[Group] = &[
         "/win", "/program", "/php", "/bin", "/sbin", "/run", "/inetpub", "/web/", "/nsconfig", "/tmp", "c:", "/c:",
         "/d:", "d:", "\\\\",
     ] },
+    Group { meaning: Meaning::File, places: Places::QUERY, edge: Begin, words: &[".env", ".git/", ".ssh/", ".aws/", "~root/", "~/.ssh", "~/.aws", "~/.bash"] },
+    Group { meaning: Meaning::File, places: Places::QUERY, edge: None, words: &[
+        "/.env", "/.bashrc", "/.bash_profile", "/.git/", "/.aws/credentials", "/.kube/config", "/.docker/config", "/.ssh/",
+        "/.npmrc", "/.netrc", "/.pgpass", "/.my.cnf", "/.profile", "/.zshrc",
+    ] },
     Group { meaning: Meaning::File, places: Places::TARGET, edge: None, words: &[
         "etc/passwd", "etc/shadow", "etc/group", "etc/hosts", "etc/issue", "etc/motd", "etc/hostname", "etc/sudoers",
         "etc/fstab", "etc/crontab", "etc/resolv.conf", "etc/master.passwd", "etc/os-release", "sshd_config",

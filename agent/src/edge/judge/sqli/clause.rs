@@ -53,15 +53,14 @@ impl Statement<'_> {
                     | Kind::Key(Key::Case)
             )
         );
-        // A whole statement, told in a search: what breaks into another one has more in front of it or behind.
-        let asked = at == 0 && !self.broken && is_free_text(self.part.name) && !self.goes_past_a_query(at);
         let table =
             from.filter(|from| matches!(self.kind(from + 1), Some(Kind::Word | Kind::Open | Kind::Function(_))));
         let weight = match (listed || list, table.is_some(), subquery) {
-            _ if asked => 35,
             (true, true, _) => 70,
             (true, false, true) => 60,
             (_, true, true) => 65,
+            // "Don't forget: select \"OK\" …": a word before it, and nothing that a query reads from.
+            (true, false, false) if at > 0 && matches!(self.kind(at - 1), Some(Kind::Word | Kind::Other)) => 25,
             (true, false, false) if self.kind(at + 1) != Some(Kind::Word) => 50,
             (false, true, false) if self.is_bare_query(at, from) => 50,
             _ => 15,
@@ -82,13 +81,22 @@ impl Statement<'_> {
             .is_some_and(|token| self.part.lower[token.start..token.end].iter().all(u8::is_ascii_alphabetic))
     }
 
-    /// Whether the statement does more than read columns of tables: calls, unites, comments, stacks, nests.
-    fn goes_past_a_query(&self, at: usize) -> bool {
-        self.tokens[at + 1..].iter().any(|token| {
+    /// Whether the text is a whole statement and stands where people write: what breaks into another one has something
+    /// in front of it, and does more than a statement told: calls, unites, comments, stacks, nests.
+    pub(super) fn is_asked(&self) -> bool {
+        let whole = matches!(
+            self.kind(0),
+            Some(Kind::Key(Key::Select | Key::Statement | Key::Group | Key::Order | Key::Having | Key::Where))
+        );
+        !self.broken && whole && is_free_text(self.part.name) && !self.goes_past_a_query()
+    }
+
+    fn goes_past_a_query(&self) -> bool {
+        self.tokens[1..].iter().any(|token| {
             matches!(
                 token.kind,
                 Kind::Function(Strength::Telling)
-                    | Kind::Key(Key::Union | Key::Select | Key::Into | Key::Statement | Key::Procedure)
+                    | Kind::Key(Key::Union | Key::Select | Key::File | Key::Statement | Key::Procedure)
                     | Kind::Comment { .. }
                     | Kind::Semicolon
                     | Kind::Variable
@@ -164,7 +172,7 @@ impl Statement<'_> {
                 _ => return,
             },
             (Some(Key::Order | Key::Group), Some(Key::By)) => match self.kind(at + 2) {
-                Some(Kind::Number) if ended(at + 3) => 55,
+                Some(Kind::Number) if ended(at + 3 + usize::from(self.is_direction(at + 3))) => 55,
                 Some(Kind::Open | Kind::Function(_)) if value_before => 50,
                 // Query languages of trackers and stores order by a field too.
                 Some(Kind::Word) if value_before && (self.broken || self.ends_with_comment()) => 45,
@@ -174,6 +182,11 @@ impl Statement<'_> {
             _ => return,
         };
         self.report(at, at + 2, weight, "adds a clause to the query", found);
+    }
+
+    /// `asc`, `desc`.
+    fn is_direction(&self, at: usize) -> bool {
+        self.tokens.get(at).is_some_and(|token| matches!(&self.part.lower[token.start..token.end], b"asc" | b"desc"))
     }
 
     /// `insert into x values`, `update x set y=`, `drop table x`, `waitfor delay`, `exec sp_…`, `declare @x`.
