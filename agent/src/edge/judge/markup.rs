@@ -8,6 +8,7 @@ use memchr::{memchr, memchr_iter, memmem};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ssi, Xss, Xxe};
 
@@ -206,14 +207,22 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
     }
     let inside_at = at + 1 + skipped + length.min(tag_end);
     let within = inside_at..inside_at + inside.len();
-    let attributes = attributes.of(part.lower);
-    let loads = any_within(&attributes.loading, &within);
-    let (weight, reason) = if any_within(&attributes.handlers, &within) {
+    let known = attributes.of(part.lower);
+    let loads = any_within(&known.loading, &within);
+    let active = ACTIVE.contains(&name) || ACTIVE.contains(&prefix);
+    let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
+    let (weight, reason) = if inside.is_empty() && known.idle && prose::goes_on(closes_tag) {
+        // "how to use <script> tag in html".
+        (20, "names an element")
+    } else if any_within(&known.handlers, &within) {
         (75, "opens an element with an event handler")
-    } else if ACTIVE.contains(&name) || ACTIVE.contains(&prefix) {
+    } else if (active || loads) && prose::is_free_text(part.name) && known.mute && !is_bare(inside) {
+        // People ask about elements; one that runs nothing and fetches nothing from elsewhere is a question.
+        (30, "names an element")
+    } else if active {
         let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
         (if certain { 65 } else { 50 }, "opens an element that browsers act on")
-    } else if any_within(&attributes.more_than_links, &within) {
+    } else if any_within(&known.more_than_links, &within) {
         (55, "opens an element that loads or styles something")
     } else if loads {
         (50, "opens an element with a link")
@@ -230,11 +239,14 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
     found.add(Xss, weight, span, reason);
 }
 
-/// Where attributes stand in one part that judge a tag, looked for once however many tags overlap: the beginning of each
-/// and the end of its `=`, sorted.
+/// What a whole part says about each of its tags, found out once however many they are: where the attributes stand that
+/// judge one, by the beginning of each and the end of its `=`, sorted.
 #[derive(Default)]
 struct Attributes {
     read: bool,
+    /// See [`prose::is_idle`] and [`is_mute`].
+    idle: bool,
+    mute: bool,
     handlers: Vec<(usize, usize)>,
     /// Those that take a URL.
     loading: Vec<(usize, usize)>,
@@ -245,6 +257,8 @@ struct Attributes {
 impl Attributes {
     fn of(&mut self, text: &[u8]) -> &Self {
         if !std::mem::replace(&mut self.read, true) {
+            self.idle = prose::is_idle(text);
+            self.mute = is_mute(text);
             self.handlers.extend(handlers(text));
             for equals in memchr_iter(b'=', text) {
                 let before = text[..equals].trim_ascii_end();
@@ -273,6 +287,20 @@ fn any_within(places: &[(usize, usize)], within: &std::ops::Range<usize>) -> boo
     places.get(first).is_some_and(|(_, end)| *end <= within.end)
 }
 
+/// Whether nothing in `text` runs or fetches: no call, no script by URL, no address of another host.
+fn is_mute(text: &[u8]) -> bool {
+    let calls = text.iter().any(|byte| matches!(byte, b'(' | b'`'));
+    let elsewhere = [&b"//"[..], b"script:", b"data:", b"&#", b"/>", b"srcdoc"]
+        .iter()
+        .any(|mark| memmem::find(text, mark).is_some());
+    !calls && !elsewhere && memmem::find(text, b"</").is_none()
+}
+
+/// `<img src=x>`: an address without quotes is what kits write.
+fn is_bare(inside: &[u8]) -> bool {
+    memchr(b'=', inside).is_some_and(|at| !matches!(inside.get(at + 1), Some(b'"' | b'\'')))
+}
+
 /// `<!--#exec`, `<!doctype`, `<!entity`, `<![cdata[`, `<!--`.
 fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<usize>, found: &mut Findings) {
     if let Some(directive) = declaration.strip_prefix(b"--") {
@@ -294,7 +322,8 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
             elsewhere || memmem::find(declaration, b"system").is_some() || memmem::find(declaration, b"[").is_some();
         found.add(Xxe, if external { 65 } else { 40 }, span, "declares a document type");
     } else if declaration.starts_with(b"[cdata[") {
-        found.add(Xxe, 55, span, "contains an XML character section");
+        let asked = prose::is_free_text(part.name) && prose::is_idle(&declaration[7..]);
+        found.add(Xxe, if asked { 30 } else { 55 }, span, "contains an XML character section");
     } else if declaration.starts_with(b"element") {
         found.add(Xxe, 40, span, "declares an XML element");
     }
@@ -424,7 +453,7 @@ mod tests {
             text: text.as_bytes(),
             lower: lower.as_bytes(),
             offset: 0,
-            name: b"q",
+            name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
             tricks: Tricks::default(),

@@ -64,6 +64,9 @@ impl Sieve {
         };
         for (word, edge) in words {
             // As logged, a parameter's name and value have an `=` between them; cut into parts, the end of one.
+            if let Some(name) = word.strip_suffix(char::from(PART_END)).filter(|name| is_plain(name.as_bytes())) {
+                sieve.file(name, Edge::End);
+            }
             let word = word.replace(char::from(PART_END), "=");
             if is_plain(word.as_bytes()) {
                 sieve.file(&word, edge);
@@ -241,10 +244,15 @@ fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
     match edge {
         Edge::End => ends,
         Edge::Segment => ends || after == Some(b'/'),
-        Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
-            !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
-        }
-        Edge::None | Edge::Code | Edge::Begin | Edge::Root => true,
+        Edge::Word
+        | Edge::Start
+        | Edge::Typed
+        | Edge::Shown
+        | Edge::Script
+        | Edge::Letters
+        | Edge::Call
+        | Edge::Assign => !before.is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        Edge::None | Edge::Code | Edge::Begin | Edge::Scheme | Edge::Root => true,
     }
 }
 
@@ -272,13 +280,13 @@ fn is_plain(target: &[u8]) -> bool {
     u128::from_le_bytes(odd_in_chunks) == 0
 }
 
-/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `__` `==`.
+/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `//` `__` `==`.
 #[inline]
 fn has_pair(target: &[u8]) -> bool {
     any_pair(target, |one, other| {
         let dots = (one == b'.') & ((other == b'.') | (other == b'/'));
         let slash = (one == b'/') & (other == b'.');
-        let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&'));
+        let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&') | (one == b'/'));
         dots | slash | twice
     })
 }

@@ -37,26 +37,37 @@ impl std::ops::Deref for Name {
     }
 }
 
+/// Variables that are searched for one by one; with more of them each search through the text would make its cost grow with the
+/// square of its length.
+const ASKED_MAX: usize = 8;
+
 /// A text of commands, and what was found out about it: commands overlap (`<(<(<(`), and each would look again.
 pub(super) struct Text<'t> {
     text: &'t [u8],
     /// From where to where no command ends; asked in any order, used as long as it fits.
     unbroken: std::ops::Range<usize>,
-    /// What stands behind each `$`, sorted.
+    /// Variables that were asked for.
+    asked: usize,
+    /// What stands behind each `$` and `{`, sorted.
     variables: Option<Vec<&'t [u8]>>,
 }
 
 impl<'t> Text<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Self { text, unbroken: 0..0, variables: None }
+        Self { text, unbroken: 0..0, asked: 0, variables: None }
     }
 
-    /// Whether `$name` stands anywhere.
-    pub(super) fn uses_variable(&mut self, name: &[u8]) -> bool {
+    /// Whether `$name` or `${name` stands behind `from`; where many variables were asked for, whether it stands anywhere.
+    pub(super) fn uses_variable(&mut self, name: &[u8], from: usize) -> bool {
         let text = self.text;
+        let opens = |at: usize| at > 0 && matches!(text[at - 1], b'$' | b'{');
+        if self.asked < ASKED_MAX {
+            self.asked += 1;
+            return memchr::memmem::find_iter(&text[from..], name).any(|at| opens(from + at) && at > 0);
+        }
         let variables = self.variables.get_or_insert_with(|| {
             let behind = |at: usize| &text[at + 1..(at + 1 + MAX_WORD).min(text.len())];
-            let mut variables: Vec<_> = memchr::memchr_iter(b'$', text).map(behind).collect();
+            let mut variables: Vec<_> = memchr::memchr2_iter(b'$', b'{', text).map(behind).collect();
             variables.sort_unstable();
             variables
         });
@@ -173,7 +184,7 @@ fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
                 }
             },
             0 | b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
-            | b'+' => break,
+            | b'+' | b'#' => break,
             _ => {
                 words.name.push(byte);
                 at += 1;
