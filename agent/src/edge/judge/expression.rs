@@ -180,8 +180,8 @@ fn is_deep(inside: &[u8]) -> bool {
 fn applies(inside: &[u8], called: bool) -> bool {
     let inside = inside.trim_ascii();
     let quoted = matches!(inside.first(), Some(b'\'' | b'"' | b'['));
-    let filter = quoted && memchr::memchr(b'|', inside).is_some();
-    let argument = memchr::memchr(b'(', inside).and_then(|open| inside.get(open + 1));
+    let filter = quoted && memchr(b'|', inside).is_some();
+    let argument = memchr(b'(', inside).and_then(|open| inside.get(open + 1));
     filter || called && matches!(argument, Some(b'\'' | b'"'))
 }
 
