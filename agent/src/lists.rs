@@ -147,7 +147,10 @@ impl Lists {
         if self.counters.entries == 0 {
             return;
         }
-        let Some((opinion, list)) = self.opinion(evidence.peer.ip(), evidence.name.as_deref()) else { return };
+        let by_peer = self.opinion(evidence.peer.ip(), evidence.name.as_deref());
+        // The intruder chooses what his TLS hello asks for: that speaks against him alone.
+        let asked = evidence.server_name.as_deref().and_then(|name| self.opinion(evidence.peer.ip(), Some(name)));
+        let Some((opinion, list)) = asked.filter(|(opinion, _)| *opinion == Opinion::Bad).or(by_peer) else { return };
         let said = match opinion {
             Opinion::Good => "known good",
             Opinion::Bad => "known bad",

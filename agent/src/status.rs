@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::incident::coverage::SenseCoverage;
 use crate::kernel::{SenseState, SenseVerdict};
 use crate::timestamp::Timestamp;
 
@@ -61,6 +62,12 @@ impl From<&SenseVerdict> for SenseStatus {
             SenseState::Unavailable { reason, remedy } => ("unavailable", format!("{reason}; {remedy}")),
         };
         Self { sense: verdict.sense.to_owned(), state: state.to_owned(), detail, proven: None }
+    }
+}
+
+impl From<SenseStatus> for SenseCoverage {
+    fn from(status: SenseStatus) -> Self {
+        Self { sense: status.sense, state: status.state, proven: status.proven }
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) struct Process {
     pub(super) service: Option<Arc<ServiceRoot>>,
     /// Where cgroup v2 does not tell processes apart; inherited.
     pub(super) legacy_workload: Option<Arc<Workload>>,
+    /// The container of the monitor that it descends from; inherited.
+    pub(super) watched: Option<Arc<Workload>>,
     pub(super) started: Timestamp,
     pub(super) cgroup: u64,
     admitted: u64,
@@ -158,12 +160,13 @@ impl ProcessTable {
         self.admit(fork.child, fork.actor.process, at);
         self.set_parent(fork.child, fork.actor.process, at);
         let Some(parent) = self.processes.get(&fork.actor.process) else { return };
-        let (image, service, legacy) =
-            (Arc::clone(&parent.image), parent.service.clone(), parent.legacy_workload.clone());
+        let (image, service) = (Arc::clone(&parent.image), parent.service.clone());
+        let (legacy, watched) = (parent.legacy_workload.clone(), parent.watched.clone());
         let (cgroup, net_ns, uid) = (parent.cgroup, parent.net_ns, parent.uid);
         let Some(child) = self.processes.get_mut(&fork.child) else { return };
         child.service = child.service.take().or(service);
         child.legacy_workload = child.legacy_workload.take().or(legacy);
+        child.watched = child.watched.take().or(watched);
         if child.image.exe_path.is_empty() {
             child.image = image;
             child.started = at;
@@ -211,6 +214,13 @@ impl ProcessTable {
     pub(super) fn set_service(&mut self, key: ProcessKey, service: ServiceRoot) {
         if let Some(process) = self.processes.get_mut(&key) {
             process.service = Some(Arc::new(service));
+        }
+    }
+
+    /// Makes `key` the monitor of a container: what it forks from now on is in it.
+    pub(super) fn set_watched(&mut self, key: ProcessKey, container: Workload) {
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.watched = Some(Arc::new(container));
         }
     }
 
@@ -263,14 +273,15 @@ impl ProcessTable {
         self.counters.admitted += 1;
         let inherited = self.processes.get_mut(&parent).map(|parent| {
             parent.children += 1;
-            (parent.service.clone(), parent.legacy_workload.clone())
+            (parent.service.clone(), parent.legacy_workload.clone(), parent.watched.clone())
         });
-        let (service, legacy_workload) = inherited.unwrap_or_default();
+        let (service, legacy_workload, watched) = inherited.unwrap_or_default();
         let process = Process {
             parent,
             image: Arc::clone(&self.nothing),
             service,
             legacy_workload,
+            watched,
             started: at,
             cgroup: 0,
             admitted: self.counters.admitted,

@@ -84,6 +84,7 @@ impl Judge {
             HostEventKind::Contact(contact) => self.contact(contact, &mut case),
             HostEventKind::MetadataRequest(request) => self.metadata_request(request, &mut case).map(Stage::Host),
             HostEventKind::RawSocket(made) => self.raw_socket(made, &mut case).map(Stage::Host),
+            HostEventKind::Hello(hello) => self.outcomes.greeted(hello).map(Stage::Egress),
             HostEventKind::Flow(flow) => self.outcomes.ended(flow, case.at).map(Stage::Egress),
             HostEventKind::MetadataStatus(status) => self.outcomes.answered(status).map(Stage::Host),
             HostEventKind::Listen(listen) => {
@@ -228,6 +229,9 @@ impl Judge {
             (RawFamily::Packet, _) => "a packet socket".to_owned(),
             (RawFamily::Unknown, _) => "use of the right to write packets by hand".to_owned(),
             (_, 1 | 58) => "a raw socket for ICMP".to_owned(),
+            (_, 33) => "a socket for DCCP".to_owned(),
+            (_, 115) => "a socket for L2TP".to_owned(),
+            (_, 132) => "a socket for SCTP".to_owned(),
             (_, protocol) => format!("a raw socket for protocol {protocol}"),
         };
         let novelty = case.baseline.raw_socket(&place.workload.key, exe_path, &what, case.at);
@@ -351,7 +355,7 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
     };
     let reason = format!("{} contacted {whom}, {acquaintance}", who(&place));
     let protocol = contact.protocol;
-    EgressEvidence { at: case.at, place, peer, protocol, name: believed, novelty, reason, outcome: None }
+    EgressEvidence { at: case.at, place, peer, protocol, name: believed, server_name: None, novelty, reason, outcome: None }
 }
 
 fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {

@@ -82,9 +82,9 @@ const SENSES: [Sense; 8] = [
     },
     Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
     // A contact with an endpoint is a connect; what is asked there, the packet program sees.
-    Sense { name: "metadata", programs: &["connect4", "connect6", "metadata_request", "received"], structs: &[] },
-    // Answers of name servers.
-    Sense { name: "names", programs: &["received"], structs: &[] },
+    Sense { name: "metadata", programs: &["connect4", "connect6", "sent", "received"], structs: &[] },
+    // Answers of name servers, and the servers that TLS hellos name.
+    Sense { name: "names", programs: &["received", "sent"], structs: &[] },
     // Which connection a process was serving: read from its parent's descriptors when a program starts, on every kernel. The
     // accept itself would say it more exactly; it has no hook without trampolines or kprobes.
     Sense {
@@ -196,7 +196,7 @@ mod tests {
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(
-            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason), ("received", reason)],
+            &[("connect4", reason), ("connect6", reason), ("sent", reason), ("received", reason)],
             &[],
             "metadata",
             SenseState::Unavailable {

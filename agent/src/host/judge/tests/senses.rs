@@ -129,6 +129,31 @@ fn a_contact_is_told_again_when_it_has_ended() {
     assert_eq!(EgressEvidence { outcome: None, ..ended.clone() }, *began, "the same evidence otherwise");
 }
 
+#[test]
+fn a_contact_is_told_again_with_the_server_it_greets() {
+    let hello = |seconds: u64, socket: u64, server_name: Option<&str>| {
+        event(seconds, HostEventKind::Hello(TlsHello { socket, server_name: server_name.map(ToOwned::to_owned) }))
+    };
+    let found = egresses(vec![
+        answer(9, "127.0.0.53", "cdn.example", "203.0.113.9"),
+        contact(10, "203.0.113.9:443", 5),
+        hello(10, 5, Some("evil.example")),
+        contact(11, "198.51.100.66:443", 6),
+        hello(11, 6, Some("evil.example")),
+        contact(12, "198.51.100.67:443", 7),
+        hello(12, 7, None),
+        hello(13, 8, Some("nobody.example")),
+    ]);
+    let told: Vec<_> = found.iter().map(|egress| (egress.name.as_deref(), egress.server_name.as_deref())).collect();
+    let evil = Some("evil.example");
+    let cdn = Some("cdn.example");
+    assert_eq!(told, [(cdn, None), (cdn, evil), (None, None), (None, evil), (None, None), (None, None)]);
+    assert!(found[1].reason.ends_with("; its TLS hello names another server, evil.example"), "{}", found[1].reason);
+    assert!(found[3].reason.ends_with("; its TLS hello names evil.example"), "{}", found[3].reason);
+    assert!(found[5].reason.ends_with("; its TLS hello names no server"), "{}", found[5].reason);
+    assert_eq!(found[3].novelty, found[2].novelty, "a name that the client chose makes nothing ordinary");
+}
+
 fn hosts(events: Vec<HostEvent>) -> Vec<HostEvidence> {
     let stages = judged(setting().into_iter().chain(events));
     stages.into_iter().filter_map(|stage| if let Stage::Host(host) = stage { Some(host) } else { None }).collect()
