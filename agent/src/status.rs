@@ -55,7 +55,7 @@ pub struct SenseStatus {
 impl From<&SenseVerdict> for SenseStatus {
     fn from(verdict: &SenseVerdict) -> Self {
         let (state, detail) = match &verdict.state {
-            SenseState::Active => ("active", String::new()),
+            SenseState::Active => ("active", verdict.note.to_owned()),
             SenseState::Degraded { missing } => ("degraded", format!("without {}", missing.join(", "))),
             // Some reasons say already what to do.
             SenseState::Unavailable { reason, .. } if reason.contains(';') => ("unavailable", reason.clone()),

@@ -112,8 +112,10 @@ mod tests {
     /// Extensions in order: kind and content.
     fn hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
         let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat();
-        let extensions: Vec<u8> =
-            extensions.iter().flat_map(|(kind, content)| [kind.to_be_bytes().to_vec(), sized(content)].concat()).collect();
+        let extensions: Vec<u8> = extensions
+            .iter()
+            .flat_map(|(kind, content)| [kind.to_be_bytes().to_vec(), sized(content)].concat())
+            .collect();
         let mut body = vec![3, 3];
         body.extend([7; 32]);
         body.extend([4, 1, 2, 3, 4]);

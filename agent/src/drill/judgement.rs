@@ -251,7 +251,10 @@ fn deed(evidence: &StepEvidence) -> Option<(&'static str, String)> {
             ("shell", process.as_ref().map_or_else(String::new, |node| node.command_line.to_string()))
         }
         StepEvidence::Peer { peer, name, server_name, process, .. } => {
-            let peer = name.as_ref().or(server_name.as_ref()).map_or_else(|| peer.to_string(), |name| format!("{name} ({peer})"));
+            let peer = name
+                .as_ref()
+                .or(server_name.as_ref())
+                .map_or_else(|| peer.to_string(), |name| format!("{name} ({peer})"));
             ("egress", format!("{} to {peer}", program(process)))
         }
     })

@@ -89,7 +89,8 @@ impl Container<'_> {
 /// The key of a container with this id, by its name where that is known.
 pub(super) fn container_key(id: &str, name: Option<&str>) -> String {
     // Ids that are no digits are names already (`ctr`).
-    let short = if is_container_id(id) || is_ecs_id(id) { id.get(..SHORT_ID_DIGITS).unwrap_or(id) } else { bounded(id) };
+    let short =
+        if is_container_id(id) || is_ecs_id(id) { id.get(..SHORT_ID_DIGITS).unwrap_or(id) } else { bounded(id) };
     format!("container:{}", name.map_or(short, bounded))
 }
 

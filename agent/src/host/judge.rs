@@ -355,7 +355,17 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
     };
     let reason = format!("{} contacted {whom}, {acquaintance}", who(&place));
     let protocol = contact.protocol;
-    EgressEvidence { at: case.at, place, peer, protocol, name: believed, server_name: None, novelty, reason, outcome: None }
+    EgressEvidence {
+        at: case.at,
+        place,
+        peer,
+        protocol,
+        name: believed,
+        server_name: None,
+        novelty,
+        reason,
+        outcome: None,
+    }
 }
 
 fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {

@@ -177,7 +177,17 @@ mod tests {
             proven: proven.map(Timestamp::from_unix_millis),
         };
         assert!(senses_said(&[]).is_empty());
-        let said = senses_said(&[sense("exec", "active", Some(0)), sense("raw", "degraded", None), sense("names", "active", None)]);
-        assert_eq!(said, [format!("active senses: exec (proven at {}), names", Timestamp::from_unix_millis(0)), "degraded senses: raw".to_owned()]);
+        let said = senses_said(&[
+            sense("exec", "active", Some(0)),
+            sense("raw", "degraded", None),
+            sense("names", "active", None),
+        ]);
+        assert_eq!(
+            said,
+            [
+                format!("active senses: exec (proven at {}), names", Timestamp::from_unix_millis(0)),
+                "degraded senses: raw".to_owned()
+            ]
+        );
     }
 }

@@ -419,10 +419,12 @@ impl Engine {
     /// How well things are seen, the senses included.
     fn covered(&self, now: Timestamp) -> Report {
         let mut report = self.detector.coverage(now);
-        report.gaps.extend(self.senses().into_iter().filter(|sense| sense.state != "active").map(|sense| CoverageGap {
-            kind: GapKind::SenseMissing,
-            text: format!("the {} sense is {}", sense.sense, sense.state),
-            remedy: sense.detail,
+        report.gaps.extend(self.senses().into_iter().filter(|sense| sense.state != "active").map(|sense| {
+            CoverageGap {
+                kind: GapKind::SenseMissing,
+                text: format!("the {} sense is {}", sense.sense, sense.state),
+                remedy: sense.detail,
+            }
         }));
         report
     }

@@ -183,23 +183,15 @@ fn a_tls_hello_names_its_server() {
         HostEventKind::Hello(hello) if hello.server_name.as_deref() == Some("last.example") => Some(()),
         _ => None,
     });
-    let expected: [&[Option<&str>]; 6] = [
-        &[Some("short.example")],
-        &[Some("post-quantum.example")],
-        &[None],
-        &[Some("short.example")],
-        &[None],
-        &[],
-    ];
+    let expected: [&[Option<&str>]; 6] =
+        [&[Some("short.example")], &[Some("post-quantum.example")], &[None], &[Some("short.example")], &[None], &[]];
     for (peer, expected) in peers.iter().zip(expected) {
         let contact = watch.contact("its contact", |contact| contact.peer == *peer);
         let told: Vec<_> = hellos(&watch, contact.socket).iter().map(|hello| hello.server_name.as_deref()).collect();
         assert_eq!(told, expected, "{peer}, the last is {last}");
     }
     let named = |name: &str| {
-        let told = |event: &breachline::event::HostEvent| {
-            matches!(&event.kind, HostEventKind::Hello(hello) if hello.server_name.as_deref() == Some(name))
-        };
+        let told = |event: &breachline::event::HostEvent| matches!(&event.kind, HostEventKind::Hello(hello) if hello.server_name.as_deref() == Some(name));
         watch.seen.iter().any(told)
     };
     assert!(!named("known.example") && !named("again.example"));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{
     CgroupSeen, Connection, ContactHook, Flow, FlowState, Listen, MetadataStatus, NameAnswer, NamedAddress, ProcessKey,
-    ProcessSeen, Serving,
+    ProcessSeen, Serving, TlsHello,
 };
 
 /// The shop's own process, and one that it forks.
