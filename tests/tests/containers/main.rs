@@ -60,7 +60,7 @@ fn walk(scratch: &Scratch, workload: &str, command: &str, bars: &[&str]) -> Resu
     let barred = seen.remove("barred").unwrap_or_default();
     ensure!(barred.iter().all(|way| bars.contains(&way.as_str())), "{workload}: barred are {barred:?}");
     let counts: Vec<String> = seen.iter().map(|(kind, ways)| format!("{} {kind}", ways.len())).collect();
-    println!("{workload}: {}, {} barred", counts.join(", "), barred.len());
+    eprintln!("{workload}: {}, {} barred", counts.join(", "), barred.len());
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn a_moment_is_enough_and_guests_are_told_apart() -> Result<()> {
             let mark = format!("mark={}", runtime.replace(' ', "-"));
             shell(&format!("{run} /bin/sh -c '/bin/busybox usleep 50000; /bin/busybox true {mark}'"))?;
             let place = watcher.place_of(&mark)?;
-            ensure!(place.workload.key.as_str() == "container:moment", "{runtime}: {:?}", place.workload);
+            ensure!(place.workload.key.as_str() == "container:moment", "{runtime}: {place:?}");
             let line: Vec<&str> = place.lineage.iter().map(|node| &*node.exe_path).collect();
             let monitor = line.iter().any(|path| path.ends_with("conmon") || path.contains("containerd-shim"));
             ensure!(monitor, "{runtime}: {line:?} has no monitor");
@@ -133,7 +133,7 @@ fn a_moment_is_enough_and_guests_are_told_apart() -> Result<()> {
             shell(&end)?;
             outcome?;
             let place = watcher.place_of(&mark)?;
-            ensure!(place.workload.key.as_str() == "container:guest", "{runtime}: {:?}", place.workload);
+            ensure!(place.workload.key.as_str() == "container:guest", "{runtime}: {place:?}");
             ensure!(place.service.is_none(), "{runtime}: who comes in by the runtime descends from no service");
         }
         Ok(())
