@@ -50,12 +50,14 @@ impl Watcher {
         Ok(watcher)
     }
 
-    /// Where the program stood whose arguments hold `mark` as a word.
+    /// Where busybox stood when it was started with `mark`; the runtime's own command has it among its words too.
     pub(crate) fn place_of(&mut self, mark: &str) -> Result<Placement> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.read();
-            let found = self.started.iter().find(|(argv, _)| argv.iter().any(|word| word == mark));
+            let is_meant = |argv: &[String]| argv.first().is_some_and(|program| program.ends_with("busybox"));
+            let marked = |argv: &[String]| argv.iter().any(|word| word == mark);
+            let found = self.started.iter().find(|(argv, _)| is_meant(argv) && marked(argv));
             if let Some((_, place)) = found {
                 return Ok(place.clone());
             }
