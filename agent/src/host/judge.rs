@@ -262,8 +262,9 @@ impl Judge {
     }
 }
 
-/// Port of name servers.
+/// Port of name servers, and of HTTP over TLS and QUIC.
 const DNS_PORT: u16 = 53;
+const HTTPS_PORT: u16 = 443;
 
 /// What a peer was looked up by.
 enum PeerName<'n> {
@@ -353,7 +354,10 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
         PeerName::Literal => format!("{peer} by its bare address"),
         PeerName::Unknown => peer.to_string(),
     };
-    let reason = format!("{} contacted {whom}, {acquaintance}", who(&place));
+    // The name of its server is encrypted, if only with a key that everybody knows: it is not read.
+    let quic = contact.protocol == Protocol::Udp && peer.port() == HTTPS_PORT;
+    let manner = if quic { " by what looks like QUIC" } else { "" };
+    let reason = format!("{} contacted {whom}{manner}, {acquaintance}", who(&place));
     let protocol = contact.protocol;
     EgressEvidence {
         at: case.at,

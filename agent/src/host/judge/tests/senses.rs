@@ -99,6 +99,13 @@ fn a_server_never_asked_before_is_not_believed() {
     let last = egresses([habit(), forged()].concat()).pop().expect("egress");
     assert_eq!((last.name.as_deref(), last.novelty), (None, Novelty::New));
     assert!(last.reason.contains("called pay.example.com by 198.51.100.53"), "{}", last.reason);
+    // UDP to a web server's port is said to be what it looks like.
+    let quic = |seconds: u64| {
+        let HostEventKind::Contact(contact) = contact(seconds, "192.0.2.67:443", 0).kind else { unreachable!() };
+        event(seconds, HostEventKind::Contact(Contact { protocol: Protocol::Udp, ..contact }))
+    };
+    let last = egresses([habit(), vec![quic(LATER)]].concat()).pop().expect("egress");
+    assert!(last.reason.contains("by what looks like QUIC, which"), "{}", last.reason);
     // The same server, asked all along, is the shop's resolver.
     let last = egresses([habit(), vec![ask(3)], forged()].concat()).pop().expect("egress");
     assert_eq!((last.name.as_deref(), last.novelty), (Some("pay.example.com"), Novelty::Known));
