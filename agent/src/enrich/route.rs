@@ -123,9 +123,9 @@ pub(super) struct Known<'e> {
 impl Known<'_> {
     /// The workload of a process in a cgroup.
     fn workload(&self, process: Option<&Process>, cgroup: u64) -> Arc<Workload> {
-        let legacy = process.and_then(|process| process.legacy_workload.as_ref());
+        let legacy = process.and_then(Process::legacy_workload);
         let told = Arc::clone(legacy.or_else(|| self.cgroups.peek(&cgroup)).unwrap_or(self.host));
-        let watched = process.filter(|process| !process.is_launcher()).and_then(|process| process.watched.as_ref());
+        let watched = process.filter(|process| !process.is_launcher()).and_then(Process::watched);
         monitor::better(told, watched)
     }
 
