@@ -12,6 +12,7 @@ use memchr::memmem;
 use super::finding::{Finding, Findings, Ground};
 use super::host::{self, Host, Reach};
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
@@ -39,7 +40,9 @@ pub(super) struct Url {
 
 /// The URLs in `text` (lower case): `scheme://…`, `//host` at the beginning, `http:host`.
 pub(super) fn urls(text: &[u8]) -> impl Iterator<Item = Url> + '_ {
-    let absolute = memmem::find_iter(text, b":/").filter_map(|colon| {
+    // URLs without a blank between them overlap: the blank is looked for once.
+    let mut blank = 0;
+    let absolute = memmem::find_iter(text, b":/").filter_map(move |colon| {
         let scheme = text[..colon]
             .iter()
             .rev()
@@ -47,15 +50,17 @@ pub(super) fn urls(text: &[u8]) -> impl Iterator<Item = Url> + '_ {
             .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-' | b'_'))
             .count();
         let slashes = text[colon + 1..].iter().take(4).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
-        (scheme > 0).then(|| read(text, colon - scheme..colon, colon + 1 + slashes))
+        (scheme > 0).then(|| read(text, colon - scheme..colon, colon + 1 + slashes, &mut blank))
     });
     let opaque = [&b"http:"[..], b"https:"]
         .into_iter()
-        .filter(|scheme| {
-            text.starts_with(scheme) && text.get(scheme.len()).is_some_and(|byte| !matches!(byte, b'/' | b'\\'))
-        })
-        .map(|scheme| read(text, 0..scheme.len() - 1, scheme.len()));
-    let relative = (text.starts_with(b"//") || text.starts_with(b"\\\\")).then(|| read(text, 0..0, 2));
+        .filter(|scheme| text.starts_with(scheme) && text.get(scheme.len()).is_some_and(|byte| *byte != b'/'))
+        .map(|scheme| {
+            let slashes = text[scheme.len()..].iter().take(4).take_while(|byte| **byte == b'\\').count();
+            read(text, 0..scheme.len() - 1, scheme.len() + slashes, &mut 0)
+        });
+    let slashes = text.iter().take(4).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+    let relative = (slashes >= 2).then(|| read(text, 0..0, slashes, &mut 0));
     opaque
         .chain(relative)
         .chain(absolute)
@@ -71,7 +76,8 @@ impl Url {
     }
 }
 
-fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
+/// Reads one URL; `blank` is the first place behind the last URL that may end one, or one before `authority`.
+fn read(text: &[u8], scheme: Range<usize>, authority: usize, blank: &mut usize) -> Url {
     let rest = &text[authority.min(text.len())..];
     let stop = |byte: &u8| {
         matches!(
@@ -91,6 +97,7 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
                 | b'|'
                 | b'\n'
                 | b'\r'
+                | 0
         )
     };
     let rest = &rest[..rest.len().min(MAX_HOST * 2 + MAX_URL)];
@@ -105,7 +112,11 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
         _ => memchr::memchr(b':', host).unwrap_or(host.len()),
     };
     let space = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\n');
-    let end = authority + rest.iter().position(space).unwrap_or(rest.len());
+    let authority = authority.min(text.len());
+    if *blank < authority {
+        *blank = authority + text[authority..].iter().position(space).unwrap_or(text.len() - authority);
+    }
+    let end = (*blank).min(authority + rest.len());
     Url { span: scheme.start..end, scheme, host: host_start..host_start + host_length.min(MAX_HOST), userinfo: user }
 }
 
@@ -149,6 +160,13 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
     let host = host::classify(name);
     let span = part.offset + url.span.start..part.offset + url.span.end;
     weigh_host(part, host, span.clone(), found);
+    // A name without a dot and with a port is one that only the network around the server knows.
+    let web = matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp");
+    let short = name.len() > 1 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let port = matches!(part.lower.get(url.host.end..), Some([b':', digit, ..]) if digit.is_ascii_digit());
+    if host.reach == Reach::Name && web && short && port && !redirects(part.name) {
+        found.add(Ssrf, 50, span.clone(), "points the server at the network around it");
+    }
     if url.userinfo && host.address.is_some() {
         found.add(Ssrf, 30, span.clone(), "hides a host behind a user name");
     }
@@ -163,7 +181,9 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
 }
 
 fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findings) {
-    let redirects = redirects(part.name);
+    // What people look for is not fetched either.
+    let redirects =
+        redirects(part.name) || prose::is_free_text(part.name) || prose::goes_on(&part.lower[span.end - part.offset..]);
     let (weight, reason, reference) = match host.reach {
         Reach::Metadata => (90, "points the server at a cloud metadata endpoint", Some("CWE-918")),
         Reach::CallbackService => (60, "points the server at a service that records callbacks", Some("CWE-918")),
@@ -243,12 +263,21 @@ fn judge_bare_host(part: &Part<'_>, found: &mut Findings) {
                 || follows == Some(b'/') && (host.starts_with(b"l") || host.starts_with(b"ip"))
                 || host.ends_with(b"localhost") && follows.is_some()
         }
-        Reach::Private => dotted && matches!(follows, Some(b'/' | b':')),
+        // `10.0.0.0/8` is a network, no path.
+        Reach::Private => dotted && matches!(follows, Some(b'/' | b':')) && !is_network(rest),
         Reach::PublicAddress | Reach::Name => false,
     };
     if is_host {
         weigh_host(part, understood, part.offset..part.offset + part.lower.len(), found);
     }
+}
+
+/// `/16`: the length of a network's prefix, and nothing else.
+fn is_network(rest: &[u8]) -> bool {
+    rest.strip_prefix(b"/").is_some_and(|length| {
+        let digits = length.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (1..=2).contains(&digits) && length.get(digits).is_none_or(|byte| *byte == b' ')
+    })
 }
 
 /// Whether a parameter of this name holds what a server calls: an address alone is an answer to many questions.
@@ -280,7 +309,7 @@ fn fetches(name: &[u8]) -> bool {
 fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
     if part.place != Place::Value
         || url.span.start > 2
-        || !matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp" | b"ftps")
+        || !matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp" | b"ftps" | b"")
     {
         return;
     }
