@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{MetadataPath, ProcessKey};
-use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProgramClass};
+use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, Prevalence, ProgramClass};
 use crate::timestamp::Timestamp;
 
 use super::echo::Surface;
@@ -71,7 +71,8 @@ impl Observation {
     }
 
     pub(super) fn egress(evidence: EgressEvidence) -> Self {
-        let surface = Surface::of(&evidence.place).with_peer(evidence.peer, evidence.name.as_deref());
+        let names = evidence.name.iter().chain(&evidence.server_name).map(|name| &**name);
+        let surface = Surface::of(&evidence.place).with_peer(evidence.peer, names);
         let process = evidence.place.process().map(|node| node.process);
         let said = (1_u8, process, evidence.peer, evidence.protocol);
         Self {
@@ -121,6 +122,11 @@ impl Observation {
         }
     }
 
+    /// Whether more is known of it than when it was first told: what its TLS hello asked for.
+    pub(super) const fn has_greeted(&self) -> bool {
+        matches!(&self.finding, Finding::Egress(EgressEvidence { server_name: Some(_), .. }))
+    }
+
     pub(super) const fn as_host(&self) -> Option<&HostEvidence> {
         match &self.finding {
             Finding::Host(evidence) => Some(evidence),
@@ -163,7 +169,10 @@ impl Observation {
     pub(super) fn weight(&self) -> f64 {
         let (base, intrinsic) = match &self.finding {
             Finding::Host(evidence) => host_weight(&evidence.finding),
-            Finding::Egress(evidence) => (1.0, if evidence.name.is_none() { 0.5 } else { 0.0 }),
+            Finding::Egress(evidence) => {
+                let rarity = evidence.prevalence.map_or(1.0, rarity);
+                (rarity, if evidence.name.is_none() { 0.5 } else { 0.0 })
+            }
         };
         match self.novelty() {
             Novelty::New => base + intrinsic,
@@ -173,6 +182,19 @@ impl Observation {
             // What is odd in itself stays odd, however often it was seen.
             Novelty::Known => intrinsic,
         }
+    }
+}
+
+/// Hosts from which on it says something that none or so many of them contact a peer.
+const HOSTS_SAY: u32 = 3;
+
+/// What a new peer weighs by how usual it is on other hosts: a provider that many use is less odd, one that nobody ever
+/// contacted is more so. Both by a factor that alone lifts nothing over a threshold.
+const fn rarity(prevalence: Prevalence) -> f64 {
+    match prevalence {
+        Prevalence { any: 0, any_of: HOSTS_SAY.., .. } => 1.5,
+        Prevalence { any: HOSTS_SAY.., .. } => 0.5,
+        Prevalence { .. } => 1.0,
     }
 }
 
