@@ -96,7 +96,8 @@ impl Sensor {
         let attached: Vec<Attached> = attach::names()
             .map(|program| {
                 let runs = names.iter().any(|name| name == program);
-                Attached { program, outcome: if runs { Ok(()) } else { Err(NOT_ATTACHED.to_owned()) } }
+                let outcome = if runs { Ok(()) } else { Err(NOT_ATTACHED.to_owned()) };
+                Attached { program, outcome, loading: None }
             })
             .collect();
         let verdicts = verdict::from_attached(&attached, &layout.missing);
@@ -116,6 +117,7 @@ impl Sensor {
             verdicts,
             flush_log: None,
             programs,
+            loads: Vec::new(),
             ebpf: None,
             pins: None,
         })
