@@ -8,7 +8,9 @@
 
 mod attach;
 mod cost;
+mod filters;
 mod floor;
+mod footprint;
 mod layout;
 mod notes;
 mod pins;
@@ -32,8 +34,10 @@ use breachline_abi::limits;
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes as _;
 
+use self::attach::Attached;
 pub use self::cost::ProgramCost;
 pub use self::floor::Floor;
+pub use self::footprint::{Footprint, ProgramFootprint};
 use self::layout::Layout;
 use self::pins::Pins;
 use self::resume::Previous;
@@ -148,6 +152,8 @@ pub struct Sensor {
     flush_log: Option<Box<dyn FnMut() + Send>>,
     /// The programs by name, to ask what they cost.
     programs: Vec<(String, ProgramFd)>,
+    /// What the kernel said to each program, where this agent loaded it.
+    attached: Vec<Attached>,
     /// Programs and links that this agent loaded: unless they are kept, the senses end without it.
     ebpf: Option<Ebpf>,
     /// Says that an agent lives; lets the next one in when dropped.
@@ -179,7 +185,18 @@ impl Sensor {
         }
         let programs = cost::descriptors(&ebpf);
         let (previous, gap, resumed) = (None, None, None);
-        Ok(Self { rings, previous, gap, resumed, verdicts, flush_log, programs, ebpf: Some(ebpf), pins: None })
+        Ok(Self {
+            rings,
+            previous,
+            gap,
+            resumed,
+            verdicts,
+            flush_log,
+            programs,
+            attached,
+            ebpf: Some(ebpf),
+            pins: None,
+        })
     }
 
     /// What each sense can do here.
@@ -230,6 +247,12 @@ impl Sensor {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.rings.counters()
+    }
+
+    /// What loading the senses took, and the kernel memory they hold. Programs that an earlier agent loaded are not told.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        self.ebpf.as_ref().map(|ebpf| footprint::read(ebpf, &self.attached)).unwrap_or_default()
     }
 
     /// What each program costs, while the kernel counts it.

@@ -5,15 +5,17 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
 use breachline_abi::control::MetadataPorts;
+use breachline_abi::filter::FILTER_METADATA;
 use zerocopy::IntoBytes as _;
 
-use super::KernelError;
+use super::{KernelError, filters};
 use crate::metadata;
 
 /// Programs on BTF tracepoints. They bear their tracepoints' names.
@@ -33,8 +35,8 @@ const LOAD_ATTEMPTS: u32 = 5;
 pub(super) struct Attached {
     /// Its name in the object.
     pub(super) program: &'static str,
-    /// Why not, if not.
-    pub(super) outcome: Result<(), String>,
+    /// How long the kernel took to verify and translate it; or why it runs not.
+    pub(super) outcome: Result<Duration, String>,
 }
 
 /// Names of all programs.
@@ -83,45 +85,50 @@ pub(super) fn floor(ebpf: &mut Ebpf) -> Result<(), KernelError> {
         tracepoint(ebpf, program, hook, &btf).map_err(KernelError::NoExec)?;
     }
     let root = open_cgroup_root().map_err(KernelError::NoExec)?;
-    cgroup_hook(ebpf, "floor_connect4", &root).map_err(KernelError::NoExec)
+    cgroup_hook(ebpf, "floor_connect4", &root).map_err(KernelError::NoExec)?;
+    Ok(())
 }
 
-fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<(), String> {
+fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<Duration, String> {
     let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
         return Err("not in the object".to_owned());
     };
-    load(|| program.load(hook, btf))?;
-    program.attach().map(drop).map_err(|error| said(&error))
+    let took = load(|| program.load(hook, btf))?;
+    program.attach().map(|_| took).map_err(|error| said(&error))
 }
 
-/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN).
-fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), String> {
+/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN). Returns how long the last attempt took.
+fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<Duration, String> {
+    let mut attempt = || {
+        let begun = Instant::now();
+        load().map(|()| begun.elapsed())
+    };
     for _ in 1..LOAD_ATTEMPTS {
-        match load() {
+        match attempt() {
             Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
             outcome => return outcome.map_err(|error| said(&error)),
         }
     }
-    load().map_err(|error| said(&error))
+    attempt().map_err(|error| said(&error))
 }
 
-fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), String> {
+fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<Duration, String> {
     // Links stand beside those of other programs by nature; asking for it is EINVAL. Before 5.7 there are no links, and
     // other programs stay only if asked for.
     let mode = if kernel_at_least(5, 7) { CgroupAttachMode::Single } else { CgroupAttachMode::AllowMultiple };
     match ebpf.program_mut(name) {
         Some(Program::CgroupSockAddr(program)) => {
-            load(|| program.load())?;
-            program.attach(root, mode).map(drop).map_err(|error| said(&error))
+            let took = load(|| program.load())?;
+            program.attach(root, mode).map(|_| took).map_err(|error| said(&error))
         }
         Some(Program::CgroupSkb(program)) => {
-            load(|| program.load())?;
+            let took = load(|| program.load())?;
             let way = if name == INGRESS { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
-            program.attach(root, way, mode).map(drop).map_err(|error| said(&error))
+            program.attach(root, way, mode).map(|_| took).map_err(|error| said(&error))
         }
         Some(Program::CgroupSock(program)) => {
-            load(|| program.load())?;
-            program.attach(root, mode).map(drop).map_err(|error| said(&error))
+            let took = load(|| program.load())?;
+            program.attach(root, mode).map(|_| took).map_err(|error| said(&error))
         }
         _ => Err("not in the object".to_owned()),
     }
@@ -188,12 +195,13 @@ pub(super) fn fill_metadata(ebpf: &mut Ebpf, extra: &[SocketAddr]) -> Result<(),
     let map = ebpf.map_mut(NAME).ok_or_else(|| failed("not in the object".to_owned()))?;
     let mut map: HashMap<&mut MapData, [u8; 16], [u8; size_of::<MetadataPorts>()]> =
         HashMap::try_from(map).map_err(|error| failed(error.to_string()))?;
-    for (address, ports) in metadata_ports(extra) {
+    let endpoints = metadata_ports(extra);
+    for (address, ports) in &endpoints {
         let mut value = [0; size_of::<MetadataPorts>()];
         value.copy_from_slice(ports.as_bytes());
         map.insert(address.octets(), value, 0).map_err(|error| failed(format!("{address}: {error}")))?;
     }
-    Ok(())
+    filters::add(ebpf, FILTER_METADATA, endpoints.keys().map(Ipv6Addr::octets))
 }
 
 /// The built-in endpoints and the config's, by address. Port 0 stands for every port; so does more ports than an entry

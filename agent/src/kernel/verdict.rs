@@ -173,7 +173,7 @@ mod tests {
         let programs = SENSES.iter().flat_map(|sense| sense.programs.iter().copied());
         let outcome = |program: &str| match refused.iter().find(|(name, _)| *name == program) {
             Some((_, reason)) => Err((*reason).to_owned()),
-            None => Ok(()),
+            None => Ok(std::time::Duration::ZERO),
         };
         programs.map(|program| Attached { program, outcome: outcome(program) }).collect()
     }
