@@ -12,6 +12,7 @@ mod contact;
 mod emit;
 mod exchange;
 mod filter;
+mod hello;
 mod known;
 mod lineage;
 mod maps;
@@ -22,12 +23,12 @@ mod packet;
 mod path;
 mod probes {
     mod connect;
+    mod egress;
     mod exec;
     mod floor;
     mod ingress;
     mod lineage;
     mod raw_socket;
-    mod request;
     mod socket;
 }
 mod serving;

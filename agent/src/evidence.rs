@@ -184,6 +184,10 @@ pub struct EgressEvidence {
     pub protocol: Protocol,
     /// Name the workload looked up for the address, where one was seen.
     pub name: Option<Arc<str>>,
+    /// The server that its TLS hello asked for, once it did. The same evidence is told again then. Whoever connects chooses it: it
+    /// is told, and makes nothing ordinary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<Arc<str>>,
     /// What is normal here.
     pub novelty: Novelty,
     /// One sentence: why this counts.

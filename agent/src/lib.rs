@@ -53,6 +53,7 @@ pub mod control;
 pub mod drill;
 pub mod forward;
 pub mod identity;
+mod netlink;
 pub mod pipeline;
 pub mod privileges;
 pub mod replay;

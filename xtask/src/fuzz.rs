@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over the edge's parsers, judge and template compiler, each for a bounded time.
+//! `cargo xtask fuzz`: libFuzzer over the edge's parsers, judge and template compiler, the receivers and the records of the kernel half, each for a bounded time.
 //!
 //! In: the targets of `tests/fuzz` (a crate of its own: libFuzzer's counters stay out of the normal build) and their
 //! small committed corpora. Out: exit 0 when none crashed or hung; a crash leaves its input under
@@ -88,7 +88,8 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-print_final_stats=1", "-verbosity=0"])
         .arg(grown)
-        .arg(corpus(target));
+        // Not every target has inputs that are kept.
+        .args(Some(corpus(target)).filter(|corpus| corpus.exists()));
     say(format!("{target}: {seconds} s"));
     run_command(&mut run).with_context(|| format!("{target} found something: see {}", artifacts.display()))
 }

@@ -87,10 +87,10 @@ impl Surface {
         self.keyed()
     }
 
-    /// Adds a peer and the name it was reached by.
-    pub(super) fn with_peer(mut self, peer: SocketAddr, name: Option<&str>) -> Self {
+    /// Adds a peer and the names it was reached by.
+    pub(super) fn with_peer<'n>(mut self, peer: SocketAddr, names: impl IntoIterator<Item = &'n str>) -> Self {
         self.addresses.insert(metadata::canonical(peer.ip()), format!("the peer {peer}"));
-        if let Some(name) = name {
+        for name in names {
             self.hosts.insert(host_form(name), format!("the name {name}"));
         }
         self.keyed()

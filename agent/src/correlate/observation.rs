@@ -71,7 +71,8 @@ impl Observation {
     }
 
     pub(super) fn egress(evidence: EgressEvidence) -> Self {
-        let surface = Surface::of(&evidence.place).with_peer(evidence.peer, evidence.name.as_deref());
+        let names = evidence.name.iter().chain(&evidence.server_name).map(|name| &**name);
+        let surface = Surface::of(&evidence.place).with_peer(evidence.peer, names);
         let process = evidence.place.process().map(|node| node.process);
         let said = (1_u8, process, evidence.peer, evidence.protocol);
         Self {
@@ -119,6 +120,11 @@ impl Observation {
             Finding::Host(evidence) => evidence.status.is_some(),
             Finding::Egress(evidence) => evidence.outcome.is_some(),
         }
+    }
+
+    /// Whether more is known of it than when it was first told: what its TLS hello asked for.
+    pub(super) const fn has_greeted(&self) -> bool {
+        matches!(&self.finding, Finding::Egress(EgressEvidence { server_name: Some(_), .. }))
     }
 
     pub(super) const fn as_host(&self) -> Option<&HostEvidence> {

@@ -83,8 +83,9 @@ impl ObservationSet {
     }
 }
 
-/// The weightier judgement of an event wins, then the one that knows its end; between equals the content decides, so that
-/// order does not.
-fn judgement(observation: &Observation) -> (u64, bool, u64) {
-    (observation.weight().to_bits(), observation.has_ended(), fingerprint::of(&observation.finding))
+/// The weightier judgement of an event wins, then the one that knows its end, then the one that knows its middle; between equals
+/// the content decides, so that order does not.
+fn judgement(observation: &Observation) -> (u64, bool, bool, u64) {
+    let content = fingerprint::of(&observation.finding);
+    (observation.weight().to_bits(), observation.has_ended(), observation.has_greeted(), content)
 }

@@ -84,6 +84,7 @@ impl Judge {
             HostEventKind::Contact(contact) => self.contact(contact, &mut case),
             HostEventKind::MetadataRequest(request) => self.metadata_request(request, &mut case).map(Stage::Host),
             HostEventKind::RawSocket(made) => self.raw_socket(made, &mut case).map(Stage::Host),
+            HostEventKind::Hello(hello) => self.outcomes.greeted(hello).map(Stage::Egress),
             HostEventKind::Flow(flow) => self.outcomes.ended(flow, case.at).map(Stage::Egress),
             HostEventKind::MetadataStatus(status) => self.outcomes.answered(status).map(Stage::Host),
             HostEventKind::Listen(listen) => {
@@ -228,6 +229,9 @@ impl Judge {
             (RawFamily::Packet, _) => "a packet socket".to_owned(),
             (RawFamily::Unknown, _) => "use of the right to write packets by hand".to_owned(),
             (_, 1 | 58) => "a raw socket for ICMP".to_owned(),
+            (_, 33) => "a socket for DCCP".to_owned(),
+            (_, 115) => "a socket for L2TP".to_owned(),
+            (_, 132) => "a socket for SCTP".to_owned(),
             (_, protocol) => format!("a raw socket for protocol {protocol}"),
         };
         let novelty = case.baseline.raw_socket(&place.workload.key, exe_path, &what, case.at);
@@ -258,8 +262,9 @@ impl Judge {
     }
 }
 
-/// Port of name servers.
+/// Port of name servers, and of HTTP over TLS and QUIC.
 const DNS_PORT: u16 = 53;
+const HTTPS_PORT: u16 = 443;
 
 /// What a peer was looked up by.
 enum PeerName<'n> {
@@ -349,9 +354,22 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
         PeerName::Literal => format!("{peer} by its bare address"),
         PeerName::Unknown => peer.to_string(),
     };
-    let reason = format!("{} contacted {whom}, {acquaintance}", who(&place));
+    // The name of its server is encrypted, if only with a key that everybody knows: it is not read.
+    let quic = contact.protocol == Protocol::Udp && peer.port() == HTTPS_PORT;
+    let manner = if quic { " by what looks like QUIC" } else { "" };
+    let reason = format!("{} contacted {whom}{manner}, {acquaintance}", who(&place));
     let protocol = contact.protocol;
-    EgressEvidence { at: case.at, place, peer, protocol, name: believed, novelty, reason, outcome: None }
+    EgressEvidence {
+        at: case.at,
+        place,
+        peer,
+        protocol,
+        name: believed,
+        server_name: None,
+        novelty,
+        reason,
+        outcome: None,
+    }
 }
 
 fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {

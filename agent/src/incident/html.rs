@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::coverage::{WorkloadCoverage, senses_said};
 use super::process_tree::ProcessTree;
 use super::wording::{clean, deed, facts, offset, phase, process, request_line, severity, span, stage};
 use super::{Candidate, Incident, Stage, Step};
@@ -244,9 +245,10 @@ impl Page {
     }
 
     fn coverage(&mut self, incident: &Incident) {
-        let Some(coverage) = &incident.coverage else { return };
-        let gaps = coverage.gaps.iter().map(|gap| format!("{}; {}", gap.text, gap.remedy));
-        self.list("What this rests on", coverage.sentences().into_iter().chain(gaps));
+        let sentences = incident.coverage.iter().flat_map(WorkloadCoverage::sentences);
+        let gaps = incident.coverage.iter().flat_map(|coverage| &coverage.gaps);
+        let gaps = gaps.map(|gap| format!("{}; {}", gap.text, gap.remedy));
+        self.list("What this rests on", sentences.chain(senses_said(&incident.senses)).chain(gaps));
     }
 
     fn list(&mut self, title: &str, items: impl Iterator<Item = String>) {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::coverage::{WorkloadCoverage, senses_said};
 use super::process_tree::ProcessTree;
 use super::wording::{self, clean, cut, deed, offset, phase, process, request_line, severity, span, stage};
 use super::{Candidate, Incident, Severity, Stage};
@@ -268,12 +269,16 @@ impl Page {
     }
 
     fn coverage(&mut self, incident: &Incident) {
-        let Some(coverage) = &incident.coverage else { return };
+        let sentences = incident.coverage.iter().flat_map(WorkloadCoverage::sentences);
+        let sentences: Vec<String> = sentences.chain(senses_said(&incident.senses)).collect();
+        if sentences.is_empty() {
+            return;
+        }
         self.section("What this rests on");
-        for sentence in coverage.sentences() {
+        for sentence in sentences {
             self.sentence(2, "", &sentence);
         }
-        for gap in &coverage.gaps {
+        for gap in incident.coverage.iter().flat_map(|coverage| &coverage.gaps) {
             self.sentence(2, "! ", &format!("{}; {}", gap.text, gap.remedy));
         }
     }

@@ -35,7 +35,8 @@ pub(super) fn deed(step: &Step) -> String {
             format!("{} -> {service} {endpoint}{role}{status}", by(process))
         }
         StepEvidence::Host { process, .. } => by(process),
-        StepEvidence::Peer { peer, name, process, outcome, .. } => {
+        StepEvidence::Peer { peer, name, server_name, process, outcome, .. } => {
+            let name = name.as_ref().or(server_name.as_ref());
             let name = name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
             let outcome = outcome.as_ref().map_or_else(String::new, |outcome| format!(", {}", became(outcome)));
             format!("{} -> {peer}{name}{outcome}", by(process))

@@ -169,7 +169,7 @@ impl Sensor {
             Ok(()) => SenseState::Active,
             Err(reason) => SenseState::Degraded { missing: vec![format!("senses that outlive the agent: {reason}")] },
         };
-        self.verdicts.push(SenseVerdict { sense: RESTART, state });
+        self.verdicts.push(SenseVerdict { sense: RESTART, state, note: "" });
     }
 }
 

@@ -14,6 +14,20 @@ pub struct SenseVerdict {
     /// What it can.
     #[serde(flatten)]
     pub state: SenseState,
+    /// How it does what it can, where that is less than one might think.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub note: &'static str,
+}
+
+/// How a sense does it, where that is not plain from its name.
+fn note(sense: &str) -> &'static str {
+    match sense {
+        "inbound" => {
+            "no hook at the accept without trampolines or kprobes: told from the connections that a shell's parent holds and \
+             had just received something on"
+        }
+        _ => "",
+    }
 }
 
 /// What a sense can do.
@@ -82,9 +96,9 @@ const SENSES: [Sense; 8] = [
     },
     Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
     // A contact with an endpoint is a connect; what is asked there, the packet program sees.
-    Sense { name: "metadata", programs: &["connect4", "connect6", "metadata_request", "received"], structs: &[] },
-    // Answers of name servers.
-    Sense { name: "names", programs: &["received"], structs: &[] },
+    Sense { name: "metadata", programs: &["connect4", "connect6", "sent", "received"], structs: &[] },
+    // Answers of name servers, and the servers that TLS hellos name.
+    Sense { name: "names", programs: &["received", "sent"], structs: &[] },
     // Which connection a process was serving: read from its parent's descriptors when a program starts, on every kernel. The
     // accept itself would say it more exactly; it has no hook without trampolines or kprobes.
     Sense {
@@ -107,7 +121,11 @@ pub(super) fn missing_identity(missing: &[&'static str]) -> Option<&'static str>
 
 /// Verdicts from what the kernel answered.
 pub(super) fn from_attached(attached: &[Attached], missing: &[&'static str]) -> Vec<SenseVerdict> {
-    SENSES.iter().map(|sense| SenseVerdict { sense: sense.name, state: judge(sense, attached, missing) }).collect()
+    let verdict = |sense: &Sense| {
+        let state = judge(sense, attached, missing);
+        SenseVerdict { sense: sense.name, state, note: note(sense.name) }
+    };
+    SENSES.iter().map(verdict).collect()
 }
 
 fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> SenseState {
@@ -154,7 +172,8 @@ pub fn probe() -> Vec<SenseVerdict> {
             let reason = error.to_string();
             let remedy = remedy(&reason);
             let state = SenseState::Unavailable { reason, remedy };
-            SENSES.iter().map(|sense| SenseVerdict { sense: sense.name, state: state.clone() }).collect()
+            let verdict = |sense: &Sense| SenseVerdict { sense: sense.name, state: state.clone(), note: "" };
+            SENSES.iter().map(verdict).collect()
         }
     }
 }
@@ -196,7 +215,7 @@ mod tests {
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(
-            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason), ("received", reason)],
+            &[("connect4", reason), ("connect6", reason), ("sent", reason), ("received", reason)],
             &[],
             "metadata",
             SenseState::Unavailable {

@@ -27,7 +27,7 @@ use crate::expectation::Expectations;
 use crate::identity::Identity;
 use crate::identity::detect::detect;
 use crate::incident::Incident;
-use crate::incident::coverage::{CoverageGap, GapKind};
+use crate::incident::coverage::{CoverageGap, GapKind, SenseCoverage};
 use crate::intake::{Batch, JOURNAL_CURSOR, Judged};
 use crate::kernel::{RESTART, SenseState, SenseVerdict, Sensor};
 use crate::lists::files::Files;
@@ -351,7 +351,11 @@ impl Engine {
             return;
         }
         let mut raised = Raised { incidents: std::mem::take(&mut self.raised), judged: None };
-        raised.incidents.iter_mut().for_each(|incident| self.detector.cover(incident));
+        let senses: Vec<SenseCoverage> = self.senses().into_iter().map(Into::into).collect();
+        for incident in &mut raised.incidents {
+            self.detector.cover(incident);
+            incident.senses.clone_from(&senses);
+        }
         if due {
             self.save_checkpoint();
             raised.judged = Some(std::mem::take(&mut self.judged));
@@ -415,20 +419,27 @@ impl Engine {
     /// How well things are seen, the senses included.
     fn covered(&self, now: Timestamp) -> Report {
         let mut report = self.detector.coverage(now);
-        let senses = self.sensor.verdicts().iter().map(SenseStatus::from);
-        report.gaps.extend(senses.filter(|sense| sense.state != "active").map(|sense| CoverageGap {
-            kind: GapKind::SenseMissing,
-            text: format!("the {} sense is {}", sense.sense, sense.state),
-            remedy: sense.detail,
+        report.gaps.extend(self.senses().into_iter().filter(|sense| sense.state != "active").map(|sense| {
+            CoverageGap {
+                kind: GapKind::SenseMissing,
+                text: format!("the {} sense is {}", sense.sense, sense.state),
+                remedy: sense.detail,
+            }
         }));
         report
+    }
+
+    /// What each sense can, and what the self-check found.
+    fn senses(&self) -> Vec<SenseStatus> {
+        let mut senses: Vec<SenseStatus> = self.sensor.verdicts().iter().map(Into::into).collect();
+        self.check.annotate(&mut senses);
+        senses
     }
 
     fn publish(&self, now: Timestamp, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
         let mut status = Status::starting(self.status.borrow().started);
         status.taken = now;
-        status.senses = self.sensor.verdicts().iter().map(Into::into).collect();
-        self.check.annotate(&mut status.senses);
+        status.senses = self.senses();
         let blind = status.senses.iter().filter(|sense| sense.state != "active" && sense.sense != RESTART);
         status
             .troubles
