@@ -71,6 +71,9 @@ struct Times {
     connect: Vec<f64>,
 }
 
+/// The times of one storm.
+type OfStorm = fn(&Times) -> &Vec<f64>;
+
 fn main() -> anyhow::Result<()> {
     if std::env::args().any(|argument| argument == INSTALL) {
         install()?;
@@ -255,8 +258,7 @@ fn report(runs: Vec<(Watcher, &str, anyhow::Result<Times>)>) -> anyhow::Result<(
         }
     }
     let (nobody, ours) = (nobody.context("nobody's storm")?, ours.context("breachline's storm")?);
-    let pick: [(&str, fn(&Times) -> &Vec<f64>); 2] =
-        [("exec", |times| &times.exec), ("connect", |times| &times.connect)];
+    let pick: [(&str, OfStorm); 2] = [("exec", |times| &times.exec), ("connect", |times| &times.connect)];
     for (storm, of) in pick {
         let [low, own, high] = added(of(&ours), of(&nobody));
         let note = format!("quartiles over {ROUNDS} rounds: {low:.0} to {high:.0} ns");
