@@ -10,8 +10,8 @@ mod attach;
 mod cost;
 mod filters;
 mod floor;
-mod footprint;
 mod layout;
+mod memory;
 mod notes;
 mod pins;
 mod programs;
@@ -34,11 +34,10 @@ use breachline_abi::limits;
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes as _;
 
-use self::attach::Attached;
-pub use self::cost::ProgramCost;
+pub use self::cost::{ProgramCost, ProgramLoad};
 pub use self::floor::Floor;
-pub use self::footprint::{Footprint, ProgramFootprint};
 use self::layout::Layout;
+pub use self::memory::KernelMemory;
 use self::pins::Pins;
 use self::resume::Previous;
 pub use self::resume::RESTART;
@@ -152,8 +151,8 @@ pub struct Sensor {
     flush_log: Option<Box<dyn FnMut() + Send>>,
     /// The programs by name, to ask what they cost.
     programs: Vec<(String, ProgramFd)>,
-    /// What the kernel said to each program, where this agent loaded it.
-    attached: Vec<Attached>,
+    /// What the kernel made of each; empty where they were taken over.
+    loads: Vec<ProgramLoad>,
     /// Programs and links that this agent loaded: unless they are kept, the senses end without it.
     ebpf: Option<Ebpf>,
     /// Says that an agent lives; lets the next one in when dropped.
@@ -184,19 +183,9 @@ impl Sensor {
             return Err(KernelError::NoExec(reason));
         }
         let programs = cost::descriptors(&ebpf);
+        let loads = cost::loads(&ebpf, &attached);
         let (previous, gap, resumed) = (None, None, None);
-        Ok(Self {
-            rings,
-            previous,
-            gap,
-            resumed,
-            verdicts,
-            flush_log,
-            programs,
-            attached,
-            ebpf: Some(ebpf),
-            pins: None,
-        })
+        Ok(Self { rings, previous, gap, resumed, verdicts, flush_log, programs, loads, ebpf: Some(ebpf), pins: None })
     }
 
     /// What each sense can do here.
@@ -249,10 +238,16 @@ impl Sensor {
         self.rings.counters()
     }
 
-    /// What loading the senses took, and the kernel memory they hold. Programs that an earlier agent loaded are not told.
+    /// What it took to load each program; empty for senses taken over from an earlier agent.
     #[must_use]
-    pub fn footprint(&self) -> Footprint {
-        self.ebpf.as_ref().map(|ebpf| footprint::read(ebpf, &self.attached)).unwrap_or_default()
+    pub fn loads(&self) -> &[ProgramLoad] {
+        &self.loads
+    }
+
+    /// Kernel memory of the senses; zeros where they were taken over from an earlier agent.
+    #[must_use]
+    pub fn memory(&self) -> KernelMemory {
+        self.ebpf.as_ref().map(memory::read).unwrap_or_default()
     }
 
     /// What each program costs, while the kernel counts it.

@@ -51,6 +51,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod drill;
+pub mod fleet;
 pub mod forward;
 pub mod identity;
 mod netlink;

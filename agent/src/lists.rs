@@ -253,6 +253,7 @@ mod tests {
                 server_name: server_name.map(Arc::from),
                 novelty: Novelty::New,
                 reason: "x".to_owned(),
+                prevalence: None,
                 outcome: None,
             };
             lists().weigh(&mut evidence);

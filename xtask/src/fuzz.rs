@@ -32,6 +32,9 @@ const COUNTERS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 /// Naming the target keeps the counters out of build scripts and macros, which have no libFuzzer to report to.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
+/// How the names of the targets begin that need the whole agent, which takes some minutes to compile.
+const RECEIVER: &str = "receiver_";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only this target; all of them when left out
@@ -70,6 +73,9 @@ fn build(targets: &[&String]) -> Result<()> {
     let mut cargo = command("cargo");
     cargo.args(["build", "--release", "--target", TRIPLE]).current_dir(folder()).env("RUSTFLAGS", COUNTERS);
     cargo.args(targets.iter().flat_map(|target| ["--bin", target.as_str()]));
+    if targets.iter().any(|target| target.starts_with(RECEIVER)) {
+        cargo.args(["--features", "receivers"]);
+    }
     run_command(&mut cargo).context("libFuzzer's own part needs a C++ compiler: `apt-get install g++`")
 }
 
@@ -96,7 +102,7 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
 
 /// The committed corpus of a target; all formats share one, since each must survive the others' lines.
 fn corpus(target: &str) -> PathBuf {
-    let name = if target.contains("line") { "line" } else { target };
+    let name = if target.starts_with("line_") || target == "any_line" { "line" } else { target };
     folder().join("corpus").join(name)
 }
 

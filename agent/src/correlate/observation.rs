@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{MetadataPath, ProcessKey};
-use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProgramClass};
+use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, Prevalence, ProgramClass};
 use crate::timestamp::Timestamp;
 
 use super::echo::Surface;
@@ -169,7 +169,10 @@ impl Observation {
     pub(super) fn weight(&self) -> f64 {
         let (base, intrinsic) = match &self.finding {
             Finding::Host(evidence) => host_weight(&evidence.finding),
-            Finding::Egress(evidence) => (1.0, if evidence.name.is_none() { 0.5 } else { 0.0 }),
+            Finding::Egress(evidence) => {
+                let rarity = evidence.prevalence.map_or(1.0, rarity);
+                (rarity, if evidence.name.is_none() { 0.5 } else { 0.0 })
+            }
         };
         match self.novelty() {
             Novelty::New => base + intrinsic,
@@ -179,6 +182,19 @@ impl Observation {
             // What is odd in itself stays odd, however often it was seen.
             Novelty::Known => intrinsic,
         }
+    }
+}
+
+/// Hosts from which on it says something that none or so many of them contact a peer.
+const HOSTS_SAY: u32 = 3;
+
+/// What a new peer weighs by how usual it is on other hosts: a provider that many use is less odd, one that nobody ever
+/// contacted is more so. Both by a factor that alone lifts nothing over a threshold.
+const fn rarity(prevalence: Prevalence) -> f64 {
+    match prevalence {
+        Prevalence { any: 0, any_of: HOSTS_SAY.., .. } => 1.5,
+        Prevalence { any: HOSTS_SAY.., .. } => 0.5,
+        Prevalence { .. } => 1.0,
     }
 }
 

@@ -12,14 +12,17 @@ use super::peer::Scope;
 use super::program::{self, Code, Program};
 use serde::Serialize;
 
-use crate::baseline::{Baseline, Learn};
+use crate::baseline::{Baseline, Call, Learn, Oddity};
 use crate::enrich::Enricher;
 use crate::enrich::passive_dns::Named;
 use crate::event::{
     Actor, Contact, Exec, FileId, HostEvent, HostEventKind, MetadataPath, MetadataRequest, Protocol, RawFamily,
     RawSocket, Stdio,
 };
-use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProcessNode, ProgramClass};
+use crate::evidence::{
+    EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, Prevalence, ProcessNode, ProgramClass,
+};
+use crate::incident::wording::span;
 use crate::metadata::canonical;
 use crate::timestamp::Timestamp;
 
@@ -357,8 +360,10 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
     // The name of its server is encrypted, if only with a key that everybody knows: it is not read.
     let quic = contact.protocol == Protocol::Udp && peer.port() == HTTPS_PORT;
     let manner = if quic { " by what looks like QUIC" } else { "" };
-    let reason = format!("{} contacted {whom}{manner}, {acquaintance}", who(&place));
     let protocol = contact.protocol;
+    let prevalence = case.baseline.prevalence(key, peer, protocol, believed.as_deref());
+    let others = prevalence.map(elsewhere).unwrap_or_default();
+    let reason = format!("{} contacted {whom}{manner}, {acquaintance}{others}", who(&place));
     EgressEvidence {
         at: case.at,
         place,
@@ -368,7 +373,18 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
         server_name: None,
         novelty,
         reason,
+        prevalence,
         outcome: None,
+    }
+}
+
+/// How usual a peer is on other hosts.
+fn elsewhere(prevalence: Prevalence) -> String {
+    let Prevalence { same, same_of, any, any_of } = prevalence;
+    match (same, any) {
+        (0, 0) => format!("; none of {any_of} other hosts has"),
+        (0, _) => format!("; of other services, {any} of {any_of} hosts have"),
+        _ => format!("; {same} of {same_of} other hosts of this service do"),
     }
 }
 
@@ -377,8 +393,22 @@ fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'
     let by_tool = below_shell(&place).or(place.process().filter(|node| runs_what_it_is_told(node))).is_some();
     let learn = if by_tool { Learn::Never } else { Learn::Yes };
     let exe_path = place.process().map_or("", |node| &node.exe_path);
-    let novelty = case.baseline.caller(&place.workload.key, exe_path, asked.service, asked.path, learn, case.at);
-    let reason = format!("{} {}, {}", who(&place), asked.sentence(), caller_novelty(novelty));
+    let call = Call {
+        exe_path,
+        service: asked.service,
+        path: asked.path,
+        role: asked.role,
+        started: place.process().map(|node| node.started),
+    };
+    let (novelty, oddity) = case.baseline.caller(&place.workload.key, &call, learn, case.at);
+    let usual = match oddity {
+        None => caller_novelty(novelty).to_owned(),
+        Some(Oddity::Role) => "for a role that it had never asked for".to_owned(),
+        Some(Oddity::Early { gap, shortest }) => {
+            format!("{} after it had last, when it waits for {} as a rule", span(gap), span(shortest))
+        }
+    };
+    let reason = format!("{} {}, {usual}", who(&place), asked.sentence());
     let finding = HostFinding::Metadata {
         endpoint: SocketAddr::new(canonical(asked.endpoint.ip()), asked.endpoint.port()),
         service: Arc::from(asked.service),

@@ -71,6 +71,15 @@ pub(super) fn request_line(request: &Request) -> String {
     format!("{} {} -> {status}", request.method, cut(&request.url, 100))
 }
 
+/// Longest URL that is shown where it is shown whole; records have it up to a bound of their own.
+const URL_WHOLE: usize = 2048;
+
+/// The same with the URL in whole: it is what to block and to search for.
+pub(super) fn whole_request(request: &Request) -> String {
+    let status = request.target_status.or(request.status).map_or_else(|| "-".into(), |status| status.to_string());
+    format!("{} {} -> {status}", request.method, cut(&request.url, URL_WHOLE))
+}
+
 /// Program and arguments; the program alone when nothing else is known.
 pub(super) fn process(node: &ProcessNode) -> String {
     if node.command_line.is_empty() {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
@@ -16,7 +16,7 @@ use breachline_abi::filter::FILTER_METADATA;
 use zerocopy::IntoBytes as _;
 
 use super::{KernelError, filters};
-use crate::metadata;
+use crate::{clock, metadata};
 
 /// Programs on BTF tracepoints. They bear their tracepoints' names.
 const TRACEPOINTS: [&str; 5] =
@@ -34,8 +34,17 @@ const LOAD_ATTEMPTS: u32 = 5;
 pub(super) struct Attached {
     /// Its name in the object.
     pub(super) program: &'static str,
-    /// How long the kernel took to verify and translate it; or why it runs not.
-    pub(super) outcome: Result<Duration, String>,
+    /// Why not, if not.
+    pub(super) outcome: Result<(), String>,
+    /// How long the kernel took to check and translate it, where it was loaded now.
+    pub(super) loading: Option<Duration>,
+}
+
+impl Attached {
+    fn new(program: &'static str, outcome: Result<Duration, String>) -> Self {
+        let loading = outcome.as_ref().ok().copied();
+        Self { program, outcome: outcome.map(drop), loading }
+    }
 }
 
 /// Names of all programs.
@@ -54,12 +63,12 @@ pub(super) fn all(ebpf: &mut Ebpf) -> Result<Vec<Attached>, KernelError> {
         .map_err(|error| KernelError::NoBtf { path: PathBuf::from(super::BTF_PATH), reason: error.to_string() })?;
     let mut attached: Vec<Attached> = Vec::new();
     for program in TRACEPOINTS {
-        attached.push(Attached { program, outcome: tracepoint(ebpf, program, program, &btf) });
+        attached.push(Attached::new(program, tracepoint(ebpf, program, program, &btf)));
     }
     let cgroup = open_cgroup_root();
     for program in CGROUP_HOOKS {
         let outcome = cgroup.as_ref().map_err(Clone::clone).and_then(|root| cgroup_hook(ebpf, program, root));
-        attached.push(Attached { program, outcome });
+        attached.push(Attached::new(program, outcome));
     }
     Ok(attached)
 }
@@ -84,10 +93,10 @@ pub(super) fn floor(ebpf: &mut Ebpf) -> Result<(), KernelError> {
         tracepoint(ebpf, program, hook, &btf).map_err(KernelError::NoExec)?;
     }
     let root = open_cgroup_root().map_err(KernelError::NoExec)?;
-    cgroup_hook(ebpf, "floor_connect4", &root).map_err(KernelError::NoExec)?;
-    Ok(())
+    cgroup_hook(ebpf, "floor_connect4", &root).map(drop).map_err(KernelError::NoExec)
 }
 
+/// How long loading took; or why it is not attached.
 fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<Duration, String> {
     let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
         return Err("not in the object".to_owned());
@@ -96,19 +105,19 @@ fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<Dura
     program.attach().map(|_| took).map_err(|error| said(&error))
 }
 
-/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN). Returns how long the last attempt took.
+/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN); how long the last attempt took.
 fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<Duration, String> {
-    let mut attempt = || {
-        let begun = Instant::now();
-        load().map(|()| begun.elapsed())
-    };
-    for _ in 1..LOAD_ATTEMPTS {
-        match attempt() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
-            outcome => return outcome.map_err(|error| said(&error)),
+    for attempt in 1.. {
+        let before = clock::since_boot();
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if attempt < LOAD_ATTEMPTS && io_error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => {
+                return outcome.map(|()| clock::since_boot().saturating_sub(before)).map_err(|error| said(&error));
+            }
         }
     }
-    attempt().map_err(|error| said(&error))
+    Err("interrupted".to_owned())
 }
 
 fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<Duration, String> {
@@ -133,8 +142,8 @@ fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<Duration, Str
     }
 }
 
-/// Lines of a verifier log that sum up instead of saying why.
-const SUMMARY: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+/// Lines of a verifier log that sum up instead of saying why; the last since Linux 7.3.
+const SUMMARY: [&str; 4] = ["processed ", "stack depth ", "verification time ", "subprog "];
 
 /// What the kernel answered, in one line. Of the verifier's log the last line says why; the whole goes to the debug
 /// level.
@@ -143,15 +152,17 @@ fn said(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::debug!(verifier_log = %log, "a program was refused");
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| !line.is_empty() && !SUMMARY.iter().any(|summary| line.starts_with(summary)));
-            format!("{io_error} ({})", last.unwrap_or("the verifier said nothing"))
+            format!("{io_error} ({})", why(&log).unwrap_or("the verifier said nothing"))
         }
         ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
         other => other.to_string(),
     }
+}
+
+/// The line of a verifier's log that says why: the last one that does not sum up.
+fn why(log: &str) -> Option<&str> {
+    let sums_up = |line: &&str| line.is_empty() || SUMMARY.iter().any(|summary| line.starts_with(summary));
+    log.lines().rev().find(|line| !sums_up(line))
 }
 
 /// Opens the root of the cgroup v2 hierarchy, wherever it is mounted (hybrid hosts have it beside the v1 hierarchies).
@@ -242,6 +253,16 @@ mod tests {
         check("31 24 0:27 / /mnt/with\\040blank rw - cgroup2 none rw", Some("/mnt/with blank"));
         check("31 24 0:27 / /sys/fs/cgroup/cgroup2 rw - tmpfs tmpfs rw", None);
         check("nonsense", None);
+    }
+
+    #[test]
+    fn a_verifiers_log_says_why_before_it_sums_up() {
+        let check = |log: &str, expected: Option<&str>| assert_eq!(why(log), expected, "{log}");
+        check("0: R1=ctx()\nunknown func bpf_probe_read#4\nprocessed 8 insns\n", Some("unknown func bpf_probe_read#4"));
+        let newest = "cannot use helper bpf_probe_read#4\nprocessed 8 insns\n\
+                      subprog 5 (memmove) static insns_self 0 insns_total 0 stack 0\n";
+        check(newest, Some("cannot use helper bpf_probe_read#4"));
+        check("processed 8 insns\n\n", None);
     }
 
     #[test]

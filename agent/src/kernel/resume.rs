@@ -4,7 +4,6 @@
 //! old ones end; of what both saw, the old rings' records count up to that moment and the new ones' from then on.
 
 use std::path::Path;
-use std::time::Duration;
 
 use zerocopy::IntoBytes as _;
 
@@ -97,7 +96,8 @@ impl Sensor {
         let attached: Vec<Attached> = attach::names()
             .map(|program| {
                 let runs = names.iter().any(|name| name == program);
-                Attached { program, outcome: if runs { Ok(Duration::ZERO) } else { Err(NOT_ATTACHED.to_owned()) } }
+                let outcome = if runs { Ok(()) } else { Err(NOT_ATTACHED.to_owned()) };
+                Attached { program, outcome, loading: None }
             })
             .collect();
         let verdicts = verdict::from_attached(&attached, &layout.missing);
@@ -106,7 +106,7 @@ impl Sensor {
         }
         let rings = Rings::open(|name| kept.map(name).map_err(|error| error.to_string()), config.drain_interval)?;
         let resumed = Some(rings.last_look()).filter(|at| *at != 0);
-        let unread = resumed.map(|at| clock::since_boot().saturating_sub(Duration::from_nanos(at)));
+        let unread = resumed.map(|at| clock::since_boot().saturating_sub(std::time::Duration::from_nanos(at)));
         tracing::info!(?unread, "senses of an earlier agent taken over");
         let programs = kept.programs();
         Ok(Self {
@@ -117,7 +117,7 @@ impl Sensor {
             verdicts,
             flush_log: None,
             programs,
-            attached: Vec::new(),
+            loads: Vec::new(),
             ebpf: None,
             pins: None,
         })

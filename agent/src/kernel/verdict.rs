@@ -129,7 +129,9 @@ pub(super) fn from_attached(attached: &[Attached], missing: &[&'static str]) -> 
 }
 
 fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> SenseState {
-    let own: Vec<&Attached> = attached.iter().filter(|program| sense.programs.contains(&program.program)).collect();
+    // In the sense's own order: the first one's refusal is the one that is told.
+    let of = |name: &&str| attached.iter().find(|program| program.program == *name);
+    let own: Vec<&Attached> = sense.programs.iter().filter_map(of).collect();
     let refused: Vec<(&str, &str)> =
         own.iter().filter_map(|program| Some((program.program, program.outcome.as_ref().err()?.as_str()))).collect();
     if refused.len() == own.len() {
@@ -147,6 +149,9 @@ fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> Sens
 fn remedy(reason: &str) -> String {
     let text = if reason.contains("cgroup v2") {
         "mount a cgroup v2 hierarchy and start the agent again"
+    } else if reason.contains("bpf_probe_read") {
+        // The verifier's word for a helper that it does not offer (`unknown func`, from 6.8 on `cannot use helper`).
+        "this kernel's lockdown mode `confidentiality` keeps kernel memory from BPF programs: boot with lockdown=integrity"
     } else if reason.contains("ermission") || reason.contains("not permitted") {
         "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; a container needs them too"
     } else {
@@ -192,9 +197,9 @@ mod tests {
         let programs = SENSES.iter().flat_map(|sense| sense.programs.iter().copied());
         let outcome = |program: &str| match refused.iter().find(|(name, _)| *name == program) {
             Some((_, reason)) => Err((*reason).to_owned()),
-            None => Ok(std::time::Duration::ZERO),
+            None => Ok(()),
         };
-        programs.map(|program| Attached { program, outcome: outcome(program) }).collect()
+        programs.map(|program| Attached { program, outcome: outcome(program), loading: None }).collect()
     }
 
     #[test]
@@ -223,6 +228,25 @@ mod tests {
                 remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
             },
         );
+        check(
+            &[("cap_capable", "unknown BTF type"), ("raw_socket", reason)],
+            &[],
+            "raw",
+            SenseState::Unavailable {
+                reason: format!("raw_socket: {reason}"),
+                remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
+            },
+        );
+    }
+
+    #[test]
+    fn a_refusal_has_its_remedy() {
+        let check = |reason: &str, expected: &str| assert!(remedy(reason).contains(expected), "{}", remedy(reason));
+        check("Invalid argument (unknown func bpf_probe_read#4)", "lockdown=integrity");
+        check("program of this type cannot use helper bpf_probe_read_kernel#113", "lockdown=integrity");
+        check("Operation not permitted (os error 1)", "CAP_BPF");
+        check("no cgroup v2 hierarchy is mounted", "mount a cgroup v2 hierarchy");
+        check("Invalid argument", "5.10 or later");
     }
 
     #[test]

@@ -221,18 +221,16 @@ fn singles(sensor: &mut Sensor, storm: &Storm, figures: &mut Vec<serde_json::Val
 /// The verifier's work and time for each program, and kernel memory in total.
 fn footprint(sensor: &Sensor, figures: &mut Vec<serde_json::Value>) {
     const MB: f64 = 1e6;
-    let footprint = sensor.footprint();
-    let mut bytes = footprint.map_bytes;
-    for program in &footprint.programs {
-        bytes += program.bytes;
-        let instructions = program.verified_instructions.unwrap_or_default() as f64;
+    for load in sensor.loads() {
+        let verified = f64::from(load.verified.unwrap_or_default());
         // The kernel's bound for privileged programs since 5.2.
-        figures.push(figure(&format!("verifier.{}", program.program), instructions, "instructions", "limit", 1e6));
-        let millis = program.load_time.as_secs_f64() * 1e3;
-        figures.push(figure(&format!("verifier.{}.time", program.program), millis, "ms", "", 0.0));
+        figures.push(figure(&format!("verifier.{}", load.program), verified, "instructions", "limit", 1e6));
+        let millis = load.took.as_secs_f64() * 1e3;
+        figures.push(figure(&format!("verifier.{}.time", load.program), millis, "ms", "", 0.0));
     }
-    figures.push(figure("kernel.memory.maps", footprint.map_bytes as f64 / MB, "MB", "", 0.0));
-    figures.push(figure("kernel.memory", bytes as f64 / MB, "MB", "target", KERNEL_MEMORY));
+    let memory = sensor.memory();
+    figures.push(figure("kernel.memory.maps", memory.maps as f64 / MB, "MB", "", 0.0));
+    figures.push(figure("kernel.memory", (memory.maps + memory.programs) as f64 / MB, "MB", "target", KERNEL_MEMORY));
 }
 
 /// Median, tenth percentile and least of a storm's slices, for each of its programs.

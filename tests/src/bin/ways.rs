@@ -1,7 +1,7 @@
 //! Every known way around a host sensor, walked for real on the running kernel, and whether the agent saw it.
 //!
 //! In: root, a cgroup2 mount, busybox. Out: one line (or with `--json` one object `{way, group, kernel, expected, seen}`) a
-//! way; exit 1 when one is not as expected. Both directions are asserted: what must be seen is, and what cannot be seen is
+//! way, and what it took to load the programs; exit 1 when one is not as expected. Both directions are asserted: what must be seen is, and what cannot be seen is
 //! not, while that which is raised instead is. Traffic stays in a network namespace of its own.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -98,6 +98,9 @@ fn walk(words: &[&str]) -> Result<bool> {
     }
     let chosen = |way: &&Way| names.is_empty() || names.contains(&way.name);
     let mut walk = Walk::begin(container.as_ref())?;
+    if json {
+        walk.print_loads()?;
+    }
     let mut all = true;
     for (number, way) in WAYS.iter().enumerate().filter(|(_, way)| chosen(way)) {
         let cell = walk.cell(number, way)?;
@@ -148,6 +151,23 @@ impl Cell<'_> {
     }
 }
 
+/// One program, as the kernel took it.
+#[derive(Serialize)]
+struct LoadFigure<'w> {
+    program: &'w str,
+    kernel: &'w str,
+    instructions: u32,
+    verified: Option<u32>,
+    load_us: u64,
+}
+
+/// What programs and maps lock in the kernel.
+#[derive(Serialize)]
+struct MemoryFigure<'w> {
+    bpf_memory_bytes: u64,
+    kernel: &'w str,
+}
+
 /// The observer, the service, and what is between them.
 struct Walk {
     kernel: String,
@@ -185,6 +205,23 @@ impl Walk {
         let contained = container.is_some();
         let orders = Some(orders);
         Ok(Self { kernel, machine, observer, service, orders, answers, contained, _folder: folder })
+    }
+
+    /// What each program is on this kernel and what it took to load it; and what all of it locks in the kernel.
+    fn print_loads(&self) -> Result<()> {
+        for load in self.observer.loads() {
+            let figure = LoadFigure {
+                program: &load.program,
+                kernel: &self.kernel,
+                instructions: load.instructions,
+                verified: load.verified,
+                load_us: u64::try_from(load.took.as_micros())?,
+            };
+            println!("{}", serde_json::to_string(&figure)?);
+        }
+        let memory = MemoryFigure { bpf_memory_bytes: observer::locked_bytes()?, kernel: &self.kernel };
+        println!("{}", serde_json::to_string(&memory)?);
+        Ok(())
     }
 
     fn cell<'w>(&'w mut self, number: usize, way: &'w Way) -> Result<Cell<'w>> {

@@ -12,7 +12,7 @@ use breachline::enrich::{self, Enricher};
 use breachline::event::{Actor, Contact, Exec, HostEvent, HostEventKind, MetadataRequest, ProcessKey};
 use breachline::evidence::{HostFinding, ProgramClass};
 use breachline::host::{self, Judge, Stage as Judged};
-use breachline::kernel::{self, Sensor};
+use breachline::kernel::{self, ProgramLoad, Sensor};
 use breachline::timestamp::Timestamp;
 use breachline::workload::WorkloadKey;
 use nix::time::{ClockId, clock_gettime};
@@ -63,6 +63,11 @@ impl Observer {
             workload,
             observed: Vec::new(),
         })
+    }
+
+    /// What it took to load each program.
+    pub(crate) fn loads(&self) -> &[ProgramLoad] {
+        self.sensor.loads()
     }
 
     /// Takes note of what is there: the service listens by now.
@@ -273,6 +278,18 @@ impl Traces<'_> {
         .collect::<Vec<_>>()
         .join("; ")
     }
+}
+
+/// Bytes that this process's BPF programs and maps lock (`memlock` in their fdinfo, proc(5)).
+pub(crate) fn locked_bytes() -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        // The folder's own descriptor is gone by now.
+        let Ok(info) = fs::read_to_string(entry?.path()) else { continue };
+        let locked = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
+        bytes += locked.unwrap_or_default();
+    }
+    Ok(bytes)
 }
 
 fn actor_of(kind: &HostEventKind) -> Option<&Actor> {

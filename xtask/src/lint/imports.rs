@@ -10,7 +10,7 @@ const FLOORS: [&[&str]; 14] = [
     &["evidence"],
     &["incident"],
     &["decode", "enrich", "intake", "edge", "baseline", "correlate"],
-    &["kernel", "host", "store", "coverage", "expectation", "lists", "identity"],
+    &["kernel", "host", "store", "coverage", "expectation", "lists", "identity", "fleet"],
     &["deliver"],
     &["status"],
     &["config"],

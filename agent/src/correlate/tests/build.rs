@@ -120,6 +120,7 @@ pub(super) fn contact(seconds: f64, place: Placement, peer: &str) -> EgressEvide
         server_name: None,
         novelty: Novelty::New,
         reason: "shop never needed this peer before".into(),
+        prevalence: None,
         outcome: None,
     }
 }
