@@ -1,7 +1,7 @@
 //! From sessions to revisions: which incident a session is, whether what is known of it now is news, and what an open incident
 //! holds on to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -21,7 +21,7 @@ use super::tie::Scales;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 /// Requests that an open incident keeps from being forgotten: those that its record may name, and as many again.
-const HELD_MAX: usize = 16;
+const HELD_MAX: usize = 64;
 
 /// What a chain amounts to now.
 struct Assessment {
@@ -41,26 +41,7 @@ impl Correlator {
         }
     }
 
-    /// Chains that `kept` is tied to: those of its own workload and `others`. The rest it cannot change.
-    pub(super) fn tied_chains(
-        &self,
-        kept: &Kept,
-        others: BTreeSet<(WorkloadKey, Lineage)>,
-    ) -> Vec<(WorkloadKey, Lineage)> {
-        let own_key = &kept.routed.workload;
-        let own = self.sites.get(own_key).into_iter().flat_map(|site| site.chains.keys());
-        let mut chains = others;
-        chains.extend(own.map(|lineage| (own_key.clone(), lineage.clone())));
-        chains.into_iter().filter(|(key, lineage)| self.is_tied(kept, key, lineage)).collect()
-    }
-
-    fn is_tied(&self, kept: &Kept, key: &WorkloadKey, lineage: &Lineage) -> bool {
-        let Some(site) = self.sites.get(key) else { return false };
-        let scales = self.scales(key, site);
-        site.chains.get(lineage).is_some_and(|chain| chain.iter().any(|seen| scales.tie(kept, seen).is_some()))
-    }
-
-    fn scales<'s>(&'s self, workload: &'s WorkloadKey, site: &'s Site) -> Scales<'s> {
+    pub(super) fn scales<'s>(&'s self, workload: &'s WorkloadKey, site: &'s Site) -> Scales<'s> {
         Scales { config: &self.config, workload, rates: &site.rates, host_rates: &self.host_rates }
     }
 
@@ -80,12 +61,22 @@ impl Correlator {
         for incident in assessment.incidents {
             let settled = incident.settled;
             let id = incident.id.clone();
+            if let Some(raised) = chain.raised.get_mut(&incident.id) {
+                raised.waits = false;
+            }
             if let Some(revision) = chain.revise(incident, now, renotify) {
                 out.push(revision);
             }
             if settled {
                 chain.raised.remove(&id);
             }
+        }
+        let open = !chain.raised.is_empty();
+        let later = chain.raised.values().filter(|raised| raised.waits).map(|raised| raised.notified.plus(renotify)).min();
+        match later {
+            Some(at) => self.look_at_when(key, at),
+            None if open => self.look_at_open(key),
+            None => {}
         }
         for revision in &out[first_new..] {
             let counter =
@@ -102,7 +93,7 @@ impl Correlator {
         let mut assessment = Assessment { incidents: Vec::new(), held: BTreeMap::new(), open: None };
         for session in session::sessions(lineage, chain, site, &self.host_edge, scales) {
             let (first, last) = session.span();
-            let settled = self.now.since(last) > self.retention().max(self.config.quiet + self.config.skew);
+            let settled = self.now.since(last) > self.observations_kept();
             if !settled {
                 assessment.open = Some(assessment.open.map_or(first, |open| open.min(first)));
             }
@@ -125,7 +116,8 @@ impl Correlator {
         settled: bool,
     ) -> Option<Incident> {
         let id = incident_id(key, lineage, session.anchor()?);
-        let score = Score::of(session);
+        let counted = session.counted();
+        let score = Score::of(counted.as_ref().unwrap_or(session));
         // What was raised once is told to its end, also when it turned out to be less.
         let severity = score.severity(&self.config).or(chain.raised.contains_key(&id).then_some(Severity::Low))?;
         let (first, last) = session.span();
@@ -163,13 +155,16 @@ impl Chain {
                     || request(&incident) != request(known)
                     || incident.exposures.iter().any(|exposed| !known.exposures.contains(exposed));
                 if !urgent && !incident.settled && now.since(last.notified) < renotify {
+                    if let Some(last) = self.raised.get_mut(&incident.id) {
+                        last.waits = true;
+                    }
                     return None;
                 }
                 known.revision + 1
             }
         };
         let incident = Incident { revision, ..incident };
-        self.raised.insert(incident.id.clone(), Raised { incident: incident.clone(), notified: now });
+        self.raised.insert(incident.id.clone(), Raised { incident: incident.clone(), notified: now, waits: false });
         Some(incident)
     }
 
