@@ -25,6 +25,7 @@ mod marks;
 mod markup;
 mod memory;
 mod probe;
+mod prose;
 mod query;
 mod scanner;
 mod shell;
@@ -194,7 +195,7 @@ impl Judge {
         if digest.is_some_and(|digest| known.knows(digest)) {
             return true;
         }
-        let plain = !has_agent_syntax(agent) && !self.scanners.touches(agent);
+        let plain = !has_agent_syntax(agent) && !shell::begins_with_separator(agent) && !self.scanners.touches(agent);
         if let Some(digest) = digest.filter(|_| plain) {
             known.remember(digest);
         }
@@ -223,7 +224,8 @@ impl Judge {
                 self.scanners.judge(&part, found);
             }
             // Text without syntax in which no word stood out says nothing, unless its name asks for a command.
-            if part.marks.any(SYNTAX) || *woken != Woken::default() || shell::is_asked_for(&part) {
+            let elsewhere = part.text.starts_with(b"//");
+            if part.marks.any(SYNTAX) || elsewhere || *woken != Woken::default() || shell::is_asked_for(&part) {
                 judge_part(&part, *woken, sql, found);
             }
         }

@@ -68,9 +68,9 @@ fn debian_core() -> bool {
     Path::new("/usr/bin/rustc").exists() && core.is_ok_and(|mut folder| folder.next().is_some())
 }
 
-/// Whether bpf-linker can be run.
+/// Whether bpf-linker runs: one that was built where LLVM was, and carried to a machine without it, is there and does not.
 pub(crate) fn linker_found() -> bool {
-    find("bpf-linker").is_some()
+    succeeds(command("bpf-linker").arg("--version"))
 }
 
 /// Installs a compiler: rustup's where rustup is there and can fetch it, else Debian's.
@@ -99,7 +99,8 @@ pub(crate) fn install_linker() -> Result<()> {
     say(format_args!("building bpf-linker {LINKER_VERSION} with LLVM {LLVM_MAJOR} into {}", cargo_home().display()));
     let args = ["install", "bpf-linker", "--version", LINKER_VERSION, "--no-default-features", "--features", &feature];
     // Without LLVM_PREFIX its build looks in the wrong folder and ends in "unable to find library -lLLVM".
-    run(cargo(&args).env("LLVM_PREFIX", llvm))
+    // Forced: one that is there and does not run would otherwise count as installed.
+    run(cargo(&args).arg("--force").env("LLVM_PREFIX", llvm))
 }
 
 /// Where apt has no LLVM of the right age (Ubuntu): the project's own static build, through cargo-binstall.

@@ -193,6 +193,12 @@ fn unicode(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
         let (value, length) = lenient(text, at);
         at += length;
         match value {
+            // U+010D U+010A: what cuts characters to their low byte makes CR LF of them. Alone they are letters.
+            Some(0x010D) if lenient_at(text, at) == Some(0x010A) => {
+                tricks.lookalike = true;
+                out.extend_from_slice(b"\r\n");
+                at += 2;
+            }
             Some(hidden) if hidden < 0x80 && length > 1 => {
                 tricks.overlong = true;
                 push_char(hidden, out);
@@ -203,6 +209,11 @@ fn unicode(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
             None => out.push(byte),
         }
     }
+}
+
+/// The value of the UTF-8 sequence at `at`, if one is there.
+fn lenient_at(text: &[u8], at: usize) -> Option<u32> {
+    text.get(at).filter(|byte| **byte >= 0x80).and_then(|_| lenient(text, at).0)
 }
 
 /// The value of the UTF-8 sequence at `at` without the check for the shortest form, and its length; `None` for a
@@ -329,6 +340,8 @@ mod tests {
         check("%26%230000000106x", "jx");
         check("a%00b", "a\0b");
         check("%E5%98%8A", "\n");
+        check("%c4%8d%c4%8aX", "\r\nX");
+        check("%c4%8das", "čas");
         check("100%", "100%");
         check("%zz%4", "%zz%4");
         check("h%C3%A9llo%20w%C3%B6rld", "héllo wörld");

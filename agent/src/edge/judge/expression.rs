@@ -9,6 +9,7 @@ use memchr::{memchr_iter, memchr3_iter, memmem};
 
 use super::finding::{Finding, Findings, Ground};
 use super::marks::Marks;
+use super::prose;
 use super::target::Part;
 use crate::request::AttackClass::{JavaInjection, Ssti};
 
@@ -111,18 +112,48 @@ fn delimiter(text: &[u8], at: usize) -> Option<(usize, &[u8], &'static [u8])> {
     let whole = |start: usize, end: usize, close: &'static [u8]| Some((start, &text[start..end], close));
     match (text[at], before, after) {
         (b'<', _, Some(b'%')) => whole(at, at + 2, b"%>"),
+        (b'[', _, Some(b'=' | b'%')) if text[at..].iter().take(24).any(|byte| *byte == b'*') => whole(at, at + 2, b"]"),
         (b'[', _, Some(b'[')) => whole(at, at + 2, b"]]"),
         (b'{', Some(b'$' | b'#' | b'%' | b'*' | b'~' | b'@'), _) => whole(at - 1, at + 1, b"}"),
         (b'{', _, Some(b'{')) => whole(at, at + 2, b"}}"),
         (b'{', _, Some(b'%')) => whole(at, at + 2, b"%}"),
+        (b'{', _, Some(b'!')) => whole(at, at + 2, b"!}"),
         (b'{', _, Some(b'#' | b'@')) => whole(at, at + 2, b"}"),
+        // One brace is Smarty's, Latte's and Go's of old; a product of two numbers in it is a probe's.
+        (b'{', _, Some(digit)) if digit.is_ascii_digit() && is_product(&text[at + 1..]) => whole(at, at + 1, b"}"),
         _ => None,
     }
 }
 
+/// `7*7}`: nothing but digits, a star and digits up to the brace.
+fn is_product(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take(12).take_while(|byte| byte.is_ascii_digit()).count();
+    let first = digits(text);
+    let Some(rest) = text.get(first..).and_then(|rest| rest.strip_prefix(b"*")) else { return false };
+    let second = digits(rest);
+    first > 0 && second > 0 && rest.get(second) == Some(&b'}')
+}
+
+/// `a.b.c.0.d`: a way through four objects or more, which no macro of an advertiser or translator takes.
+fn is_deep(inside: &[u8]) -> bool {
+    let name = inside.trim_ascii();
+    name.len() <= 128
+        && name.split(|byte| *byte == b'.').count() >= 5
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'))
+}
+
+/// `'a'|upper`, `constant('X')`, `len("a")`: what an engine shall do to a value that stands there.
+fn applies(inside: &[u8], called: bool) -> bool {
+    let inside = inside.trim_ascii();
+    let quoted = matches!(inside.first(), Some(b'\'' | b'"' | b'['));
+    let filter = quoted && memchr::memchr(b'|', inside).is_some();
+    let argument = memchr::memchr(b'(', inside).and_then(|open| inside.get(open + 1));
+    filter || called && matches!(argument, Some(b'\'' | b'"'))
+}
+
 fn judge_inside(part: &Part<'_>, open: &[u8], at: usize, inside: &[u8], closed: bool, found: &mut Findings) {
     let span = part.offset + at..part.offset + at + open.len() + inside.len();
-    let reaches = RUNTIME.iter().any(|word| memmem::find(inside, word).is_some());
+    let reaches = inside.starts_with(b"t(") || RUNTIME.iter().any(|word| memmem::find(inside, word).is_some());
     let calls = calls_something(inside);
     let engine = matches!(open, b"<%" | b"{%");
     let statement = engine && STATEMENTS.iter().any(|word| inside.trim_ascii_start().starts_with(word));
@@ -130,7 +161,20 @@ fn judge_inside(part: &Part<'_>, open: &[u8], at: usize, inside: &[u8], closed: 
         (true, ..) if closed => 60,
         (_, true, true) => 70,
         (_, true, false) => 50,
+        // "{% if user %} in a tutorial".
+        _ if statement
+            && prose::is_free_text(part.name)
+            && prose::is_idle(inside.strip_prefix(b"=").unwrap_or(inside)) =>
+        {
+            30
+        }
+        _ if statement && prose::goes_on(part.lower.get(at + open.len() + inside.len() + 2..).unwrap_or_default()) => {
+            30
+        }
         _ if statement => 55,
+        _ if closed && is_deep(inside) => 50,
+        // A value written out and a filter over it, or a function called with one.
+        (_, false, called) if closed && applies(inside, called) => 50,
         (_, false, true) if closed => 40,
         _ if open == b"<%" => 45,
         _ => 0,
@@ -165,14 +209,18 @@ const STATEMENTS: &[&[u8]] = &[
 
 /// A number, an operator, a number: what probes send to see the product come back.
 fn computes(inside: &[u8]) -> bool {
-    memchr3_iter(b'*', b'+', b'-', inside).take(16).any(|at| {
+    let operand = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'\'' | b'"');
+    let operands = |at: usize| {
         let before = inside[..at].trim_ascii_end();
         let after = inside[at + 1..].trim_ascii_start();
-        before.last().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'\'')
-            && after.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'\'')
-            && before.iter().rev().take_while(|byte| byte.is_ascii_digit() || **byte == b'\'').count() < 24
-            && inside[at] != b'-'
-    })
+        before.last().is_some_and(operand)
+            && after.first().is_some_and(operand)
+            && before.iter().rev().take_while(|byte| operand(byte)).count() < 24
+    };
+    // A difference may be a date, unless nothing else is there.
+    let lone = inside.len() < 16 && inside.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b' '));
+    memchr3_iter(b'*', b'+', b'~', inside).take(16).any(operands)
+        || lone && memchr_iter(b'-', inside).take(2).any(operands)
 }
 
 /// `name(`.
@@ -276,7 +324,7 @@ mod tests {
             text: text.as_bytes(),
             lower: lower.as_bytes(),
             offset: 0,
-            name: b"q",
+            name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
             tricks: Tricks::default(),

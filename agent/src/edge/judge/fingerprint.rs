@@ -5,12 +5,17 @@
 //! host runs the product and by what the target answered. Facts: the vendors' advisories, CISA's catalogue of
 //! known-exploited vulnerabilities.
 
+mod appliance;
+mod business;
+mod platform;
+
 use std::ops::Range;
 
 use memchr::memmem;
 
 use super::finding::{Finding, Findings, Ground};
 use super::target::Target;
+use super::traversal::is_viewer;
 use crate::request::AttackClass::CvePath;
 
 /// One way into one product.
@@ -28,6 +33,8 @@ pub(super) struct Fingerprint {
     weight: u8,
     /// `path` may stand in the query.
     pub(super) in_query: bool,
+    /// The request's path must begin with `path`: a name that is also an ordinary word.
+    first: bool,
 }
 
 const fn at(
@@ -38,13 +45,47 @@ const fn at(
     weight: u8,
     in_query: bool,
 ) -> Fingerprint {
-    Fingerprint { reference, method, path, also, weight, in_query }
+    Fingerprint { reference, method, path, also, weight, in_query, first: false }
+}
+
+/// `path` anywhere in the path.
+const fn holds(reference: &'static str, path: &'static str, also: &'static str, weight: u8) -> Fingerprint {
+    at(reference, None, path, also, weight, false)
+}
+
+/// `path` at the beginning of the path.
+const fn begins(reference: &'static str, path: &'static str, also: &'static str, weight: u8) -> Fingerprint {
+    Fingerprint { first: true, ..at(reference, None, path, also, weight, false) }
+}
+
+/// `path` anywhere in the path, asked for with `method`.
+const fn method(
+    method: &'static [u8],
+    reference: &'static str,
+    path: &'static str,
+    also: &'static str,
+    weight: u8,
+) -> Fingerprint {
+    at(reference, Some(method), path, also, weight, false)
+}
+
+/// `text` anywhere in the request.
+const fn query(reference: &'static str, text: &'static str, also: &'static str, weight: u8) -> Fingerprint {
+    at(reference, None, text, also, weight, true)
+}
+
+/// Every fingerprint.
+pub(super) fn all() -> impl Iterator<Item = &'static Fingerprint> {
+    [TABLE, platform::TABLE, appliance::TABLE, business::TABLE].into_iter().flatten()
 }
 
 impl Fingerprint {
     /// Judges a request that holds `path` at `span`.
     pub(super) fn judge(&self, target: &Target, method: &[u8], span: Range<usize>, found: &mut Findings) {
-        if self.method.is_some_and(|needed| !method.eq_ignore_ascii_case(needed)) {
+        let other_method = self.method.is_some_and(|needed| !method.eq_ignore_ascii_case(needed));
+        // Code hosts and manuals show files of every name.
+        let shown = self.also.is_empty() && is_viewer(&target.lower()[..span.start]);
+        if other_method || self.first && span.start > 0 || shown {
             return;
         }
         // The second word may not be the first one over again.
@@ -62,16 +103,16 @@ impl Fingerprint {
 
 /// The table.
 #[rustfmt::skip]
-pub(super) const TABLE: &[Fingerprint] = &[
+const TABLE: &[Fingerprint] = &[
     at("CVE-2022-22963 (Spring Cloud Function)", Some(b"POST"), "/functionrouter", "", 55, false),
     at("CVE-2024-38816 (Spring)", None, "/static/link/", "../", 60, false),
     at("CVE-2022-26134 (Confluence)", None, "/${", "java", 65, true),
     at("CVE-2021-26084 (Confluence)", Some(b"POST"), "/pages/createpage-entervariables.action", "", 60, false),
     at("CVE-2021-26084 (Confluence)", Some(b"POST"), "/pages/doenterpagevariables.action", "", 60, false),
     at("CVE-2023-22515 (Confluence)", None, "/server-info.action", "bootstrapstatusprovider", 70, false),
-    at("CVE-2023-22515 (Confluence)", Some(b"POST"), "/setup/setupadministrator.action", "", 60, false),
-    at("CVE-2023-22518 (Confluence)", Some(b"POST"), "/json/setup-restore.action", "", 60, false),
-    at("CVE-2023-22527 (Confluence)", Some(b"POST"), "/template/aui/text-inline.vm", "", 60, false),
+    at("CVE-2023-22515 (Confluence)", None, "/setup/setupadministrator.action", "", 60, false),
+    at("CVE-2023-22518 (Confluence)", None, "/json/setup-restore.action", "", 60, false),
+    at("CVE-2023-22527 (Confluence)", None, "/template/aui/text-inline.vm", "", 60, false),
     at("CVE-2021-26086 (Jira)", None, "/_/;/", "web-inf", 70, false),
     at("CVE-2022-36804 (Bitbucket)", None, "/archive", "--exec", 70, false),
     at("CVE-2022-36804 (Bitbucket)", None, "/archive", "--remote", 60, false),
@@ -123,7 +164,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     at("CVE-2019-11510 (Pulse Secure)", None, "/dana/html5acc/guacamole", "", 60, false),
     at("CVE-2023-46805 (Ivanti Connect Secure)", None, "/api/v1/totp/user-backup-code/", "", 65, false),
     at("CVE-2024-21893 (Ivanti Connect Secure)", Some(b"POST"), "/dana-ws/saml20.ws", "", 60, false),
-    at("CVE-2024-22024 (Ivanti Connect Secure)", Some(b"POST"), "/dana-na/auth/saml-sso.cgi", "", 50, false),
+    at("CVE-2024-22024 (Ivanti Connect Secure)", None, "/dana-na/auth/saml-sso.cgi", "", 50, false),
     at("CVE-2023-35078 (Ivanti EPMM)", None, "/mifs/aad/api/v2/", "", 60, false),
     at("CVE-2023-35082 (Ivanti EPMM)", None, "/mifs/asfv3/api/v2/", "", 60, false),
     at("CVE-2025-4427 (Ivanti EPMM)", None, "/api/v2/featureusage", "format", 55, false),
@@ -189,6 +230,8 @@ pub(super) const TABLE: &[Fingerprint] = &[
     at("CVE-2018-11776 (Struts)", None, "redirect:${", "", 70, true),
     at("CVE-2018-11776 (Struts)", None, "redirectaction:${", "", 70, true),
     at("CVE-2013-2251 (Struts)", None, "action:${", "", 70, true),
+    at("CVE-2013-2251 (Struts)", None, "action:%{", "", 70, true),
+    at("CVE-2018-11776 (Struts)", None, "redirect:%{", "", 70, true),
     at("CVE-2020-8515 (DrayTek)", None, "/cgi-bin/mainfunction.cgi", "", 55, false),
     at("CVE-2021-20090 (Arcadyan)", None, "/images/..", "setup", 60, false),
     at("CVE-2020-10148 (SolarWinds Orion)", None, "/web.config.i18n.ashx", "", 60, false),
@@ -236,7 +279,7 @@ mod tests {
         let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
         target.read(&AccessRecord { path_and_query: path_and_query.as_bytes(), ..blank }, false);
         let mut found = Findings::default();
-        for entry in TABLE {
+        for entry in all() {
             if let Some(at) = memmem::find(target.lower(), entry.path.as_bytes()) {
                 entry.judge(&target, method.as_bytes(), at..at + entry.path.len(), &mut found);
             }
@@ -254,7 +297,7 @@ mod tests {
 
     #[test]
     fn entries_are_written_as_they_are_searched() {
-        for entry in TABLE {
+        for entry in all() {
             assert_eq!(entry.path, entry.path.to_ascii_lowercase());
             assert_eq!(entry.also, entry.also.to_ascii_lowercase());
             assert!(entry.path.len() > 3 || !entry.also.is_empty(), "{}", entry.reference);

@@ -96,6 +96,9 @@ fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
         found.add(Crlf, 60, span, "ends a header and adds a response");
     } else if is_mail(part.lower, at, rest) {
         found.add(MailInjection, 60, span, "adds a command to a mail dialogue");
+    } else if rest.is_empty() && part.place == Place::Path {
+        // What is copied out of a text brings its line end along.
+        found.add(Crlf, 25, span, "has a line break where no text can be");
     } else if matches!(part.place, Place::Path | Place::Name) {
         found.add(Crlf, 55, span, "has a line break where no text can be");
     } else if colon && skipped <= 2 && rest.starts_with(b"x-") {
@@ -110,6 +113,9 @@ fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
 /// Whether a line of a mail dialogue or a mail's header follows the break at `at`. Letters have lines that begin with
 /// "To:" too; a header names an address.
 fn is_mail(text: &[u8], at: usize, rest: &[u8]) -> bool {
+    if matches!(rest.trim_ascii_end(), b"data" | b"quit" | b"rset") && text[at] == b'\r' {
+        return true;
+    }
     let Some(command) = MAIL.iter().find(|command| rest.starts_with(command)) else { return false };
     let line = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(rest);
     if command.ends_with(b":") { line.contains(&b'@') } else { text[at] == b'\r' }

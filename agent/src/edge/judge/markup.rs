@@ -8,6 +8,7 @@ use memchr::{memchr, memchr_iter, memmem};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ssi, Xss, Xxe};
 
@@ -199,12 +200,20 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
             || byte < 0x20
             || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=' | b'[')
     });
+    let active = ACTIVE.contains(&name) || ACTIVE.contains(&prefix);
     let loads = URL_ATTRIBUTES.iter().any(|attribute| has_attribute(inside, attribute));
+    let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
     let (weight, reason) = if !shaped {
         return;
+    } else if inside.is_empty() && prose::goes_on(closes_tag) && prose::is_idle(part.lower) {
+        // "how to use <script> tag in html".
+        (20, "names an element")
     } else if has_handler(inside) {
         (75, "opens an element with an event handler")
-    } else if ACTIVE.contains(&name) || ACTIVE.contains(&prefix) {
+    } else if (active || loads) && prose::is_free_text(part.name) && is_mute(part.lower, inside) {
+        // People ask about elements; one that runs nothing and fetches nothing from elsewhere is a question.
+        (30, "names an element")
+    } else if active {
         let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
         (if certain { 65 } else { 50 }, "opens an element that browsers act on")
     } else if loads && inside_has_more_than_link(inside) {
@@ -222,6 +231,17 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
         return;
     };
     found.add(Xss, weight, span, reason);
+}
+
+/// Whether nothing in `text` runs or fetches: no call, no script by URL, no address of another host; `inside` is the tag's.
+fn is_mute(text: &[u8], inside: &[u8]) -> bool {
+    let calls = text.iter().any(|byte| matches!(byte, b'(' | b'`'));
+    let elsewhere = [&b"//"[..], b"script:", b"data:", b"&#", b"/>", b"srcdoc"]
+        .iter()
+        .any(|mark| memmem::find(text, mark).is_some());
+    // `<img src=x>`: an address without quotes is what kits write.
+    let bare = memchr(b'=', inside).is_some_and(|at| !matches!(inside.get(at + 1), Some(b'"' | b'\'')));
+    !calls && !elsewhere && !bare && memmem::find(text, b"</").is_none()
 }
 
 /// Whether anything but a plain link stands in the tag.
@@ -250,7 +270,8 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
             elsewhere || memmem::find(declaration, b"system").is_some() || memmem::find(declaration, b"[").is_some();
         found.add(Xxe, if external { 65 } else { 40 }, span, "declares a document type");
     } else if declaration.starts_with(b"[cdata[") {
-        found.add(Xxe, 55, span, "contains an XML character section");
+        let asked = prose::is_free_text(part.name) && prose::is_idle(&declaration[7..]);
+        found.add(Xxe, if asked { 30 } else { 55 }, span, "contains an XML character section");
     } else if declaration.starts_with(b"element") {
         found.add(Xxe, 40, span, "declares an XML element");
     }
@@ -393,7 +414,7 @@ mod tests {
             text: text.as_bytes(),
             lower: lower.as_bytes(),
             offset: 0,
-            name: b"q",
+            name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
             tricks: Tricks::default(),

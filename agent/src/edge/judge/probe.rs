@@ -4,7 +4,7 @@ use super::finding::Findings;
 use super::marks::Marks;
 use super::target::{Part, Place};
 use super::traversal::is_viewer;
-use crate::request::AttackClass::{Deserialization, Probe};
+use crate::request::AttackClass::{AuthBypass, Deserialization, Probe, Webshell};
 
 /// Hidden names that are meant to be served (RFC 8615).
 const SERVED: &[&[u8]] = &[b".well-known"];
@@ -26,9 +26,201 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             judge_hidden(part, found);
             judge_log(part, found);
             judge_archive(part, found);
+            judge_route(part, found);
+            judge_properties(part, found);
+            judge_names(part, found);
+            judge_script(part, found);
         }
         Place::Value if part.marks.any(Marks::BRACE.and(Marks::QUOTE)) => judge_serialized(part, found),
         _ => {}
+    }
+    if part.marks.any(Marks::HIGH) && part.marks.any(Marks::CONTROL) {
+        judge_stream(part, found);
+    }
+}
+
+/// A path that proxy and application may read differently: steps that go nowhere and are written as escapes (browsers
+/// resolve even those before they send them), control characters behind a name.
+fn judge_route(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    let idle = text.split(|byte| *byte == b'/').filter(|segment| *segment == b".").count();
+    let cut = text.split(|byte| *byte == b'/').any(|segment| {
+        segment.len() > 1 && segment.last().is_some_and(|byte| *byte < 0x20 && !matches!(byte, b'\r' | b'\n'))
+    });
+    // `/;/admin`: an empty name with a parameter, which only a session's has; `/admin..;/`.
+    let mut named = false;
+    let nameless = text.split(|byte| *byte == b'/').any(|segment| {
+        let first = !named;
+        named |= segment.contains(&b';');
+        // `/users;.js`: an end of a file in place of a parameter.
+        let end = memchr::memmem::find(segment, b";.").is_some_and(|at| segment.len() - at <= 7);
+        first && segment.starts_with(b";") && !segment.starts_with(b";jsession") || end || segment.ends_with(b"..;")
+    });
+    let weight = match (idle, cut || nameless) {
+        (_, true) => 50,
+        (1.., _) if part.tricks.rounds > 0 => 50,
+        (2.., _) => 50,
+        _ => return,
+    };
+    let span = part.offset..part.offset + text.len();
+    found.add(AuthBypass, weight, span, "is written so that a proxy and the application read its path differently");
+}
+
+/// What files are called that hold something to hide.
+const SECRETS: &[&[u8]] = &[
+    b"secret",
+    b"secrets",
+    b"credential",
+    b"credentials",
+    b"creds",
+    b"password",
+    b"passwords",
+    b"passwd",
+    b"pwd",
+    b"apikey",
+    b"apikeys",
+    b"token",
+    b"tokens",
+    b"private",
+    b"keys",
+    b"wallet",
+    b"connectionstrings",
+    b"appsettings",
+    b"dbconfig",
+    b"database",
+    b"users",
+    b"db",
+];
+
+/// Ends of files that hold data.
+const DATA: &[&[u8]] = &[
+    b".json", b".yml", b".yaml", b".txt", b".xml", b".conf", b".config", b".dat", b".csv", b".log", b".toml", b".ini",
+    b".cfg", b".env", b".zip", b".gz", b".tar",
+];
+
+/// `/creds.json`, `/api_keys.txt`, `/appsettings.production.json`: a file of data whose name says what it hides.
+fn judge_names(part: &Part<'_>, found: &mut Findings) {
+    let name = part.lower.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let Some(stem) = DATA.iter().find_map(|end| name.strip_suffix(*end)) else { return };
+    let mut words = stem.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    // Three words at most: longer names are titles ("how-to-keep-passwords.txt").
+    let named = words.by_ref().take(3).any(|word| SECRETS.contains(&word)) && words.next().is_none();
+    // Deeper down a site keeps data of its own under such names.
+    let near = part.lower.iter().filter(|byte| **byte == b'/').count() <= 2;
+    if named && near && !is_viewer(part.lower) {
+        let span = part.offset..part.offset + part.lower.len();
+        found.add(Probe, 55, span, "asks for a file that holds secrets, sources or backups");
+    }
+}
+
+/// How web shells are called, with a number or a mark behind it.
+const SHELLS: &[&[u8]] = &[
+    b"alfa",
+    b"wso",
+    b"r57",
+    b"c99",
+    b"c100",
+    b"b374k",
+    b"shell",
+    b"webshell",
+    b"indoxploit",
+    b"xleet",
+    b"marijuana",
+    b"priv8",
+    b"lock360",
+    b"bypass",
+    b"cmdshell",
+    b"minishell",
+    b"leafmailer",
+    b"gelay",
+    b"0byt3m1n1",
+];
+
+/// Scripts at the root of WordPress that belong to it.
+const WORDPRESS: &[&[u8]] = &[
+    b"wp-login",
+    b"wp-cron",
+    b"wp-comments-post",
+    b"wp-signup",
+    b"wp-activate",
+    b"wp-trackback",
+    b"wp-links-opml",
+    b"wp-mail",
+    b"wp-load",
+    b"wp-settings",
+    b"wp-blog-header",
+    b"wp-config",
+    b"wp-config-sample",
+    b"wp-register",
+    b"wp-pass",
+    b"wp-feed",
+    b"wp-rss",
+    b"wp-rss2",
+    b"wp-atom",
+    b"wp-commentsrss2",
+    b"wp-rdf",
+    b"wp-app",
+];
+
+/// A script of PHP that no site has: called like a web shell, of one letter at the root, or where WordPress keeps none
+/// that is called by itself.
+fn judge_script(part: &Part<'_>, found: &mut Findings) {
+    let text = part.lower;
+    let slash = text.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let (folder, name) = text.split_at(slash);
+    let Some(dot) = memchr::memmem::find(name, b".ph") else { return };
+    let (stem, end) = name.split_at(dot);
+    if !matches!(end, b".php" | b".php5" | b".php7" | b".php8" | b".phtml" | b".phar" | b".php4" | b".php3") {
+        return;
+    }
+    let root = folder == b"/";
+    let called = SHELLS.iter().any(|shell| {
+        stem.strip_prefix(*shell).is_some_and(|rest| rest.first().is_none_or(|byte| !byte.is_ascii_alphabetic()))
+    });
+    let letter = root && stem.len() == 1 && part.name.is_empty();
+    let foreign = root && stem.starts_with(b"wp-") && !WORDPRESS.contains(&stem);
+    let within = |inner: &[u8]| memchr::memmem::find(folder, inner).is_some();
+    let mute = within(b"/wp-includes/") && !within(b"/tinymce/") && stem != b"ms-files"
+        || [
+            &b"/wp-admin/css/"[..],
+            b"/wp-admin/js/",
+            b"/wp-admin/images/",
+            b"/wp-admin/includes/",
+            b"/wp-admin/maint/",
+        ]
+        .iter()
+        .any(|folder| within(folder))
+        || within(b"/wp-content/themes/")
+        || within(b"/wp-content/uploads/")
+        || folder.ends_with(b"/wp-content/plugins/")
+        || folder.ends_with(b"/wp-content/")
+        || within(b"/.well-known/");
+    let (weight, reason) = match (called || foreign, mute, letter) {
+        (true, ..) => (55, "calls a page named like a web shell"),
+        (_, true, _) => (50, "calls a script where none is called by itself"),
+        (_, _, true) => (45, "calls a page named like a web shell"),
+        _ => return,
+    };
+    found.add(Webshell, weight, part.offset..part.offset + text.len(), reason);
+}
+
+/// A `.properties` file of Java: configuration, unless its name or folder says that it holds translations.
+fn judge_properties(part: &Part<'_>, found: &mut Findings) {
+    const TRANSLATIONS: [&[u8]; 8] =
+        [b"i18n", b"l10n", b"locale", b"lang", b"message", b"bundle", b"translation", b"nls"];
+    let text = part.lower;
+    let translated = || TRANSLATIONS.iter().any(|word| memchr::memmem::find(text, word).is_some());
+    if text.ends_with(b".properties") && !translated() && !is_viewer(text) {
+        let span = part.offset..part.offset + text.len();
+        found.add(Probe, 55, span, "asks for a file that holds secrets, sources or backups");
+    }
+}
+
+/// The magic bytes of a serialized object, written out: Java's stream (0xACED, version 5).
+fn judge_stream(part: &Part<'_>, found: &mut Findings) {
+    if let Some(at) = memchr::memmem::find(part.text, b"\xAC\xED\x00\x05") {
+        let span = part.offset + at..part.offset + at + 4;
+        found.add(Deserialization, 70, span, "carries a serialized object of Java");
     }
 }
 

@@ -4,6 +4,7 @@ use memchr::{memchr_iter, memmem};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose::is_free_text;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ldapi, Nosqli};
 
@@ -111,6 +112,12 @@ const OPERATORS: &[&[u8]] = &[
     b"$function",
     b"$elemmatch",
     b"$options",
+    b"$func",
+    b"$jsonschema",
+    b"$mod",
+    b"$size",
+    b"$lookup",
+    b"$accumulator",
 ];
 
 /// Operators that bound a value from one side.
@@ -125,6 +132,11 @@ fn compares_with_value(text: &[u8]) -> bool {
     !empty && rest.next().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'['))
 }
 
+/// Whether a parameter's name is a path into a filter.
+fn is_filter(name: &[u8]) -> bool {
+    [&b"filter"[..], b"where", b"query[", b"conditions"].iter().any(|word| name.starts_with(word))
+}
+
 fn judge_document(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
     for at in memchr_iter(b'$', text).take(16) {
@@ -137,6 +149,8 @@ fn judge_document(part: &Part<'_>, found: &mut Findings) {
         let after = text[at + 1 + word..].iter().find(|byte| !matches!(byte, b' ' | b'"' | b'\'')).copied();
         // OData writes `$expand=A($filter=…)`: an option, followed by `=`; an operator is followed by `:` or `]`.
         let weight = match (before, after) {
+            // `filter[age][$gte]`: how honest query builders write a bound.
+            _ if part.place == Place::Name && BOUNDS.contains(&operator) && is_filter(text) => 25,
             (Some(b'['), Some(b']')) => 60,
             // `{"age":{"$gt":21}}` is how interfaces over such databases are asked; to get past a password one compares
             // with nothing, or with everything.
@@ -175,6 +189,7 @@ fn judge_script(part: &Part<'_>, found: &mut Findings) {
     for at in memmem::find_iter(text, b"db.").take(4) {
         let call = [&b".insert("[..], b".find(", b".drop(", b".mapreduce(", b".remove(", b".update("];
         if (at == 0 || !text[at - 1].is_ascii_alphanumeric())
+            && !is_free_text(part.name)
             && call.iter().any(|call| memmem::find(&text[at..(at + 80).min(text.len())], call).is_some())
         {
             report(at, 60);

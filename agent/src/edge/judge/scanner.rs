@@ -12,14 +12,14 @@ use crate::request::AttackClass::{ScannerUa, Webshell};
 /// defaults).
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
-    "acunetix", "appspider", "arachni", "absinthe", "autogetcontent", "bfac", "bilbo", "brutus",
+    "acunetix", "appscan", "appspider", "arachni", "absinthe", "alittle client", "autogetcontent", "bbscan", "bfac", "bilbo", "brutus",
     "bewica-security-scan", "burpcollaborator", "burpsuite", "cgichk", "cmsmap", "cmsmonkey", "commix",
     "core-project/1.0", "crowbar", "dalfox", "datacha0s", "davtest", "dav.pm", "detectify", "dirbuster", "dirhunter",
     "dirsearch", "domino hunter", "dotdotpwn", "droopescan", "email extractor", "evuln.com", "feroxbuster", "fhscan",
     "fimap", "floodgate", "fscan", "fuzz faster", "ffuf", "get-minimal", "ghauri", "gobuster", "gootkit auto-rooter",
     "grabber", "graphw00f", "grendel-scan", "gospider", "hakrawler", "havij", "hexometer", "httprobe", "httpx - ",
     "(hydra)", "inspath", "internet ninja", "ironwasp", "jaeles", "jaascois", "jbrofuzz", "jorgee", "joomscan",
-    "kadimus", "katana", "kiterunner", "l9explore", "l9tcpid", "lfisuite", "liffy", "libwhisker", "leakix", "masscan",
+    "kadimus", "katana", "kiterunner", "l9explore", "l9scan", "l9tcpid", "hakai/", "mozi.", "lfisuite", "liffy", "libwhisker", "leakix", "masscan",
     "metis", "metasploit", "morfeus", "mozlila", "mozilla/5.g", "mozilla/4.0 (compatible; msie 6.0; msie 5.5",
     "mysqloit", "n-stalker", "naabu", "nessus", "netlab360", "netsparker", "invicti", "nikto", "nmap", "nsauditor",
     "nuclei", "openvas", "greenbone", "owasp", "paros", "paros proxy", "patatat", "panoptic", "pmafind", "prtg-scan",

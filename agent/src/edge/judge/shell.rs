@@ -9,17 +9,18 @@
 mod arguments;
 mod cmd_exe;
 mod expansion;
-mod prose;
+mod question;
 mod reader;
 mod word;
 
 use arguments::Arguments;
-use prose::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
+use question::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
 use reader::{MAX_WORD, Words, read_command};
 use word::{Command, command};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose::is_free_text;
 use super::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
 
@@ -78,7 +79,9 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if !part.marks.any(SYNTAX) && !is_asked_for(part) {
         return;
     }
-    if matches!(part.place, Place::UserAgent | Place::Referer) && !part.marks.any(Marks::DOLLAR.and(Marks::QUOTE)) {
+    let separated = begins_with_separator(part.text);
+    let mute = matches!(part.place, Place::UserAgent | Place::Referer) && !separated;
+    if mute && !part.marks.any(Marks::DOLLAR.and(Marks::QUOTE)) {
         return;
     }
     if !part.marks.any(SEPARATORS) {
@@ -104,6 +107,11 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
+/// Whether a text begins with what ends a command: no honest user agent does.
+pub(super) fn begins_with_separator(text: &[u8]) -> bool {
+    matches!(text.first(), Some(b';' | b'|' | b'&'))
+}
+
 /// Walks the positions at which a shell would look for a command.
 struct Positions<'t> {
     text: &'t [u8],
@@ -121,6 +129,8 @@ impl Positions<'_> {
             let (skip, door) = match (byte, following) {
                 (b'$' | b'<' | b'>', Some(b'(')) => (2, Some(Door::Substitution)),
                 (b'`', _) => (1, Some(Door::Substitution)),
+                // `&copy;`, `&reg;`: an entity of HTML, whose name is a command's too.
+                (b'&', Some(b'c' | b'r')) if is_entity(&self.text[self.at + 1..]) => (5, None),
                 (b';' | b'|' | b'&' | b'\n' | b'\r', _) => (1, Some(Door::Separator)),
                 (b'^' | b'<' | b'{', _) if self.at == 0 => (1, Some(Door::Separator)),
                 // `\n` written out: what a shell or a JSON reader behind the parameter makes a line feed of.
@@ -137,13 +147,27 @@ impl Positions<'_> {
     }
 }
 
+fn is_entity(text: &[u8]) -> bool {
+    text.starts_with(b"copy;") || text.starts_with(b"reg;")
+}
+
 fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
     let Some(words) = read_command(part.lower, at) else { return };
-    let known = if words.name.len() < MAX_WORD { command(&words.name) } else { None };
+    // `printf("…")`: a function of a language, no command.
+    let called = part.lower.get(words.name_end) == Some(&b'(');
+    let known = if words.name.len() < MAX_WORD && !called { command(&words.name) } else { None };
     let Some(kind) = known else {
         judge_unknown(part, at, door, &words, found);
         return;
     };
+    if matches!(&*words.name, b"export" | b"declare" | b"set" | b"readonly" | b"local")
+        && let Some(inner) = read_command(part.lower, words.name_end)
+        && inner.assigned
+        && runs_its_variable(&part.lower[inner.end..], part.lower[words.name_end..].trim_ascii_start())
+    {
+        let reason = "puts a command into a variable and runs it";
+        found.add(Cmdi, 60, part.offset + at..part.offset + inner.end, reason);
+    }
     if is_wrapper(&words.name)
         && let Some(inner) = read_command(part.lower, words.name_end)
         && command(&inner.name) >= Some(Command::Plain)
@@ -202,6 +226,7 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         // one.
         (Door::Start, Command::Tool | Command::Plain) => match arguments {
             Arguments::None if names_program_file(&words.name) => 50,
+            Arguments::None if is_free_text(part.name) && is_told(part.lower) => 25,
             Arguments::None if matches!(part.lower.get(words.end), Some(b'|' | b';')) && goes_on(part, words) => 55,
             // `id eq 5`, `id,name`: the most common name of a column.
             Arguments::Technical if *words.name == *b"id" => 0,
@@ -209,6 +234,8 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
             Arguments::Technical if ends_in_prose(&part.lower[words.name_end..words.end]) => 25,
             // `shell=bash`: which one, not what to run.
             Arguments::None if asks_for_command(part.name) && is_interpreter(&words.name) => 30,
+            // People look for command lines; a search runs none.
+            Arguments::Technical if is_free_text(part.name) && !goes_far(&part.lower[words.name_end..]) => 25,
             Arguments::Technical => 50,
             Arguments::Prose if asks_for_command(part.name) => 50,
             Arguments::None if asks_for_command(part.name) => 60,
@@ -229,18 +256,39 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         Arguments::None | Arguments::Prose => 0,
     };
     if door == Door::Start {
-        return if bare_name && arguments != Arguments::Technical && !part.after_double_ampersand {
+        return if base <= 25 && is_free_text(part.name) {
+            base
+        } else if bare_name && arguments != Arguments::Technical && !part.after_double_ampersand {
             0
         } else {
             base + extra / 2
         };
     }
-    // Nobody writes a word right behind a separator and then stops.
-    let tight = kind == Command::Ambiguous && arguments == Arguments::None && words.name_end - at == words.name.len();
+    // Markdown sets names of tools in backquotes, and people what they ask about.
+    let quoted =
+        door == Door::Substitution && part.lower[..at].ends_with(b"`") && part.lower.get(words.end) == Some(&b'`');
+    if quoted && is_free_text(part.name) && arguments != Arguments::Technical && in_sentence(part.lower, at, words.end)
+    {
+        return 20;
+    }
+    // `ls | wc -l`, `index=a | head 10` in a search: half of a command line that somebody asks about, or a pipe of a
+    // query language.
+    let piped = kind == Command::Ambiguous && part.lower[..at].ends_with(b"|") && part.lower.get(at) == Some(&b' ');
+    if door == Door::Separator && is_free_text(part.name) && (is_told(part.lower) || piped && !goes_far(part.lower)) {
+        return 10;
+    }
+    // Nobody writes a word right behind a separator and then stops, or with a program's or an account's name.
+    let object = part.lower[words.name_end..words.end].trim_ascii();
+    let named = matches!(object, b"root" | b"admin" | b"passwd") || command(object).is_some();
+    // `& ver`: a separator, a command, and nothing else.
+    let alone = arguments == Arguments::None
+        && words.end == part.lower.len()
+        && part.lower[..at].iter().all(|byte| matches!(byte, b'&' | b'|' | b';' | b' ' | b'\n' | b'\r'));
+    let tight = kind == Command::Ambiguous
+        && (alone || (arguments == Arguments::None || named) && words.name_end - at == words.name.len());
     if tight {
         return 50;
     }
-    // Markdown sets names of tools in backquotes.
     if door == Door::Substitution && is_developers(&words.name) && part.lower[..at].ends_with(b"`") {
         return 20;
     }
@@ -253,6 +301,49 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
         return 50;
     }
     if arguments == Arguments::Prose && kind < Command::Tool { base / 2 } else { base + extra }
+}
+
+/// Whether the text begins with a command, and none in it goes far.
+fn is_told(text: &[u8]) -> bool {
+    let first = text.first().is_some_and(u8::is_ascii_alphabetic);
+    first && !goes_far(text) && read_command(text, 0).is_some_and(|words| command(&words.name).is_some())
+}
+
+/// Whether a word of letters alone stands before or behind what the backquotes around `at..end` hold.
+fn in_sentence(text: &[u8], at: usize, end: usize) -> bool {
+    let letters =
+        |word: Option<&[u8]>| word.is_some_and(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic));
+    let behind = text.get(end + 1..).and_then(|rest| rest.strip_prefix(b" "));
+    let before = text.get(..at - 1).and_then(|head| head.strip_suffix(b" "));
+    letters(behind.and_then(|rest| rest.split(|byte| *byte == b' ').next()))
+        || letters(before.and_then(|head| head.rsplit(|byte| *byte == b' ').next()))
+}
+
+/// Whether the arguments reach for something that no question about a command names: a file of the host, an address, a
+/// second command.
+fn goes_far(arguments: &[u8]) -> bool {
+    [
+        &b"/etc/"[..],
+        b"/c ",
+        b":\\",
+        b"/proc/",
+        b"/tmp/",
+        b"/dev/",
+        b"://",
+        b"|sh",
+        b"| sh",
+        b"|bash",
+        b"| bash",
+        b"|nc",
+        b";",
+        b"`",
+        b"$(",
+        b"/bin/",
+        b"<",
+        b">",
+    ]
+    .iter()
+    .any(|mark| memchr::memmem::find(arguments, mark).is_some())
 }
 
 /// `/usr/bin/x`, `bin/x`: a program by its path.
@@ -300,8 +391,11 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
         {
             (50, "names a program of the system")
         }
+        Door::Separator if *words.name == *b"." && reads_a_file(&part.lower[words.name_end..words.end]) => {
+            (55, "has the shell run a file")
+        }
         _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
-        Door::Start | Door::Separator if words.assigned && runs_its_variable(part.lower, text) => {
+        Door::Start | Door::Separator if words.assigned && runs_its_variable(&part.lower[words.end..], text) => {
             (60, "puts a command into a variable and runs it")
         }
         Door::Separator if variable && part.place != Place::Path && text.len() > 2 && !words.name.contains(&b'=') => {
@@ -324,12 +418,18 @@ fn is_glob(word: &[u8]) -> bool {
         && !word.windows(3).any(|three| three.is_ascii() && three == b"://")
 }
 
-/// `x=…;$x`: whether the variable that `assignment` sets is used later in `text`.
+/// ` /tmp/x`: what follows the shell's dot command.
+fn reads_a_file(arguments: &[u8]) -> bool {
+    let path = arguments.trim_ascii();
+    arguments.starts_with(b" ") && (path.starts_with(b"/") || path.starts_with(b"./")) && !path.contains(&b' ')
+}
+
+/// `x=…;$x`: whether the variable that `assignment` sets is used in `text`, which follows it.
 fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
     let name = assignment.split(|byte| *byte == b'=').next().unwrap_or_default();
     let plain =
         !name.is_empty() && name.len() <= 32 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && text[at - 1] == b'$')
+    plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && matches!(text[at - 1], b'$' | b'{'))
 }
 
 #[cfg(test)]
@@ -345,7 +445,7 @@ mod tests {
             text: text.as_bytes(),
             lower: lower.as_bytes(),
             offset: 0,
-            name: b"q",
+            name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
             tricks: Tricks::default(),

@@ -219,10 +219,15 @@ fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
     match edge {
         Edge::End => ends,
         Edge::Segment => ends || after == Some(b'/'),
-        Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign => {
-            !before.is_some_and(|byte| byte.is_ascii_alphanumeric())
-        }
-        Edge::None | Edge::Code | Edge::Begin | Edge::Root => true,
+        Edge::Word
+        | Edge::Start
+        | Edge::Typed
+        | Edge::Shown
+        | Edge::Script
+        | Edge::Letters
+        | Edge::Call
+        | Edge::Assign => !before.is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        Edge::None | Edge::Code | Edge::Begin | Edge::Scheme | Edge::Root => true,
     }
 }
 
@@ -249,13 +254,13 @@ fn is_plain(target: &[u8]) -> bool {
     u128::from_le_bytes(odd_in_chunks) == 0
 }
 
-/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `/*` `__` `==`.
+/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `/*` `//` `__` `==`.
 #[inline]
 fn has_pair(target: &[u8]) -> bool {
     let pair = |one: u8, other: u8| {
         let dots = (one == b'.') & ((other == b'.') | (other == b'/'));
         let slash = (one == b'/') & ((other == b'.') | (other == b'*'));
-        let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&'));
+        let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&') | (one == b'/'));
         u8::from(dots | slash | twice)
     };
     let following = target.get(1..).unwrap_or_default();

@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint};
+use super::prose::{self, is_free_text, is_idle};
 use super::sieve::Sieve;
 use super::target::{PART_END, Place, Target};
 use super::traversal::is_viewer;
@@ -58,12 +59,20 @@ pub(super) enum Edge {
     Assign,
     /// The part begins with it.
     Begin,
+    /// No blank and a letter behind it: a URL's scheme, not a title's first word with its colon.
+    Scheme,
     /// A whole path segment at the end of the path, or followed by a slash.
     Segment,
     /// The path ends with it.
     End,
     /// The whole path is a slash and it: ordinary deeper down.
     Root,
+    /// As [`Edge::Start`], and not in a parameter for free text: code that people ask about, and that runs nowhere there.
+    Typed,
+    /// As [`Edge::Start`], and no sentence goes on behind the brackets that follow: "alert() not showing".
+    Shown,
+    /// As [`Edge::Start`], and the part has something of a script besides: a call, an assignment, an end of a statement.
+    Script,
     /// It stands in a dotted name that is used as code uses one: called, quoted, constructed; or that is the whole part
     /// and names no error. Pasted stack traces and questions about an API are neither.
     Code,
@@ -147,7 +156,7 @@ impl Lexicon {
     pub(super) fn new() -> Self {
         let groups = TABLES.iter().copied().flatten();
         let groups = groups.flat_map(|group| group.words.iter().map(move |word| (*word, Entry::Group(group))));
-        let fingerprints = fingerprint::TABLE.iter().map(|entry| (entry.path, Entry::Fingerprint(entry)));
+        let fingerprints = fingerprint::all().map(|entry| (entry.path, Entry::Fingerprint(entry)));
         let (words, entries): (Vec<&str>, Vec<_>) = groups.chain(fingerprints).unzip();
         let plain = words.iter().zip(&entries).filter_map(|(word, entry)| match entry {
             // A call needs a parenthesis, SQL blanks or brackets.
@@ -221,6 +230,10 @@ fn apply(
     }
 }
 
+/// Scripts by URL that do nothing.
+const IDLE_SCRIPTS: [&[u8]; 7] =
+    [b"void(0)\n", b"void(0);\n", b"void 0\n", b";\n", b"history.", b"void(null)", b"print()"];
+
 /// Functions whose call without arguments tells or does something; `eval()` is how people write a function's name.
 const TELLING_WITHOUT_ARGUMENTS: &[&[u8]] = &[
     b"phpinfo",
@@ -237,6 +250,15 @@ const TELLING_WITHOUT_ARGUMENTS: &[&[u8]] = &[
     b"token_get_all",
     b"tmpfile",
     b"gzinflate",
+    b"getallheaders",
+    b"ini_get_all",
+    b"phpcredits",
+    b"get_loaded_extensions",
+    b"sys_getloadavg",
+    b"getcwd",
+    b"get_included_files",
+    b"php_ini_loaded_file",
+    b"apache_get_modules",
 ];
 
 /// Whether the neighbours of the word at `start..end` allow it. Parts of the request end with a line feed.
@@ -257,6 +279,14 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
         // The `=` after a parameter's name ends that part.
         Edge::Assign => !word(before) && (after == PART_END || text[end..].trim_ascii_start().first() == Some(&b'=')),
         Edge::Begin => before == PART_END,
+        // What pages of old set a link to that does nothing, and crawlers follow.
+        Edge::Scheme if IDLE_SCRIPTS.iter().any(|script| text[end..].starts_with(script)) || after == PART_END => false,
+        Edge::Scheme => {
+            !matches!(text[end..], [b' ', letter, ..] if letter.is_ascii_alphabetic()) || {
+                let behind = text[end..].split(|byte| *byte == PART_END).next().unwrap_or_default();
+                behind.contains(&b'(') || behind.contains(&b'`')
+            }
+        }
         Edge::Segment => matches!(before, b'/' | PART_END) && matches!(after, b'/' | PART_END),
         Edge::End => after == PART_END,
         Edge::Root => {
@@ -265,7 +295,40 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
                 && (after == PART_END || after == b'/' && text.get(end + 1).is_none_or(|byte| *byte == PART_END))
         }
         Edge::Code => is_code(text, start, end),
+        Edge::Typed => !word(before) && !is_free_text(name_of_part(text, start)),
+        Edge::Shown => !word(before) && !is_told(&text[start..(end + MAX_CALL).min(text.len())]),
+        Edge::Script => !word(before) && !is_idle(around(text, start, end)),
     }
+}
+
+/// The name of the parameter in whose value `at` stands: the part before. Empty when the value is long.
+fn name_of_part(text: &[u8], at: usize) -> &[u8] {
+    let Some(begin) =
+        text[..at].iter().rev().take(MAX_NAME).position(|byte| *byte == PART_END).map(|back| at - back - 1)
+    else {
+        return &[];
+    };
+    let name = text[..begin].iter().rev().take(MAX_NAME).take_while(|byte| **byte != PART_END).count();
+    &text[begin - name..begin]
+}
+
+/// Longest call that is looked over for a sentence behind it.
+const MAX_CALL: usize = 64;
+
+/// Whether a call without arguments or with a plain one stands in `text`, and a sentence goes on behind it.
+fn is_told(text: &[u8]) -> bool {
+    let Some(close) = memchr::memchr(b')', text) else { return false };
+    let text = text.split(|byte| *byte == PART_END).next().unwrap_or(text);
+    text.get(close + 1..).is_some_and(prose::goes_on)
+}
+
+/// What stands around `start..end` in its part, [`MAX_NAME`] bytes on either side at most.
+fn around(text: &[u8], start: usize, end: usize) -> &[u8] {
+    let before = &text[start.saturating_sub(MAX_NAME)..start];
+    let after = &text[end..(end + MAX_NAME).min(text.len())];
+    let from = before.iter().rposition(|byte| *byte == PART_END).map_or(0, |at| at + 1);
+    let to = after.iter().position(|byte| *byte == PART_END).unwrap_or(after.len());
+    &text[start - before.len() + from..end + to]
 }
 
 /// Longest dotted name that is looked at on either side of a word.

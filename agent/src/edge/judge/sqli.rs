@@ -26,7 +26,13 @@ impl Sql {
     /// Judges one part. `keyword` tells whether a word of SQL occurs in it.
     pub(super) fn judge(&mut self, part: &Part<'_>, keyword: bool, found: &mut Findings) {
         let quoted = part.marks.any(Marks::QUOTE);
-        if part.place == Place::UserAgent || !(keyword || quoted || part.marks.any(Marks::BACKSLASH)) {
+        // `1-(1=1)`: no word and no quote, but a comparison in parentheses behind a number.
+        let computes = part.marks.any(Marks::PAREN)
+            && part.marks.any(Marks::EQUALS.and(Marks::ANGLE))
+            && part.text.first().is_some_and(u8::is_ascii_digit);
+        let keyword = keyword || computes;
+        let odd = part.marks.any(Marks::BACKSLASH.and(Marks::PERCENT)) || part.text.starts_with(b"@@");
+        if part.place == Place::UserAgent && !is_statement_in_agent(part) || !(keyword || quoted || odd) {
             return;
         }
         if keyword {
@@ -34,6 +40,7 @@ impl Sql {
         }
         self.judge_probe(part, found);
         Self::judge_split(part, found);
+        Self::judge_signs(part, found);
         for quote in [b'\'', b'"'] {
             if quoted && part.lower.contains(&quote) && !quotes_values(part.lower, quote) {
                 self.read(part, Some(quote), found);
@@ -51,17 +58,45 @@ impl Sql {
         }
     }
 
+    /// `s%e%l%e%c%t`: old servers drop a percent sign that begins no escape. `@@version`: nothing but a variable of the
+    /// server.
+    fn judge_signs(part: &Part<'_>, found: &mut Findings) {
+        let text = part.lower;
+        let signs = memchr::memchr_iter(b'%', text)
+            .take(32)
+            .filter(|at| {
+                let letter = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(u8::is_ascii_alphabetic);
+                letter(at.checked_sub(1))
+                    && letter(Some(at + 1))
+                    && text.get(at + 2).is_none_or(|byte| !byte.is_ascii_alphabetic())
+            })
+            .count();
+        let span = part.offset..part.offset + text.len();
+        if signs >= 3 {
+            found.add(Sqli, 50, span.clone(), "puts percent signs inside a word");
+        }
+        let name = text.strip_prefix(b"@@").filter(|name| !name.is_empty());
+        if name.is_some_and(|name| {
+            name.len() < 40 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        }) {
+            found.add(Sqli, 50, span, "names a variable of the database");
+        }
+    }
+
     /// `7'"`, `1')`, `1\`: a number with marks behind it that would end a string, a parenthesis or an escape.
     fn judge_marks(part: &Part<'_>, found: &mut Findings) {
         let number = part.lower.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let marks = &part.lower[number..];
         let all = marks.iter().all(|byte| {
-            matches!(byte, b'\'' | b'"' | b')' | b'(' | b'\\' | b';' | b'&' | b'%' | b'<' | b'>' | b'`' | b',' | b'.')
+            matches!(
+                byte,
+                b'\'' | b'"' | b')' | b'(' | b'\\' | b';' | b'&' | b'%' | b'<' | b'>' | b'`' | b',' | b'.' | 0
+            )
         });
         let breaks = marks.len() >= 2 && marks.iter().any(|byte| matches!(byte, b'\'' | b'"'));
         // 12" and 5'6" are measures; so is 5'' for want of the right character.
         let measure = matches!(marks, b"''" | b"\".") || marks == b"\"";
-        if number > 0 && number <= 12 && all && (breaks && !measure || marks == b"\\") {
+        if number > 0 && number <= 12 && all && (breaks && !measure || matches!(marks, b"\\" | b"`" | b"'\0")) {
             found.add(
                 Sqli,
                 50,
@@ -84,7 +119,8 @@ impl Sql {
 
     fn read(&mut self, part: &Part<'_>, quote: Option<u8>, found: &mut Findings) {
         tokens(part.lower, quote, &mut self.tokens);
-        let statement = Statement { tokens: &self.tokens, broken: quote.is_some(), part };
+        let mut statement = Statement { tokens: &self.tokens, broken: quote.is_some(), asked: false, part };
+        statement.asked = statement.is_asked();
         for at in 0..self.tokens.len() {
             statement.judge_at(at, found);
         }
@@ -95,6 +131,17 @@ impl Sql {
             statement.judge_whole(found);
         }
     }
+}
+
+/// Whether a user agent breaks a string open: it begins with a quote, or has one in front of `or`, `and`, `union` or
+/// `;`. Honest agents quote whole words at most.
+fn is_statement_in_agent(part: &Part<'_>) -> bool {
+    let text = part.lower;
+    matches!(text.first(), Some(b'\'' | b'"'))
+        || memchr::memchr2_iter(b'\'', b'"', text).take(8).any(|at| {
+            let rest = text[at + 1..].trim_ascii_start();
+            [&b"or "[..], b"and ", b"union ", b"||", b"xor", b"; "].iter().any(|word| rest.starts_with(word))
+        })
 }
 
 /// Whether every `quote` of the text stands around a value of a structure (`(query:'*')`, `["a"]`): each opening one
@@ -131,6 +178,8 @@ struct Statement<'s> {
     tokens: &'s [Token],
     /// Whether the first token is the inside of a string that the application opened.
     broken: bool,
+    /// A whole statement in a parameter for free text: somebody looks for it, or writes about it.
+    asked: bool,
     part: &'s Part<'s>,
 }
 
@@ -153,7 +202,14 @@ impl Statement<'_> {
         // A slug separates the words of a headline with dashes; SQL needs blanks, quotes or parentheses.
         let slug =
             self.part.place == Place::Path && !self.part.marks.any(Marks::SPACE.and(Marks::QUOTE).and(Marks::PAREN));
-        let weight = if slug { weight / 2 } else { weight };
+        // A third: no two findings of a statement that is only told reach the bound.
+        let weight = if slug {
+            weight / 2
+        } else if self.asked {
+            weight / 3
+        } else {
+            weight
+        };
         found.add(Sqli, weight, span, reason);
     }
 

@@ -7,6 +7,7 @@ use memchr::memmem;
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::Traversal;
 
@@ -88,7 +89,12 @@ const TELLING_FOLDERS: &[&[u8]] = &[
 
 /// Whether `path` is a page of a code host or a manual: the file it names is what it shows.
 pub(super) fn is_viewer(path: &[u8]) -> bool {
-    const VIEWS: [&[u8]; 14] = [
+    const VIEWS: [&[u8]; 19] = [
+        b"/browser/",
+        b"/viewvc/",
+        b"/cgit/",
+        b"/trunk/",
+        b"/gitweb/",
         b"/blob/",
         b"/tree/",
         b"/raw/",
@@ -113,6 +119,39 @@ fn is_prose_after(text: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b'?' | b',' | b'\''))
 }
 
+/// Whether what stands around the span is a sentence: two words of letters behind it, or one before it and nothing
+/// behind ("what is /etc/passwd", "../relative path in css").
+fn is_said(part: &Part<'_>, start: usize, end: usize) -> bool {
+    let text = part.lower;
+    let enough = if prose::is_free_text(part.name) { 1 } else { 2 };
+    let word = |word: &&[u8]| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic);
+    let rest = &text[end..];
+    let behind = rest.split(|byte| *byte == b' ').skip(1).take(3).filter(word).count();
+    let name_start = text[..start].iter().rposition(|byte| *byte == b' ').map_or(0, |blank| blank + 1);
+    let before = text[..name_start].split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect::<Lead>();
+    let plain = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'?' | b',' | b'\'' | b'.' | b'/' | b'-' | b'_')
+    };
+    text.iter().all(plain)
+        && (behind >= enough && before.odd == 0 || before.words >= enough && before.odd == 0 && rest.len() <= 1)
+}
+
+/// The words before a file's name, counted: of letters alone, and others.
+#[derive(Default)]
+struct Lead {
+    words: usize,
+    odd: usize,
+}
+
+impl<'w> FromIterator<&'w [u8]> for Lead {
+    fn from_iter<I: IntoIterator<Item = &'w [u8]>>(words: I) -> Self {
+        words.into_iter().take(32).fold(Self::default(), |lead, word| {
+            let plain = word.iter().all(u8::is_ascii_alphabetic);
+            Self { words: lead.words + usize::from(plain), odd: lead.odd + usize::from(!plain) }
+        })
+    }
+}
+
 /// Ends of files that pages link to by relative paths.
 const LINKED: &[&[u8]] = &[
     b".png", b".jpg", b".jpeg", b".gif", b".svg", b".webp", b".css", b".js", b".html", b".htm", b".woff", b".woff2",
@@ -129,11 +168,62 @@ pub(super) fn judge(part: &Part<'_>, file: Option<(usize, usize)>, found: &mut F
     judge_steps(part, steps, file.is_some(), found);
     judge_file(part, steps, file, found);
     judge_disguises(part, found);
+    if part.place == Place::Value {
+        judge_detours(part, found);
+    }
 }
+
+/// Files that are asked for by detours.
+const GOALS: &[&[u8]] = &[
+    b"/etc/passwd",
+    b"/etc/shadow",
+    b"/etc/hosts",
+    b"/etc/group",
+    b"/proc/self/",
+    b"/web-inf/",
+    b"/boot.ini",
+    b"/win.ini",
+    b"/.env",
+    b"/.git/",
+    b"/.ssh/",
+];
+
+/// `/./etc/./passwd`, `/etc//passwd`: the names that are left once steps that go nowhere are taken out.
+fn judge_detours(part: &Part<'_>, found: &mut Findings) {
+    let text = &part.lower[..part.lower.len().min(MAX_DETOUR)];
+    let detour = memmem::find(text, b"/./").is_some() || memmem::find(text, b"//").is_some();
+    if !detour || memmem::find(text, b"://").is_some() {
+        return;
+    }
+    let mut straight = [0; MAX_DETOUR];
+    let mut length = 0;
+    for segment in text.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty() && *segment != b".") {
+        // One byte for the slash: what was taken out makes room for it.
+        let end = (length + 1 + segment.len()).min(MAX_DETOUR);
+        straight[length] = b'/';
+        straight[length + 1..end].copy_from_slice(&segment[..end - length - 1]);
+        length = end.min(MAX_DETOUR - 1);
+    }
+    if GOALS.iter().any(|goal| memmem::find(&straight[..length], goal).is_some()) {
+        let span = part.offset..part.offset + text.len();
+        found.add(Traversal, 60, span, "names a file that holds secrets or configuration");
+    }
+}
+
+/// Longest text in which detours are taken out; paths of files are shorter.
+const MAX_DETOUR: usize = 256;
 
 /// Whether a page would link to it.
 fn is_linked(text: &[u8]) -> bool {
     LINKED.iter().any(|end| text.ends_with(end))
+}
+
+/// Whether a parameter of this name is included, and a file with this end is code.
+fn runs(part: &Part<'_>) -> bool {
+    let code = [&b".js"[..], b".html", b".htm"].iter().any(|end| part.lower.ends_with(end));
+    code && [&b"file"[..], b"path", b"page", b"templ", b"inc", b"view", b"module", b"doc"]
+        .iter()
+        .any(|stem| memmem::find(part.name, stem).is_some())
 }
 
 /// Steps upward: `..` between separators, and the forms that filters turn into one (`....//`, `..;/`).
@@ -197,7 +287,9 @@ fn in_sentence(segment: &[u8]) -> bool {
 }
 
 fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings) {
-    if steps.count == 0 {
+    // Dots alone are an ellipsis, also as one character.
+    let dots = part.lower.len() > 2 && part.lower.iter().all(|byte| *byte == b'.');
+    if steps.count == 0 || dots {
         return;
     }
     let span = part.offset + steps.first..part.offset + steps.last;
@@ -205,13 +297,17 @@ fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings)
     let params = memmem::find(part.lower, b"..;").is_some();
     let weight = match steps.count {
         _ if params => 65,
+        // One segment of three dots is a name; two are a way up that some file systems know.
+        1 if part.lower[steps.first..steps.last] == *b"..." && !named => 20,
         1 if named || encoded => 55,
+        1 if part.place == Place::Value && is_said(part, steps.first, steps.last) => 20,
         // Browsers resolve `..` before they send it: one that arrives was put there, or comes from a broken link.
         1 if steps.escapes && part.place == Place::Path => 55,
         // Links of careless pages: `/a/../style.css`.
         1 if part.place == Place::Path && part.tricks.rounds == 0 && is_linked(part.lower) => 20,
         1 if part.place == Place::Path => 50,
-        1 if is_linked(part.lower) => 30,
+        // A template or a page is no picture: what is included runs.
+        1 if is_linked(part.lower) && !(steps.escapes && runs(part)) => 30,
         1 if part.lower.starts_with(b"/") && !part.marks.any(Marks::SPACE) => 50,
         1 if steps.escapes && steps.last < part.lower.len() => 50,
         1 => 15,
@@ -251,6 +347,7 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
             Place::Path if is_viewer(part.lower) => 20,
             Place::Path if start > 1 => 50,
             // "wp-config.php location": what somebody looks for, not where a program shall look.
+            Place::Value if is_said(part, start, end) => 30,
             Place::Value if start == 0 && !part.lower.starts_with(b"/") && is_prose_after(&part.lower[end..]) => 30,
             _ => 60,
         };
@@ -272,9 +369,11 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
     let unix = ROOTS.iter().any(|root| value.starts_with(root) && (value.len() > root.len() || *root == b"/etc/"))
         && !value.contains(&b' ');
     if unix {
+        // Where people keep their own files; what is hidden there is another matter.
+        let own = [&b"/home/"[..], b"/mnt/", b"/volumes/"].iter().any(|root| value.starts_with(root));
         found.add(
             Traversal,
-            55,
+            if own && memmem::find(value, b"/.").is_none() { 40 } else { 55 },
             part.offset..part.offset + part.lower.len(),
             "names a file of the host by its absolute path",
         );

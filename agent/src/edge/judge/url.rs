@@ -12,6 +12,7 @@ use memchr::memmem;
 use super::finding::{Finding, Findings, Ground};
 use super::host::{self, Host, Reach};
 use super::marks::Marks;
+use super::prose;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
@@ -51,11 +52,13 @@ pub(super) fn urls(text: &[u8]) -> impl Iterator<Item = Url> + '_ {
     });
     let opaque = [&b"http:"[..], b"https:"]
         .into_iter()
-        .filter(|scheme| {
-            text.starts_with(scheme) && text.get(scheme.len()).is_some_and(|byte| !matches!(byte, b'/' | b'\\'))
-        })
-        .map(|scheme| read(text, 0..scheme.len() - 1, scheme.len()));
-    let relative = (text.starts_with(b"//") || text.starts_with(b"\\\\")).then(|| read(text, 0..0, 2));
+        .filter(|scheme| text.starts_with(scheme) && text.get(scheme.len()).is_some_and(|byte| *byte != b'/'))
+        .map(|scheme| {
+            let slashes = text[scheme.len()..].iter().take(4).take_while(|byte| **byte == b'\\').count();
+            read(text, 0..scheme.len() - 1, scheme.len() + slashes)
+        });
+    let slashes = text.iter().take(4).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
+    let relative = (slashes >= 2).then(|| read(text, 0..0, slashes));
     opaque
         .chain(relative)
         .chain(absolute)
@@ -91,6 +94,7 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
                 | b'|'
                 | b'\n'
                 | b'\r'
+                | 0
         )
     };
     let rest = &rest[..rest.len().min(MAX_HOST * 2 + MAX_URL)];
@@ -149,6 +153,13 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
     let host = host::classify(name);
     let span = part.offset + url.span.start..part.offset + url.span.end;
     weigh_host(part, host, span.clone(), found);
+    // A name without a dot and with a port is one that only the network around the server knows.
+    let web = matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp");
+    let short = name.len() > 1 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let port = matches!(part.lower.get(url.host.end..), Some([b':', digit, ..]) if digit.is_ascii_digit());
+    if host.reach == Reach::Name && web && short && port && !redirects(part.name) {
+        found.add(Ssrf, 50, span.clone(), "points the server at the network around it");
+    }
     if url.userinfo && host.address.is_some() {
         found.add(Ssrf, 30, span.clone(), "hides a host behind a user name");
     }
@@ -163,7 +174,9 @@ fn judge_destination(part: &Part<'_>, url: &Url, found: &mut Findings) {
 }
 
 fn weigh_host(part: &Part<'_>, host: Host, span: Range<usize>, found: &mut Findings) {
-    let redirects = redirects(part.name);
+    // What people look for is not fetched either.
+    let redirects =
+        redirects(part.name) || prose::is_free_text(part.name) || prose::goes_on(&part.lower[span.end - part.offset..]);
     let (weight, reason, reference) = match host.reach {
         Reach::Metadata => (90, "points the server at a cloud metadata endpoint", Some("CWE-918")),
         Reach::CallbackService => (60, "points the server at a service that records callbacks", Some("CWE-918")),
@@ -243,12 +256,21 @@ fn judge_bare_host(part: &Part<'_>, found: &mut Findings) {
                 || follows == Some(b'/') && (host.starts_with(b"l") || host.starts_with(b"ip"))
                 || host.ends_with(b"localhost") && follows.is_some()
         }
-        Reach::Private => dotted && matches!(follows, Some(b'/' | b':')),
+        // `10.0.0.0/8` is a network, no path.
+        Reach::Private => dotted && matches!(follows, Some(b'/' | b':')) && !is_network(rest),
         Reach::PublicAddress | Reach::Name => false,
     };
     if is_host {
         weigh_host(part, understood, part.offset..part.offset + part.lower.len(), found);
     }
+}
+
+/// `/16`: the length of a network's prefix, and nothing else.
+fn is_network(rest: &[u8]) -> bool {
+    rest.strip_prefix(b"/").is_some_and(|length| {
+        let digits = length.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (1..=2).contains(&digits) && length.get(digits).is_none_or(|byte| *byte == b' ')
+    })
 }
 
 /// Whether a parameter of this name holds what a server calls: an address alone is an answer to many questions.
@@ -280,7 +302,7 @@ fn fetches(name: &[u8]) -> bool {
 fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
     if part.place != Place::Value
         || url.span.start > 2
-        || !matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp" | b"ftps")
+        || !matches!(&part.lower[url.scheme.clone()], b"http" | b"https" | b"ftp" | b"ftps" | b"")
     {
         return;
     }

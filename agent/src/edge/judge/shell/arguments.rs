@@ -17,6 +17,9 @@ impl Arguments {
         let rest = text.get(from..to).unwrap_or_default();
         let trimmed = rest.trim_ascii();
         let first = trimmed.split(|byte| *byte == b' ').next().unwrap_or_default();
+        if name == b"alias" && first.contains(&b'=') {
+            return Self::Technical;
+        }
         let canary = matches!(name, b"echo" | b"printf" | b"expr") && first.len() == trimmed.len() && mixes(first);
         if canary || PAIRS.iter().any(|(command, arguments)| *command == name && arguments.contains(&first)) {
             return Self::Technical;
@@ -47,6 +50,7 @@ const PAIRS: &[(&[u8], &[&[u8]])] = &[
     (b"reg", &[b"query", b"add", b"save", b"delete"]),
     (b"sc", &[b"query", b"create", b"start", b"stop", b"config"]),
     (b"id", &[b"root"]),
+    (b"route", &[b"print", b"add"]),
     (b"env", &[b"bash", b"sh"]),
     (b"busybox", &[b"id", b"ls", b"sh", b"wget", b"nc", b"cat", b"telnetd"]),
     (b"systemctl", &[b"status", b"stop", b"start"]),

@@ -26,14 +26,29 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     report(b"${ifs", 60, "writes spaces as the shell's separator variable");
     report(b"$ifs", 55, "writes spaces as the shell's separator variable");
     report(b"$((", 50, "has the shell do arithmetic");
+    report(b"/dev/tcp/", 60, "has the shell open a connection");
+    report(b"/dev/udp/", 60, "has the shell open a connection");
+    report(b"$0<<<", 60, "has the shell read a text as commands");
+    report(b"sh<<<", 60, "has the shell read a text as commands");
     report(b"$(<", 60, "has the shell read a file");
     report(b"${#", 30, "measures a shell variable");
     report(b"<(", 20, "has the form of a process substitution");
     report(b">(", 20, "has the form of a process substitution");
     report(b"$shell", 50, "names the shell by its variable");
     report(b"${shell}", 60, "names the shell by its variable");
-    report(b"${path", 50, "cuts characters out of a shell variable");
-    report(b"${home", 50, "cuts characters out of a shell variable");
+    for cut in [
+        &b"${path:"[..],
+        b"${home:",
+        b"${pwd:",
+        b"${path%",
+        b"${home%",
+        b"${pwd%",
+        b"${path#",
+        b"${home#",
+        b"${ls_colors:",
+    ] {
+        report(cut, 50, "cuts characters out of a shell variable");
+    }
 }
 
 /// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.

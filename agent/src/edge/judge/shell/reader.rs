@@ -139,7 +139,7 @@ fn unquote(text: &[u8], from: usize, words: &mut Words) -> usize {
                 }
             },
             0 | b' ' | b'\t' | b';' | b'|' | b'&' | b'`' | b'\n' | b'\r' | b'<' | b'>' | b'(' | b')' | b',' | b'}'
-            | b'+' => break,
+            | b'+' | b'#' => break,
             _ => {
                 words.name.push(byte);
                 at += 1;

@@ -37,7 +37,7 @@ const PLAIN: &[&[u8]] = &[
     b"losetup", b"ls", b"lsattr", b"lsb_release", b"lsblk", b"lscpu", b"lsmod", b"lsof", b"lspci", b"lsusb",
     b"ltrace", b"lua", b"lwp-mirror", b"lynx", b"md5sum", b"memcached", b"mesg", b"mkdir", b"mkpasswd", b"mktemp",
     b"modprobe", b"mountpoint", b"mtr", b"mv", b"mysql", b"mysqldump", b"nano", b"nbtstat", b"nc", b"netsh",
-    b"nltest", b"npm", b"nproc", b"nsenter", b"od", b"openssl", b"pathping", b"pgrep", b"pico", b"ping", b"ping6",
+    b"nltest", b"npm", b"nproc", b"nsenter", b"od", b"openssl", b"passwd", b"pathping", b"pgrep", b"pico", b"ping", b"ping6",
     b"pip", b"pip3", b"pkexec", b"pkill", b"printf", b"ps", b"psql", b"pstree", b"pwd", b"pwdx", b"quser", b"qwinsta",
     b"readlink", b"realpath", b"redis-cli", b"renice", b"rlwrap", b"rm", b"rmdir", b"rmmod", b"robocopy", b"rpm",
     b"rsync", b"runuser", b"scp", b"sed", b"sendmail", b"setenv", b"setsid", b"sftp", b"sh", b"sha1sum", b"sha224sum",
@@ -45,7 +45,7 @@ const PLAIN: &[&[u8]] = &[
     b"strace", b"svn", b"swapon", b"systemctl", b"tac", b"tar", b"tclsh", b"tcsh", b"tee", b"telnetd", b"timedatectl",
     b"traceroute", b"tracert", b"tshark", b"ulimit", b"umask", b"uniq", b"unset", b"unshare", b"unzip", b"uptime",
     b"useradd", b"usermod", b"usleep", b"uudecode", b"uuencode", b"vi", b"vim", b"vssadmin", b"w32tm", b"w3m",
-    b"wevtutil", b"xargs", b"xcopy", b"xzcat", b"yum", b"zcat", b"zgrep",
+    b"wevtutil", b"xargs", b"xcopy", b"xterm", b"xzcat", b"yum", b"zcat", b"zgrep", b"zip",
 ];
 
 /// Programs whose names are words.
@@ -57,7 +57,7 @@ const AMBIGUOUS: &[&[u8]] = &[
     b"history", b"host", b"java", b"jobs", b"join", b"kill", b"last", b"less", b"let", b"links", b"local", b"locate",
     b"look", b"mail", b"make", b"man", b"more", b"mount", b"move", b"net", b"nice", b"nl", b"nmcli", b"node",
     b"paste", b"patch", b"read", b"reboot", b"reg", b"ren", b"return", b"rev", b"route", b"sc", b"script", b"seq",
-    b"set", b"shift", b"shutdown", b"sort", b"source", b"split", b"start", b"stat", b"strings", b"su", b"sum",
+    b"service", b"set", b"shift", b"shutdown", b"sort", b"source", b"split", b"start", b"stat", b"strings", b"su", b"sum",
     b"tail", b"test", b"time", b"timeout", b"top", b"touch", b"tr", b"trap", b"tree", b"true", b"type", b"users",
     b"ver", b"vol", b"w", b"wait", b"wall", b"watch", b"wc", b"whereis", b"which", b"who", b"yes",
 ];
@@ -69,7 +69,11 @@ fn listed(table: &[&[u8]], name: &[u8]) -> bool {
 
 /// What `word` is as a command; paths and `.exe` are looked through.
 pub(super) fn command(word: &[u8]) -> Option<Command> {
-    let name = word.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(word);
+    // A path begins at a root, a directory of programs or the one at hand: `author/id` is none.
+    let path = matches!(word.first(), Some(b'/' | b'.' | b'~' | b'\\' | b'$'))
+        || word.get(1) == Some(&b':')
+        || [&b"bin/"[..], b"usr/", b"sbin/", b"system32\\", b"windows\\"].iter().any(|root| word.starts_with(root));
+    let name = if path { word.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(word) } else { word };
     let name = name.strip_suffix(b".exe").unwrap_or(name);
     let known = if listed(TOOLS, name) || interpreter_with_version(name) {
         Some(Command::Tool)

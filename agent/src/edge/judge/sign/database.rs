@@ -1,6 +1,6 @@
 //! Words of databases.
 
-use super::Edge::{None, Start, Word};
+use super::Edge::{None, Start, Typed, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Ldapi, Nosqli, Sqli};
 
@@ -13,7 +13,7 @@ pub(super) const GROUPS: &[Group] = &[
         "msysaccessobjects", "msysobjects", "sqlite_master", "master..", "msdb..", "syscat.", "sysibm.", "tempdb..",
         "dba_users", "user_tab_columns", "sys.user_objects", "sys.tab", "innodb_table_stats", "xmltype(", "rdb$",
     ]),
-    evidence(Sqli, 50, "asks the database for its version or user", Places::QUERY, None, &[
+    evidence(Sqli, 50, "asks the database for its version or user", Places::QUERY, Start, &[
         "@@version", "@@hostname", "@@datadir", "@@basedir", "@@servername", "@@identity", "@@global", "version()",
         "user()", "database()", "current_user()", "session_user()", "system_user()",
     ]),
@@ -23,13 +23,13 @@ pub(super) const GROUPS: &[Group] = &[
         "xp_servicecontrol", "xp_availablemedia", "sp_password", "sp_addlogin",
     ]),
     evidence(Sqli, 60, "calls a delay of the database", Places::QUERY, Start, &[
-        "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "benchmark(", "sleep(__", "waitfor time", "randomblob(",
+        "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "sleep(__", "waitfor time", "randomblob(",
     ]),
     evidence(Sqli, 65, "provokes a database error that shows data", Places::QUERY, Start, &[
         "extractvalue(", "updatexml(", "procedure analyse", "floor(rand(", "rand(0)*2", "gtid_subset(", "json_keys(",
     ]),
     evidence(Sqli, 55, "has H2 or JDBC run a script", Places::QUERY, Start, &[
-        "runscript from", "create alias", "init=runscript",
+        "runscript from", "init=runscript", "create alias if", "create alias exec", "create alias shell",
     ]),
     evidence(Sqli, 55, "wraps SQL in a version comment", Places::TARGET, None, &[
         "/*!0", "/*!1", "/*!2", "/*!3", "/*!4", "/*!5", "/*!select", "/*!union",
@@ -46,17 +46,22 @@ pub(super) const GROUPS: &[Group] = &[
         "/**/",
     ]),
     evidence(Nosqli, 55, "contains a script for a document database", Places::QUERY, None, &[
-        ";return true", "; return true", ";return(true)", "; return this", ";return this", "'a'=='a", "|| '1'=='1", "||'1'=='1",
+        ";return true", "; return true", ";return(true)", "; return this", ";return this", "'a'=='a", "return ''==", "return '' ==", "return \"\"==", "|| '1'=='1", "||'1'=='1",
         "\"a\"==\"a", "||1==1", "|| 1==1", ";sleep(", "; sleep(", "tojsononeline(", "db.getname", "db.getcollection", "db.stats(",
         "db.version(", "objectid.gettimestamp", "$where:", "'$where'", "\"$where\"",
     ]),
     evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, None, &[
-        "*()|", "*)(|", "(objectclass=", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
+        "*()|", "*)(|", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
         "(userpassword=", "(mail=*", "(sn=*",
     ]),
-    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, None, &[
-        "count(/", "child::", "descendant::", "parent::", "ancestor::", "following-sibling::", "name()=", "local-name(", "text()=",
+    evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, Typed, &["(objectclass="]),
+    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, Typed, &["count(/"]),
+    evidence(Sqli, 50, "nests a word in itself, for a filter to take out", Places::QUERY, None, &[
+        "uniunionon", "ununionion", "unionunion", "selselectect", "seselectlect", "sselectelect", "selecselectt", "oorr ",
+        "anandd ", "aandnd ", "frfromom", "whwhereere", "uunionnion", "ororder by",
+    ]),
+    evidence(Ldapi, 50, "contains an XPath expression", Places::QUERY, None, &[ "child::", "descendant::", "parent::", "ancestor::", "following-sibling::", "name()=", "local-name(", "text()=",
         "string-length(", "substring(//", "substring(name(", "name(/*", "name(//", "] | //", "]|//", "*[1=", "//*[", "position()=",
-        "normalize-space(", "doc-available(", "unparsed-text(", "/text()", "last()]", "//user[", "/..[", "or count(/",
+        "normalize-space(", "doc-available(", "doc('http", "doc(\"http", "unparsed-text('", "unparsed-text(", "/text()", "last()]", "//user[", "/..[", "or count(/",
     ]),
 ];

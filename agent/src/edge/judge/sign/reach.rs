@@ -23,7 +23,7 @@ pub(super) const GROUPS: &[Group] = &[
         "kubernetes.default.svc", "/var/run/docker.sock", "var/run/secrets/kubernetes.io",
     ]),
     evidence(Traversal, 60, "reads past a route by a path parameter", Places::PATH, None, &[
-        "/..;/", "/.;/", ";/..", "..;.js",
+        "/..;/", "/.;/", ";/..", "..;.js", "..;/",
     ]),
     evidence(Ssrf, 60, "points the server at a service that records callbacks", Places::TARGET, Word, &[
         "oast.pro", "oast.live", "oast.site", "oast.online", "oast.fun", "oast.me", "interact.sh", "interactsh.com",
@@ -42,10 +42,15 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(Xxe, 55, "makes an XML parser fetch something", Places::QUERY, None, &[
         "<?xml-stylesheet", "<xi:include", "xinclude\"", "xmlns:xi=",
+        "<xsl:value-of", "<xsl:copy-of", "<xsl:include", "<xsl:import", "<xsl:variable", "<xsl:template",
+        "system-property(", "php:function", "unparsed-entity-uri(",
     ]),
     evidence(Cmdi, 60, "gives a program an option that runs another", Places::QUERY, None, &[
         "-oproxycommand=", "proxycommand=", "--checkpoint-action=", "--upload-pack=", "--receive-pack=", "--use-askpass",
         "--to-command=", "--use-compress-program", "--exec=", "-exec ", "--open-files-in-pager", "--rsh=",
+    ]),
+    evidence(Cmdi, 55, "names the shell by its variable", Places::QUERY, None, &[
+        "%comspec%", "%systemroot%", "%windir%", "%programfiles%", "%programdata%", "!comspec!", "${comspec}",
     ]),
     evidence(Ssrf, 50, "is written so that parsers disagree about its host", Places::QUERY, None, &[
         " &@", "# @", "\\\\@",

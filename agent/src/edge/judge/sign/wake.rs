@@ -25,7 +25,7 @@ pub(super) const GROUPS: &[Group] = &[
     ] },
     // Packed files: a copy of the whole site may be asked for.
     Group { meaning: Meaning::Look, places: Places::PATH, edge: End, words: &[
-        ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war",
+        ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war", ".properties",
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
         "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",
@@ -35,10 +35,16 @@ pub(super) const GROUPS: &[Group] = &[
         "..", "./", "/.", ".\\", "0x2e", "file:",
     ] },
     Group { meaning: Meaning::Steps, places: Places::QUERY, edge: Begin, words: &[
+        "//etc", "//proc", "//root", "///etc", "///proc", "/./etc",
         "/etc", "/proc", "/var", "/root", "/usr", "/opt", "/home", "/boot", "/dev", "/sys", "/mnt", "/srv",
         "/private", "/system", "/library", "/volumes", "/apache", "/xampp", "/lampp", "/www", "/logs", "/log/",
         "/win", "/program", "/php", "/bin", "/sbin", "/run", "/inetpub", "/web/", "/nsconfig", "/tmp", "c:", "/c:",
         "/d:", "d:", "\\\\",
+    ] },
+    Group { meaning: Meaning::File, places: Places::QUERY, edge: Begin, words: &[".env", ".git/", ".ssh/", ".aws/", "~root/", "~/.ssh", "~/.aws", "~/.bash"] },
+    Group { meaning: Meaning::File, places: Places::QUERY, edge: None, words: &[
+        "/.env", "/.bashrc", "/.bash_profile", "/.git/", "/.aws/credentials", "/.kube/config", "/.docker/config", "/.ssh/",
+        "/.npmrc", "/.netrc", "/.pgpass", "/.my.cnf", "/.profile", "/.zshrc",
     ] },
     Group { meaning: Meaning::File, places: Places::TARGET, edge: None, words: &[
         "etc/passwd", "etc/shadow", "etc/group", "etc/hosts", "etc/issue", "etc/motd", "etc/hostname", "etc/sudoers",

@@ -51,7 +51,10 @@ impl Statement<'_> {
     /// A word in quotes: `"LIKE" stamp`.
     pub(super) fn is_quoted_word(&self, at: usize) -> bool {
         let token = self.tokens[at];
-        let letters = self.part.lower[token.start..token.end].iter().all(u8::is_ascii_alphabetic);
+        // "Unexpected token '<'": a sentence puts its symbols in quotes too.
+        let said = &self.part.lower[..self.tokens[at - 1].end.saturating_sub(1)];
+        let sentence = said.ends_with(b" ") && said.iter().filter(|byte| **byte == b' ').count() >= 2;
+        let letters = sentence || self.part.lower[token.start..token.end].iter().all(u8::is_ascii_alphabetic);
         let adjacent = token.start == self.tokens[at - 1].end
             && self
                 .tokens
@@ -130,6 +133,35 @@ impl Statement<'_> {
         if self.tokens.len() == 3 && constant(0) && self.kind(1) == Some(Kind::Compare) && constant(2) {
             self.report(0, 2, 50, "is a comparison of constants", found);
         }
+        if self.kind(0) == Some(Kind::Number) && self.tokens.len() > 2 && self.only_computes() {
+            self.report(0, self.tokens.len() - 1, 50, "is a comparison of constants", found);
+        }
+    }
+
+    /// `1 is true`, `1 not in (2)`, `1^(1=1)^1`: values and operators alone, a comparison in words or in parentheses
+    /// among them. Sums have neither.
+    fn only_computes(&self) -> bool {
+        let word = |at: usize| self.is_letters(at);
+        let compares = |at: usize| {
+            let operand =
+                matches!(self.kind(at + 1), Some(Kind::Constant | Kind::Open | Kind::Number | Kind::Arithmetic));
+            let inside = self.kind(at.wrapping_sub(2)) == Some(Kind::Open) && self.kind(at + 2) == Some(Kind::Close);
+            self.kind(at) == Some(Kind::Compare)
+                && operand
+                && (inside || word(at) && self.kind(at + 1) != Some(Kind::Number))
+        };
+        self.tokens.iter().all(|token| {
+            matches!(
+                token.kind,
+                Kind::Number
+                    | Kind::Constant
+                    | Kind::Compare
+                    | Kind::Arithmetic
+                    | Kind::Logic
+                    | Kind::Open
+                    | Kind::Close
+            )
+        }) && (1..self.tokens.len()).any(compares)
     }
 
     /// A comment that cuts the rest of the statement off, after something that computes.

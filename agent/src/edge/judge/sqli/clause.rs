@@ -4,6 +4,7 @@ use super::Statement;
 use super::condition::Operand;
 use super::token::{Key, Kind, Strength};
 use crate::edge::judge::finding::Findings;
+use crate::edge::judge::prose::{self, is_free_text};
 
 impl Statement<'_> {
     /// `union [all] select`.
@@ -13,7 +14,8 @@ impl Statement<'_> {
             next += 1;
         }
         if self.key(next) == Some(Key::Select) {
-            self.report(at, next + 1, 75, "appends the rows of another query", found);
+            let weight = if self.is_prose(next + 1) { 30 } else { 75 };
+            self.report(at, next + 1, weight, "appends the rows of another query", found);
         } else if self.key(next) == Some(Key::Values) {
             self.report(at, next, 50, "appends the rows of another query", found);
         } else if matches!(self.kind(next), None | Some(Kind::Comment { open: true }))
@@ -57,11 +59,49 @@ impl Statement<'_> {
             (true, true, _) => 70,
             (true, false, true) => 60,
             (_, true, true) => 65,
+            // "Don't forget: select \"OK\" …": a word before it, and nothing that a query reads from.
+            (true, false, false) if at > 0 && matches!(self.kind(at - 1), Some(Kind::Word | Kind::Other)) => 25,
             (true, false, false) if self.kind(at + 1) != Some(Kind::Word) => 50,
             (false, true, false) if self.is_bare_query(at, from) => 50,
             _ => 15,
         };
         self.report(at, table.map_or(next, |from| from + 1), weight, "contains a query", found);
+    }
+
+    /// Words in a row at `at`, with no comma, operator or call: no list of columns has that, a sentence does.
+    pub(super) fn is_prose(&self, at: usize) -> bool {
+        let word = |at: usize| self.kind(at) == Some(Kind::Word) && self.is_letters(at);
+        word(at) && word(at + 1) && matches!(self.kind(at + 2), Some(Kind::Word | Kind::Number))
+    }
+
+    /// Whether the token at `at` is of letters alone.
+    pub(super) fn is_letters(&self, at: usize) -> bool {
+        self.tokens
+            .get(at)
+            .is_some_and(|token| self.part.lower[token.start..token.end].iter().all(u8::is_ascii_alphabetic))
+    }
+
+    /// Whether the text is a whole statement and stands where people write: what breaks into another one has something
+    /// in front of it, and does more than a statement told: calls, unites, comments, stacks, nests.
+    pub(super) fn is_asked(&self) -> bool {
+        let whole = matches!(
+            self.kind(0),
+            Some(Kind::Key(Key::Select | Key::Statement | Key::Group | Key::Order | Key::Having | Key::Where))
+        );
+        !self.broken && whole && is_free_text(self.part.name) && !self.goes_past_a_query()
+    }
+
+    fn goes_past_a_query(&self) -> bool {
+        self.tokens[1..].iter().any(|token| {
+            matches!(
+                token.kind,
+                Kind::Function(Strength::Telling)
+                    | Kind::Key(Key::Union | Key::Select | Key::File | Key::Statement | Key::Procedure)
+                    | Kind::Comment { .. }
+                    | Kind::Semicolon
+                    | Kind::Variable
+            )
+        })
     }
 
     /// `select column from table` and no word between that a sentence would have.
@@ -123,6 +163,7 @@ impl Statement<'_> {
         let ended = |at: usize| matches!(self.kind(at), None | Some(Kind::Comment { .. } | Kind::Comma));
         let weight = match (self.key(at), self.key(at + 1)) {
             (Some(Key::Into), Some(Key::File)) => 75,
+            (Some(Key::Into), _) if value_before && self.kind(at + 1) == Some(Kind::Variable) => 50,
             (Some(Key::Procedure), _) if self.kind(at + 2) == Some(Kind::Open) => 65,
             (Some(Key::Having), _) => match self.operand(at + 1) {
                 Some((_, after)) if self.kind(after) == Some(Kind::Compare) => 55,
@@ -131,7 +172,7 @@ impl Statement<'_> {
                 _ => return,
             },
             (Some(Key::Order | Key::Group), Some(Key::By)) => match self.kind(at + 2) {
-                Some(Kind::Number) if ended(at + 3) => 55,
+                Some(Kind::Number) if ended(at + 3 + usize::from(self.is_direction(at + 3))) => 55,
                 Some(Kind::Open | Kind::Function(_)) if value_before => 50,
                 // Query languages of trackers and stores order by a field too.
                 Some(Kind::Word) if value_before && (self.broken || self.ends_with_comment()) => 45,
@@ -141,6 +182,11 @@ impl Statement<'_> {
             _ => return,
         };
         self.report(at, at + 2, weight, "adds a clause to the query", found);
+    }
+
+    /// `asc`, `desc`.
+    fn is_direction(&self, at: usize) -> bool {
+        self.tokens.get(at).is_some_and(|token| matches!(&self.part.lower[token.start..token.end], b"asc" | b"desc"))
     }
 
     /// `insert into x values`, `update x set y=`, `drop table x`, `waitfor delay`, `exec sp_…`, `declare @x`.
@@ -162,6 +208,12 @@ impl Statement<'_> {
                 60
             }
             (b"delete", Some(Key::From), _) if self.any_key(at, Key::Where) => 60,
+            // "drop table": somebody looks for the statement; where it is meant, something stands before it or behind.
+            (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _)
+                if at == 0 && self.tokens.len() <= 3 =>
+            {
+                40
+            }
             (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _) => 50,
             (b"load", _, Some(Kind::Word)) if self.any_key(at, Key::Into) || self.has_function(at) => 40,
             _ => return,
@@ -193,6 +245,8 @@ impl Statement<'_> {
             return;
         }
         match strength {
+            // "sleep (5) tips", "benchmark (2024)": a word in a sentence, with something in brackets.
+            Strength::Telling if self.is_aside(at) => {}
             Strength::Telling => self.report(at, at + 2, 50, "calls a function that injections use", found),
             Strength::Common if self.in_expression(at) && matches!(self.kind(at + 2), Some(Kind::Function(_))) => {
                 self.report(at, at + 3, 50, "computes with nested functions of SQL", found);
@@ -202,6 +256,22 @@ impl Statement<'_> {
             }
             Strength::Common => {}
         }
+    }
+
+    /// Whether the call at `at` is told in a sentence: that goes on behind it, or the brackets stand apart from the word
+    /// and hold one number.
+    pub(super) fn is_aside(&self, at: usize) -> bool {
+        let (_, after) = self.call_operand(at);
+        let close = self.tokens.get(after.saturating_sub(1)).map_or(0, |token| token.end);
+        if self.kind(after) == Some(Kind::Word) && prose::goes_on(&self.part.lower[close..]) {
+            return true;
+        }
+        let apart = self.tokens.get(at + 1).is_some_and(|open| open.start > self.tokens[at].end);
+        let number = self.kind(at + 2) == Some(Kind::Number) && self.kind(at + 3) == Some(Kind::Close);
+        let on = self.kind(at + 4).is_none_or(|kind| kind == Kind::Word);
+        let from =
+            at == 0 || self.kind(at - 1) == Some(Kind::Word) || matches!(self.kind(at - 1), Some(Kind::Text { .. }));
+        apart && number && on && from
     }
 
     /// Whether the call at `at` is glued into an expression by an operator or follows a broken string.

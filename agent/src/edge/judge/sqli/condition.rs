@@ -49,7 +49,7 @@ impl Statement<'_> {
                 (_, Operand::Computed) => 40,
                 (_, Operand::Constant) if at == 0 => 50,
                 (_, Operand::Constant)
-                    if self.kind(at + 1) == Some(Kind::Constant) && self.kind(at - 1) == Some(Kind::Number) =>
+                    if self.any_constant(at + 1, after) && self.kind(at - 1) == Some(Kind::Number) =>
                 {
                     50
                 }
@@ -61,6 +61,11 @@ impl Statement<'_> {
         {
             self.report(at, after, 50, "adds a condition and breaks off", found);
         }
+    }
+
+    /// Whether `true`, `false` or `null` stands between two tokens.
+    fn any_constant(&self, from: usize, to: usize) -> bool {
+        (from..to).any(|at| self.kind(at) == Some(Kind::Constant))
     }
 
     /// Whether two tokens are the same word.
