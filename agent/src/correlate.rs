@@ -53,7 +53,7 @@ use observation::{Lineage, Observation};
 use observation_set::Insertion;
 use ordinary_ring::OrdinaryRing;
 use places::{Place, Places};
-use site::{Chain, Site};
+use site::Site;
 
 /// Balancers whose latest line is remembered; the names come from log lines.
 const SOURCES_MAX: usize = 64;
@@ -331,7 +331,8 @@ impl Correlator {
         let evicted = site.make_room(&lineage, chains);
         let chain = site.chains.entry(lineage.clone()).or_default();
         // A known peer counts when something that was started here reaches it.
-        let matters = counts || asked || observation.as_egress().is_some_and(|egress| chain.started_any_of(&egress.place));
+        let matters =
+            counts || asked || observation.as_egress().is_some_and(|egress| chain.started_any_of(&egress.place));
         let insertion = chain.insert(observation, observations);
         if evicted {
             self.counters.chains_evicted += 1;

@@ -14,8 +14,8 @@ use super::edge_memory::EdgeMemory;
 use super::gaps::Gaps;
 use super::kept::Kept;
 use super::observation::{Finding, Lineage, Observation};
-use super::site::{Chain, Raised, Site};
 use super::places::Place;
+use super::site::{Chain, Raised, Site};
 use super::{Config, CorrelateError, Correlator};
 
 /// Version of the checkpoint; a changed meaning takes a new one.

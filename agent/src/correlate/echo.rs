@@ -68,9 +68,9 @@ enum Named<'w> {
 fn named(word: &str) -> impl Iterator<Item = Named<'_>> {
     // Either has a dot or a colon in it; most words have none.
     let may = |part: &&str| part.bytes().any(|byte| matches!(byte, b'.' | b':'));
-    word.split(['/', '@', '?', '#', '=']).filter(may).filter_map(|part| {
-        address_of(part).map(Named::Address).or_else(|| host_of(part).map(Named::Host))
-    })
+    word.split(['/', '@', '?', '#', '='])
+        .filter(may)
+        .filter_map(|part| address_of(part).map(Named::Address).or_else(|| host_of(part).map(Named::Host)))
 }
 
 /// Keys of everything that a request could name and find on the surface of a finding, sorted: what is not among them need not be

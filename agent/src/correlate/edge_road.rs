@@ -127,8 +127,7 @@ impl Correlator {
         let asking = if kept.sought().is_empty() { None } else { Some(completed.plus(self.config.skew)) };
         let odd = self.places.odd(from, completed.plus(self.config.tight));
         let ordinary = asking.into_iter().flat_map(|to| self.places.ordinary(from, to));
-        let mut chains: BTreeSet<Place> =
-            odd.chain(ordinary).filter(|place| place.workload != *own).cloned().collect();
+        let mut chains: BTreeSet<Place> = odd.chain(ordinary).filter(|place| place.workload != *own).cloned().collect();
         let lineages = self.sites.get(own).into_iter().flat_map(|site| site.chains.keys());
         chains.extend(lineages.map(|lineage| Place { workload: own.clone(), lineage: lineage.clone() }));
         chains.retain(|place| {
@@ -154,13 +153,9 @@ fn concerns(kept: &Kept, chain: &Chain, scales: Scales<'_>) -> bool {
     let begun = !chain.pivots.is_empty() || !chain.raised.is_empty();
     chain.iter().any(|seen| {
         if seen.is_ordinary() {
-            return seen.may_echo(kept.sought())
-                && scales.tie(kept, seen).is_some_and(|tie| !tie.echoes.is_empty());
+            return seen.may_echo(kept.sought()) && scales.tie(kept, seen).is_some_and(|tie| !tie.echoes.is_empty());
         }
         let may = begun || kept.specificity() == Specificity::Specific || seen.may_echo(kept.sought());
-        may && scales
-            .tie(kept, seen)
-            .is_some_and(|tie| begun || tie.timing == Timing::InFlight || tie.decisive())
+        may && scales.tie(kept, seen).is_some_and(|tie| begun || tie.timing == Timing::InFlight || tie.decisive())
     })
 }
-

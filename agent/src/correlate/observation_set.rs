@@ -98,11 +98,7 @@ impl ObservationSet {
 }
 
 fn kind(observation: &Observation) -> usize {
-    if observation.is_execution() {
-        0
-    } else {
-        1 + usize::from(observation.as_egress().is_some())
-    }
+    if observation.is_execution() { 0 } else { 1 + usize::from(observation.as_egress().is_some()) }
 }
 
 /// The weightier judgement of an event wins, then the one that knows its end; between equals the content decides, so that

@@ -53,11 +53,11 @@ impl Correlator {
         out: &mut Vec<Incident>,
     ) -> Option<Timestamp> {
         let assessment = self.assess(key, lineage)?;
-        let (now, renotify) = (self.now, self.config.renotify);
+        let (now, renotify, kept) = (self.now, self.config.renotify, self.observations_kept());
         let chain = self.sites.get_mut(key)?.chains.get_mut(lineage)?;
         chain.held = assessment.held;
         let first_new = out.len();
-        chain.supersede(&assessment.incidents, out);
+        chain.supersede(&assessment.incidents, (now, kept), out);
         for incident in assessment.incidents {
             let settled = incident.settled;
             let id = incident.id.clone();
@@ -72,7 +72,8 @@ impl Correlator {
             }
         }
         let open = !chain.raised.is_empty();
-        let later = chain.raised.values().filter(|raised| raised.waits).map(|raised| raised.notified.plus(renotify)).min();
+        let later =
+            chain.raised.values().filter(|raised| raised.waits).map(|raised| raised.notified.plus(renotify)).min();
         match later {
             Some(at) => self.look_at_when(key, at),
             None if open => self.look_at_open(key),
@@ -97,11 +98,12 @@ impl Correlator {
             if !settled {
                 assessment.open = Some(assessment.open.map_or(first, |open| open.min(first)));
             }
-            let Some(incident) = self.incident(&session, key, lineage, chain, settled) else { continue };
-            if !settled {
+            let incident = self.incident(&session, key, lineage, chain, settled);
+            if !settled && (incident.is_some() || !chain.raised.is_empty()) {
                 let held = session.requests.iter().take(HELD_MAX).map(|found| (found.kept.id, Arc::clone(found.kept)));
                 assessment.held.extend(held);
             }
+            let Some(incident) = incident else { continue };
             assessment.incidents.push(incident);
         }
         Some(assessment)
@@ -138,6 +140,8 @@ impl Chain {
     /// not known to be exposed; within `renotify` for anything else.
     fn revise(&mut self, incident: Incident, now: Timestamp, renotify: std::time::Duration) -> Option<Incident> {
         let revision = match self.raised.get(&incident.id) {
+            // It was told to its end; what is still remembered of it is no news.
+            None if incident.settled => return None,
             None => 1,
             Some(last) => {
                 let known = &last.incident;
@@ -169,13 +173,25 @@ impl Chain {
     }
 
     /// Closes incidents that turned out to be part of another: an earlier finding arrived late, and moved the start.
-    fn supersede(&mut self, now_known: &[Incident], out: &mut Vec<Incident>) {
+    fn supersede(
+        &mut self,
+        now_known: &[Incident],
+        (now, kept): (Timestamp, std::time::Duration),
+        out: &mut Vec<Incident>,
+    ) {
         let gone = self.raised.keys().filter(|id| now_known.iter().all(|incident| incident.id != **id));
         for id in gone.cloned().collect::<Vec<_>>() {
             let Some(Raised { incident, .. }) = self.raised.get(&id) else { continue };
             let covers =
                 |other: &&Incident| other.first_seen <= incident.last_seen && incident.first_seen <= other.last_seen;
-            let Some(heir) = now_known.iter().find(covers) else { continue };
+            let Some(heir) = now_known.iter().find(covers) else {
+                // It turned out to be less: it stands as it was told, and ends with its time.
+                if now.since(incident.last_seen) > kept {
+                    out.push(Incident { revision: incident.revision + 1, settled: true, ..incident.clone() });
+                    self.raised.remove(&id);
+                }
+                continue;
+            };
             out.push(Incident {
                 revision: incident.revision + 1,
                 superseded_by: Some(heir.id.clone()),

@@ -49,8 +49,8 @@ pub(super) struct Score {
 enum Fetched {
     /// By a workload that does not do so as a rule.
     New,
-    /// By one whose habits are still being learned: as likely as not one of them.
-    WhileLearning,
+    /// By one that does so as a rule, or whose habits are still being learned: as likely as not it is one of them.
+    Usual,
 }
 
 #[derive(Copy, Clone, Default)]
@@ -125,7 +125,7 @@ impl Score {
         };
         let severity = severity.filter(|_| !self.only_learning && self.begun);
         let severity = match self.fetched {
-            Some(Fetched::WhileLearning) => None,
+            Some(Fetched::Usual) => None,
             Some(Fetched::New) => severity.map(|severity| severity.min(Severity::Medium)),
             None => severity,
         };
@@ -152,7 +152,9 @@ impl Score {
         self.edge = Edge {
             weight,
             joined: best.tie.join >= Join::SameWorkload || best.tie.decisive(),
-            certain: best.tie.join == Join::Connection || best.tie.decisive(),
+            certain: best.tie.join == Join::Connection
+                || best.tie.decisive()
+                || best.tie.timing.pinned() && !best.tie.echoes.is_empty(),
             code_echo: best.tie.decisive() && verdict.is_some_and(|verdict| !reaches_out(verdict.class)),
         };
         let name = match (best.tie.decisive(), best.tie.timing.pinned()) {
@@ -253,13 +255,17 @@ fn fetched(session: &Session<'_>) -> Option<Fetched> {
         return None;
     }
     // What the service itself asks a metadata service for has nothing to do with it.
-    let started: Vec<&Observation> =
-        session.findings.iter().copied().filter(|finding| finding.is_execution() || below_any(finding, session)).collect();
+    let started: Vec<&Observation> = session
+        .findings
+        .iter()
+        .copied()
+        .filter(|finding| finding.is_execution() || below_any(finding, session))
+        .collect();
     if started.is_empty() || !started.iter().all(|finding| stands_to_reason(finding, best.kept)) {
         return None;
     }
-    let learning = started.iter().all(|finding| finding.novelty() == Novelty::NewWhileLearning);
-    Some(if learning { Fetched::WhileLearning } else { Fetched::New })
+    let usual = started.iter().all(|finding| matches!(finding.novelty(), Novelty::NewWhileLearning | Novelty::Known));
+    Some(if usual { Fetched::Usual } else { Fetched::New })
 }
 
 /// Whether a request does no more than name something to be fetched, as far as its text tells.

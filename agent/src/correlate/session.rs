@@ -26,8 +26,9 @@ const CONTACT_AFTER: Duration = Duration::from_secs(3600);
 const FOREIGN_CONTACT_AFTER: Duration = Duration::from_secs(600);
 /// Difference of clocks that are kept by NTP, and then some: what is ordinary by itself counts no further from its request.
 const USUAL_SKEW: Duration = Duration::from_millis(200);
-/// Least weight of a request that makes a contact of the service itself, without any finding, the start of a session.
-const IN_PROCESS_WEIGHT: f64 = 4.0;
+/// Least weight of a request that makes a contact of the service itself, without any finding or echo, the start of a session: a
+/// content network that moves makes hundreds of contacts new for a day, and scanners' requests are in flight all the time.
+const IN_PROCESS_WEIGHT: f64 = 6.5;
 
 /// A request and the observation that it is best tied to.
 #[derive(Clone)]
@@ -117,7 +118,11 @@ pub(super) fn sessions<'s>(
             run.iter().copied().partition(|seen| seen.as_host().is_some());
         let in_process: BTreeSet<_> = in_process.iter().map(|contact| contact.id).collect();
         let contacts = contacts(lineage, &observed, site, &findings, &in_process, scales.config.quiet);
-        sessions.push(told(Session { findings, contacts, requests: Vec::new(), in_flight: 0, in_process, scope: None }, &matches, scales));
+        sessions.push(told(
+            Session { findings, contacts, requests: Vec::new(), in_flight: 0, in_process, scope: None },
+            &matches,
+            scales,
+        ));
     }
     sessions
 }
@@ -136,18 +141,20 @@ fn told<'s>(whole: Session<'s>, matches: &[Match<'s>], scales: Scales<'_>) -> Se
     };
     let weighed: Vec<_> = parts.iter().map(weight).collect();
     let best = weighed.iter().enumerate().reduce(|a, b| if less(a.1, b.1) { b } else { a }).map_or(0, |(at, _)| at);
-    // What the request that did it had fetched is part of it.
-    let request = |at: usize| parts[at].requests.first().map(|found| found.kept.id);
-    let same = |at: usize| weighed[best].0.is_some() && request(at).is_some() && request(at) == request(best);
-    let scope: BTreeSet<_> =
-        (0..strands.len()).filter(|at| *at == best || same(*at)).flat_map(|at| strands[at].iter().copied()).collect();
-    let from = scope.first().copied();
+    let scope = strands[best].clone();
+    // It begins with the first that amounts to something by itself.
+    let alone = strands.iter().zip(&weighed).filter(|(_, weighed)| weighed.0 >= Some(Severity::Medium));
+    let alone: BTreeSet<_> = alone.flat_map(|(ids, _)| ids.iter().copied()).collect();
+    let from = alone.first().into_iter().chain(scope.first()).min().copied();
     let rest = |seen: &Observation| from.is_none_or(|from| from <= seen.id);
     let mut session = whole;
     session.findings.retain(|seen| rest(seen));
     session.contacts.retain(|(seen, _)| rest(seen));
     session.scope = Some(scope.clone());
-    session.with_requests(matches, Some(&scope))
+    let mut session = session.with_requests(matches, Some(&scope));
+    let first: BTreeSet<RequestId> = session.requests.iter().map(|found| found.kept.id).collect();
+    session.requests.extend(ranked(matches, &alone).into_iter().filter(|found| !first.contains(&found.kept.id)));
+    session
 }
 
 fn less(a: &(Option<Severity>, f64), b: &(Option<Severity>, f64)) -> bool {

@@ -137,9 +137,7 @@ impl Form {
     fn url(url: &str) -> Self {
         let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
         let authority = authority.and_then(|authority| authority.rsplit('@').next());
-        let form = |authority| {
-            address_of(authority).map(Self::address).or_else(|| host_of(authority).map(Self::host))
-        };
+        let form = |authority| address_of(authority).map(Self::address).or_else(|| host_of(authority).map(Self::host));
         Self::Url { url: url.to_owned(), authority: authority.and_then(form).map(Box::new) }
     }
 
@@ -168,7 +166,9 @@ pub(super) fn lowered(text: &str) -> Cow<'_, str> {
 /// Words as a shell would roughly cut them; URL and path punctuation stays inside a word.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let cut = |c: char| match c {
-        ' ' | '"' | '\'' | '`' | ';' | '|' | '&' | '<' | '>' | '(' | ')' | '{' | '}' | '[' | ']' | '$' | ',' | '\\' => true,
+        ' ' | '"' | '\'' | '`' | ';' | '|' | '&' | '<' | '>' | '(' | ')' | '{' | '}' | '[' | ']' | '$' | ',' | '\\' => {
+            true
+        }
         _ => c.is_whitespace() || c.is_control(),
     };
     text.split(cut).filter(|word| !word.is_empty())

@@ -38,7 +38,8 @@ pub(super) fn of(session: &Session<'_>, matches: &[Match<'_>]) -> Vec<BTreeSet<O
         }
     }
     let mut echoed: BTreeMap<RequestId, usize> = BTreeMap::new();
-    for found in matches.iter().filter(|found| found.tie.decisive()) {
+    // What only names a place to fetch from reappears wherever that place does.
+    for found in matches.iter().filter(|found| found.tie.decisive() && !score::only_names(found.kept)) {
         let Ok(at) = seen.binary_search_by_key(&found.on.id, |seen| seen.id) else { continue };
         let first = *echoed.entry(found.kept.id).or_insert(at);
         strands.join(first, at);

@@ -134,7 +134,8 @@ impl Scales<'_> {
             None => 0.0,
         };
         let most = if join == Join::SameHost { ELSEWHERE } else { f64::MAX };
-        let text = if timing == Timing::Distant { 0.0 } else { against(of_any).clamp(0.0, cap(kept.specificity()).min(most)) };
+        let text =
+            if timing == Timing::Distant { 0.0 } else { against(of_any).clamp(0.0, cap(kept.specificity()).min(most)) };
         Tie { join, timing, echoes, rank: against(chance) + echo, weight: text + echo }
     }
 
