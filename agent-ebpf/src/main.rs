@@ -11,6 +11,7 @@
 mod contact;
 mod emit;
 mod exchange;
+mod hello;
 mod known;
 mod lineage;
 mod maps;
@@ -21,12 +22,12 @@ mod packet;
 mod path;
 mod probes {
     mod connect;
+    mod egress;
     mod exec;
     mod floor;
     mod ingress;
     mod lineage;
     mod raw_socket;
-    mod request;
     mod socket;
 }
 mod serving;

@@ -63,7 +63,7 @@ pub static CONTACTS: Array<ContactSet> = Array::with_max_entries(CONTACT_ENTRIES
 #[map]
 pub static REPEATS: LruHashMap<RepeatKey, u64> = LruHashMap::with_max_entries(REPEAT_ENTRIES, 0);
 
-/// Sockets whose outcome is reported, by cookie; the value is 1 once established.
+/// Sockets whose outcome is reported, by cookie; the value is `hello::FLOW_` bits.
 #[map]
 pub static FLOWS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(FLOW_ENTRIES, 0);
 

@@ -6,20 +6,23 @@
 //! workload and takes back what was learned since it began.
 
 mod profile;
+pub mod shared;
 mod template;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::{MetadataPath, Protocol};
-use crate::evidence::Novelty;
+use crate::evidence::{Novelty, Prevalence};
 use crate::metadata::canonical;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 use profile::{Kind, Profile, Registration};
+use shared::Fleet;
 pub(crate) use template::template;
 
 /// Version of the serialised form.
@@ -34,6 +37,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// At the bound, one in so many workloads goes at once.
 const EVICTION_SHARE: usize = 64;
+
+/// A program asks for its credential when it starts; after this long what it asks for is a refresh.
+const JUST_STARTED: Duration = Duration::from_secs(60);
 
 /// How long things take to become normal, and how much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
@@ -121,11 +127,42 @@ pub enum Learn {
     Never,
 }
 
+/// A call of a metadata endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'c> {
+    /// The program.
+    pub exe_path: &'c str,
+    /// The endpoint's name, whichever of its addresses was used.
+    pub service: &'c str,
+    /// What was asked for.
+    pub path: MetadataPath,
+    /// The role named.
+    pub role: Option<&'c str>,
+    /// When the program was started, where that is known.
+    pub started: Option<Timestamp>,
+}
+
+/// What a caller did otherwise than as a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// It asked for another role.
+    Role,
+    /// It asked much sooner than it does.
+    Early {
+        /// After the time before.
+        gap: Duration,
+        /// The shortest such time that was ordinary.
+        shortest: Duration,
+    },
+}
+
 /// The habits of all workloads.
 #[derive(Debug)]
 pub struct Baseline {
     config: Config,
     profiles: HashMap<WorkloadKey, Profile>,
+    /// What other hosts know. Not part of what is saved and told: their word can be taken back.
+    fleet: Arc<Fleet>,
     pruned: Timestamp,
     counters: Counters,
 }
@@ -141,7 +178,13 @@ impl Baseline {
     /// A baseline that knows nothing.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, profiles: HashMap::new(), pruned: Timestamp::MIN, counters: Counters::default() }
+        Self {
+            config,
+            profiles: HashMap::new(),
+            fleet: Arc::default(),
+            pruned: Timestamp::MIN,
+            counters: Counters::default(),
+        }
     }
 
     /// A workload was seen: its learning time begins with the first such call.
@@ -166,6 +209,26 @@ impl Baseline {
         novelty
     }
 
+    /// How many other hosts contact this peer, where hosts share what is normal.
+    #[must_use]
+    pub fn prevalence(
+        &self,
+        workload: &WorkloadKey,
+        peer: SocketAddr,
+        protocol: Protocol,
+        name: Option<&str>,
+    ) -> Option<Prevalence> {
+        self.fleet.prevalence(workload, &peer_name(peer, protocol, name))
+    }
+
+    /// What other hosts know, from now on. A workload that they know is not learned anew here.
+    pub fn set_fleet(&mut self, fleet: Arc<Fleet>) {
+        for (workload, profile) in &mut self.profiles {
+            profile.known_since(fleet.known_since(workload));
+        }
+        self.fleet = fleet;
+    }
+
     /// Whether the workload has contacted a peer like this before; nothing is learned from the question.
     pub fn peer_novelty(
         &mut self,
@@ -182,17 +245,40 @@ impl Baseline {
         self.habit(workload, Kind::Caller, &format!("{exe_path} {what}"), Learn::Yes, at)
     }
 
-    /// A program of the workload called a metadata endpoint. `service` names the endpoint, whichever of its addresses was used.
+    /// A program of the workload called a metadata endpoint. Known is what it asks as a rule: which kind of path, which role, and
+    /// as often; the oddity says which of these it was not.
     pub fn caller(
         &mut self,
         workload: &WorkloadKey,
-        exe_path: &str,
-        service: &str,
-        path: MetadataPath,
+        call: &Call<'_>,
         learn: Learn,
         at: Timestamp,
-    ) -> Novelty {
-        self.habit(workload, Kind::Caller, &format!("{exe_path} {service} {path:?}"), learn, at)
+    ) -> (Novelty, Option<Oddity>) {
+        let name = format!("{} {} {:?}", call.exe_path, call.service, call.path);
+        let credential = call.path == MetadataPath::Credential;
+        // A program that was just started asks at once, whenever the one before it did.
+        let fresh = call.started.is_some_and(|started| at.since(started) < JUST_STARTED);
+        let profile = self.profile(workload, at);
+        let early = if credential && !fresh { profile.early(Kind::Caller, &name, at) } else { None };
+        if credential && learn == Learn::Yes && !fresh && early.is_none() {
+            profile.note_gap(Kind::Caller, &name, at);
+        }
+        let usual = self.habit(workload, Kind::Caller, &name, learn, at);
+        if usual != Novelty::Known {
+            return (usual, None);
+        }
+        if let Some(role) = call.role.filter(|_| credential) {
+            let prefix = format!("{name} as ");
+            let name = format!("{prefix}{role}");
+            let novelty = self.habit(workload, Kind::Caller, &name, learn, at);
+            // The only role that was ever seen is the one that was asked for all along.
+            if novelty != Novelty::Known && self.profile(workload, at).has_another(Kind::Caller, &prefix, &name) {
+                return (novelty, Some(Oddity::Role));
+            }
+        }
+        let Some((gap, shortest)) = early else { return (Novelty::Known, None) };
+        let novelty = self.habit(workload, Kind::Caller, &format!("{name} off its cadence"), learn, at);
+        (novelty, (novelty != Novelty::Known).then_some(Oddity::Early { gap, shortest }))
     }
 
     /// The workload's program `parent` started `child` with this command line.
@@ -368,8 +454,9 @@ impl Baseline {
 
     fn habit(&mut self, workload: &WorkloadKey, kind: Kind, name: &str, learn: Learn, at: Timestamp) -> Novelty {
         let config = self.config;
+        let vouched = self.fleet.vouches(workload, kind, name);
         let profile = self.profile(workload, at);
-        let novelty = profile.novelty(&config, kind, name, at);
+        let novelty = if vouched { Novelty::Known } else { profile.novelty(&config, kind, name, at) };
         if learn == Learn::Yes {
             match profile.register(&config, kind, name, at) {
                 Registration::Kept => {}
@@ -384,7 +471,12 @@ impl Baseline {
         if self.profiles.len() >= self.config.max_workloads.max(1) && !self.profiles.contains_key(workload) {
             self.evict_workloads();
         }
-        let profile = self.profiles.entry(workload.clone()).or_insert_with(|| Profile::new(at));
+        let fleet = &self.fleet;
+        let profile = self.profiles.entry(workload.clone()).or_insert_with(|| {
+            let mut profile = Profile::new(at);
+            profile.known_since(fleet.known_since(workload));
+            profile
+        });
         profile.touch(at);
         profile
     }

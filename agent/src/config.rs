@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::enrich::procfs;
 use crate::{
-    baseline, correlate, deliver, edge, enrich, host, identity, intake, kernel, lists, status, store, telemetry,
+    baseline, correlate, deliver, edge, enrich, fleet, host, identity, intake, kernel, lists, status, store, telemetry,
 };
 
 /// Where the file is looked for when none is named. It may be absent: the defaults work.
@@ -42,6 +42,8 @@ pub struct Config {
     pub identity: identity::Config,
     /// How long things take to become normal.
     pub baseline: baseline::Config,
+    /// What is normal, shared with other hosts.
+    pub fleet: fleet::Config,
     /// Receivers of edge lines.
     pub intake: intake::Config,
     /// Formats of the edge lines, error rates.
@@ -113,6 +115,7 @@ impl Config {
     /// What no single value's type can hold: bounds and values that must fit each other.
     fn check(&self) -> Result<(), String> {
         self.intake.check().map_err(|error| error.to_string())?;
+        self.fleet.check().map_err(|error| format!("fleet.{error}"))?;
         self.deliver.check().map_err(|error| error.to_string())?;
         self.telemetry.check()
     }

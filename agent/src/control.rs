@@ -18,6 +18,8 @@ use crate::workload::WorkloadKey;
 
 /// Under which name this agent keeps its baseline and its checkpoint.
 pub const OWN: &str = "agent";
+/// Under which name what other hosts know stands beside the baseline.
+pub const FLEET: &str = "fleet";
 /// Under which name the expectations stand beside the baseline.
 pub const EXPECTATIONS: &str = "expectations";
 

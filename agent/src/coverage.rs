@@ -2,8 +2,9 @@
 //! the route that was found for it, listeners as they open, losses. Out: [`Report`], and one workload's part of it for an incident.
 //!
 //! It decides nothing and changes no incident. Pure: the time is the caller's. Bounded: workloads, balancers and targets have
-//! limits, the one heard of longest ago makes room and is counted. It remembers since the agent's start only.
+//! limits, the one heard of longest ago makes room and is counted. What was counted outlives a restart ([`Coverage::checkpoint`]).
 
+mod checkpoint;
 mod day;
 mod delays;
 mod gaps;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::Serialize;
 
+pub use self::checkpoint::CheckpointError;
 use self::day::Day;
 use self::delays::Delays;
 pub use self::report::{BalancerCoverage, Report};
@@ -90,6 +92,9 @@ pub struct Coverage {
     ports: HashMap<u16, WorkloadKey>,
     losses: BTreeMap<String, Day>,
     unread: u64,
+    /// The counts are an earlier run's, and until when listeners found are those it had.
+    restored: bool,
+    found_again_until: Option<Timestamp>,
     counters: Counters,
 }
 
@@ -108,6 +113,8 @@ impl Coverage {
             ports: HashMap::new(),
             losses: BTreeMap::new(),
             unread: 0,
+            restored: false,
+            found_again_until: None,
             counters: Counters::default(),
         }
     }
@@ -115,6 +122,7 @@ impl Coverage {
     /// Time passes; never back.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
+        self.resumed();
         if self.since.is_none() {
             (self.since, self.halved) = (Some(self.now), self.now);
         }
@@ -142,10 +150,11 @@ impl Coverage {
 
     /// A workload listens; `cgroup` tells its instances apart.
     pub fn listens(&mut self, workload: &WorkloadKey, cgroup: &str, local: SocketAddr, at: Timestamp) {
+        let found_again = self.found_again(at);
         let watched = self.watched(workload, at);
         watched.listens_on = watched.listens_on.or(Some(local));
         let before = watched.starts.insert(cgroup.to_owned(), at);
-        if before.is_none_or(|before| at.since(before) > ONE_START) {
+        if !(found_again && before.is_some()) && before.is_none_or(|before| at.since(before) > ONE_START) {
             watched.instances.add(at, 1);
         }
         while watched.starts.len() > day::HOURS {

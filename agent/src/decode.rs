@@ -6,6 +6,7 @@
 
 mod dns;
 mod exec;
+pub mod hello;
 mod request;
 mod serving;
 
@@ -17,8 +18,8 @@ use breachline_abi::contact::{
 use breachline_abi::process::{ExitRecord, ForkRecord};
 use breachline_abi::raw::{FAMILY_INET, FAMILY_INET6, FAMILY_PACKET, FAMILY_UNKNOWN, RawSocketRecord};
 use breachline_abi::record::{
-    ActorRecord, Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN,
-    KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS, ProcessId, VERSION,
+    ActorRecord, Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_HELLO,
+    KIND_LISTEN, KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS, ProcessId, VERSION,
 };
 use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -99,6 +100,7 @@ pub fn decode(bytes: &[u8], clock: BootClock) -> Result<HostEvent, DecodeError> 
         KIND_ANSWER => HostEventKind::Answer(dns::decode(record)?),
         KIND_RAW_SOCKET => HostEventKind::RawSocket(raw_socket(&prefix(record)?)?),
         KIND_SERVING => HostEventKind::Serving(serving::decode(&prefix(record)?)),
+        KIND_HELLO => HostEventKind::Hello(hello::decode(record)?),
         other => return Err(DecodeError::Kind(other)),
     };
     Ok(HostEvent { at: clock.at(header.boot_ns), kind })

@@ -31,7 +31,7 @@ pub use self::stdout::Format;
 use self::worker::Worker;
 pub use self::worker::{SinkCounters, SinkStatus};
 use crate::incident::{Incident, Severity};
-use crate::store::{Kept, Revision, Store};
+use crate::store::{Kept, Revision, Saved, Store};
 use crate::timestamp::Timestamp;
 
 /// How often saved rows (cursors, checkpoints) are brought to disk: what a SIGKILL may make sinks and receivers repeat.
@@ -176,9 +176,9 @@ impl Delivery {
         self.tasks.spawn(worker.run());
     }
 
-    /// Takes revisions: when this returns they are in the store (durably, unless the disk is failing), and the sinks
-    /// are at work. Blocks for one fsync.
-    pub fn accept(&self, incidents: &[Incident], now: Timestamp) -> Kept {
+    /// Takes revisions: when this returns they are in the store (durably, unless the disk is failing) together with the
+    /// memory that knows of them, and the sinks are at work. Blocks for one fsync.
+    pub fn accept(&self, incidents: &[Incident], memory: &[Saved], now: Timestamp) -> Kept {
         // An incident of strings, numbers and lists has a JSON form.
         let json: Vec<Vec<u8>> =
             incidents.iter().map(|incident| serde_json::to_vec(incident).unwrap_or_default()).collect();
@@ -187,7 +187,7 @@ impl Delivery {
             .zip(&json)
             .map(|(incident, json)| (revision(incident, json), self.is_due(incident)))
             .collect();
-        let kept = self.store.append(&revisions, now);
+        let kept = self.store.append(&revisions, memory, now);
         self.stopping.send_modify(|_| ()); // wakes the sinks
         kept
     }
@@ -214,7 +214,9 @@ impl Delivery {
     }
 }
 
-fn revision<'i>(incident: &'i Incident, json: &'i [u8]) -> Revision<'i> {
+/// What the store sorts a revision by; `json` is its record.
+#[must_use]
+pub fn revision<'i>(incident: &'i Incident, json: &'i [u8]) -> Revision<'i> {
     Revision {
         id: &incident.id,
         number: incident.revision,

@@ -65,6 +65,32 @@ pub struct Counters {
     pub revisions: u64,
 }
 
+/// What outlives a restart besides what is normal and what is expected. Each part is saved as often as it is worth.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Open chains, their requests and what was raised of them.
+    Chains,
+    /// Error rates of targets, and sources that scan.
+    Edge,
+    /// How well each workload is seen.
+    Coverage,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Chains, Self::Edge, Self::Coverage];
+
+    /// The name it is saved under.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chains => "agent",
+            Self::Edge => "edge",
+            Self::Coverage => "coverage",
+        }
+    }
+}
+
 impl Detector {
     /// A detector that knows nothing yet.
     ///
@@ -87,14 +113,18 @@ impl Detector {
         })
     }
 
-    /// A detector that goes on where an earlier one stopped: `baseline` and `checkpoint` are what its
-    /// [`Self::baseline`] and [`Self::checkpoint`] gave. What cannot be read is logged and started anew: a damaged memory is no reason
-    /// not to protect.
+    /// A detector that goes on where an earlier one stopped: `baseline` is what its [`Self::baseline`] gave, `checkpoint` gives
+    /// what its [`Self::checkpoint`] gave for each of its parts. What cannot be read is logged and started anew: a damaged
+    /// memory is no reason not to protect.
     ///
     /// # Errors
     ///
     /// As [`Self::new`].
-    pub fn restore(config: &Config, baseline: Option<&[u8]>, checkpoint: Option<&[u8]>) -> Result<Self, EdgeError> {
+    pub fn restore(
+        config: &Config,
+        baseline: Option<&[u8]>,
+        checkpoint: impl Fn(Part) -> Option<Vec<u8>>,
+    ) -> Result<Self, EdgeError> {
         let mut detector = Self::new(config)?;
         if let Some(bytes) = baseline {
             match Baseline::from_bytes(config.baseline, bytes) {
@@ -102,14 +132,20 @@ impl Detector {
                 Err(error) => tracing::error!(%error, "what was normal cannot be read; learning starts anew"),
             }
         }
-        if let Some(bytes) = checkpoint {
-            match Correlator::restore(config.correlate.clone(), bytes) {
+        if let Some(bytes) = checkpoint(Part::Chains) {
+            match Correlator::restore(config.correlate.clone(), &bytes) {
                 Ok(correlator) => {
                     detector.frozen = correlator.open_workloads();
                     detector.correlator = correlator;
                 }
                 Err(error) => tracing::error!(%error, "open chains are forgotten"),
             }
+        }
+        if let Some(Err(error)) = checkpoint(Part::Edge).map(|bytes| detector.edge.restore(&bytes)) {
+            tracing::error!(%error, "learned anew");
+        }
+        if let Some(Err(error)) = checkpoint(Part::Coverage).map(|bytes| detector.coverage.restore(&bytes)) {
+            tracing::error!(%error, "counted anew");
         }
         Ok(detector)
     }
@@ -140,6 +176,22 @@ impl Detector {
         };
         self.raise(revisions, raised);
         true
+    }
+
+    /// Takes in what an earlier run was fed already, as far as it tells of the system rather than of an attack: processes,
+    /// listeners, names. Nothing is judged, learned or counted from it again.
+    pub fn recall(&mut self, event: &HostEvent) {
+        self.enricher.observe(event);
+        // What files are and which contacts are under way is the judge's own; what it says of them was said before.
+        self.judge.judge(event, &self.enricher, &mut Baseline::new(self.baseline.config()));
+    }
+
+    /// The same for an edge line: the head of a log tells what stands in its lines.
+    pub fn recall_line(&mut self, source: &str, line: &[u8]) {
+        if line.starts_with(b"#") {
+            // A head that cannot be read was counted when it was fed.
+            let _ = self.edge.read(source, line);
+        }
     }
 
     /// Feeds one edge line from `source` (lines of one source have one format); new revisions are added to `raised`.
@@ -252,10 +304,14 @@ impl Detector {
         self.enricher.addresses()
     }
 
-    /// Open chains and edge memory, to be saved.
+    /// One part of what outlives a restart, to be saved. The same memory gives the same bytes.
     #[must_use]
-    pub fn checkpoint(&self) -> Vec<u8> {
-        self.correlator.checkpoint()
+    pub fn checkpoint(&self, part: Part) -> Vec<u8> {
+        match part {
+            Part::Chains => self.correlator.checkpoint(),
+            Part::Edge => self.edge.checkpoint(),
+            Part::Coverage => self.coverage.checkpoint(),
+        }
     }
 
     /// Adds what the stages count and what is wrong with them.

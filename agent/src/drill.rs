@@ -14,7 +14,6 @@ mod control;
 mod http;
 mod judgement;
 mod metadata_server;
-mod netlink;
 mod network;
 mod outside;
 mod range;

@@ -5,6 +5,7 @@
 //! read is counted and sampled, never fatal. Knows no clock, does no I/O, and knows nothing of the host: which workload a
 //! request went to is for others to say.
 
+mod checkpoint;
 pub mod error_rate;
 pub mod formats;
 pub mod judge;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::checkpoint::CheckpointError;
 use self::error_rate::ErrorRate;
 use self::formats::{ParseError, Reader};
 use self::judge::{Judge, Scratch};

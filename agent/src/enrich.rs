@@ -5,6 +5,7 @@
 
 mod departed;
 pub mod listeners;
+mod monitor;
 pub(crate) mod names;
 pub mod passive_dns;
 pub mod process_table;
@@ -154,6 +155,7 @@ impl Enricher {
             HostEventKind::Serving(serving) => drop(self.servings.put(serving.child, serving.clone())),
             HostEventKind::MetadataStatus(_)
             | HostEventKind::Flow(_)
+            | HostEventKind::Hello(_)
             | HostEventKind::Program(_)
             | HostEventKind::Loss(_) => {}
         }
@@ -287,12 +289,18 @@ impl Enricher {
         self.published.ended(process);
     }
 
-    /// What a program that has just become known is apart from itself: an application server, a published port.
+    /// What a program that has just become known is apart from itself: an application server, a published port, the monitor of a
+    /// container.
     fn recognise(&mut self, key: ProcessKey, exe_path: &str, argv: &[String]) {
         self.head_application_server(key);
         // Below a service it would be an intruder who sends requests elsewhere.
         if self.service_of(key).is_none() {
             self.published.started(key, exe_path, argv);
+            if self.processes.get(key).is_some_and(process_table::Process::is_launcher)
+                && let Some(container) = monitor::container_of(exe_path, argv)
+            {
+                self.processes.set_watched(key, container);
+            }
         }
     }
 

@@ -321,6 +321,17 @@ pub struct NameAnswer {
     pub addresses: Vec<NamedAddress>,
 }
 
+/// A TLS connection began: the client's hello, which travels in the clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsHello {
+    /// Socket cookie of the [`Contact`].
+    pub socket: u64,
+    /// The server asked for, lower case. The client chose it: nobody vouches for it. `None` where none was asked for, or where the
+    /// hello was cut before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
 /// Family of a socket whose owner writes packets by hand.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -335,7 +346,8 @@ pub enum RawFamily {
     Unknown,
 }
 
-/// A process made a socket on which it writes packets by hand.
+/// A process made a socket on which it writes packets by hand, or whose protocol is not followed (SCTP, DCCP, L2TP, datagrams of
+/// ICMP).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawSocket {
     /// Who.
@@ -430,7 +442,8 @@ pub struct ProgramSeen {
 /// Records the kernel half could not hand over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// Record kind (`exec`, `fork`, `exit`, `connect`, `flow`, `listen`, `metadata`, `names`, `raw`, `inbound`).
+    /// Record kind (`exec`, `fork`, `exit`, `connect`, `flow`, `listen`, `metadata`, `names`, `server names`, `raw`,
+    /// `inbound`).
     pub sense: String,
     /// How many since the last such event; 0 when nobody knows, because nobody watched.
     pub count: u64,
@@ -461,6 +474,8 @@ pub enum HostEventKind {
     MetadataStatus(MetadataStatus),
     /// A name server's answer.
     Answer(NameAnswer),
+    /// A TLS connection began.
+    Hello(TlsHello),
     /// A raw or packet socket was made.
     RawSocket(RawSocket),
     /// Who was at the other end when a program was started.

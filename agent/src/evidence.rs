@@ -171,6 +171,19 @@ pub struct Outcome {
     pub lasted_ms: u64,
 }
 
+/// How many of the other hosts that share what is normal contact a peer.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Prevalence {
+    /// Hosts of the same service that do.
+    pub same: u32,
+    /// Hosts of the same service.
+    pub same_of: u32,
+    /// Hosts of any service that do.
+    pub any: u32,
+    /// Hosts of any service.
+    pub any_of: u32,
+}
+
 /// The egress stage: an external peer was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EgressEvidence {
@@ -184,10 +197,17 @@ pub struct EgressEvidence {
     pub protocol: Protocol,
     /// Name the workload looked up for the address, where one was seen.
     pub name: Option<Arc<str>>,
+    /// The server that its TLS hello asked for, once it did. The same evidence is told again then. Whoever connects chooses it: it
+    /// is told, and makes nothing ordinary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<Arc<str>>,
     /// What is normal here.
     pub novelty: Novelty,
     /// One sentence: why this counts.
     pub reason: String,
+    /// How many other hosts contact it, where hosts share what is normal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prevalence: Option<Prevalence>,
     /// What became of it, once it has ended. The same evidence is told again then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -203,6 +203,17 @@ impl Expectations {
         Ok(serde_json::to_vec(&Stored { version: FORMAT_VERSION, expectations: self.list.clone() })?)
     }
 
+    /// Reads the list as `breachline incidents expected --json` prints it.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such list.
+    pub fn from_listed(json: &[u8]) -> Result<Self, ExpectationError> {
+        let mut list: Vec<Expectation> = serde_json::from_slice(json)?;
+        list.truncate(EXPECTATIONS_MAX);
+        Ok(Self { list, counters: Counters::default() })
+    }
+
     /// Reads the serialised form.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::request::{Indicator, Request, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::{Runtime, Workload, WorkloadKey};
 
-use coverage::WorkloadCoverage;
+use coverage::{SenseCoverage, WorkloadCoverage};
 use exposure::Exposure;
 use process_tree::ProcessTree;
 use response::ResponseStep;
@@ -188,6 +188,9 @@ pub enum StepEvidence {
         /// Name the workload looked up for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<Arc<str>>,
+        /// The server that its TLS hello asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server_name: Option<Arc<str>>,
         /// Which process.
         process: Option<ProcessNode>,
         /// What became of it, once it has ended.
@@ -296,6 +299,9 @@ pub struct Incident {
     /// How well the workload is seen; only a live agent can say, since it hangs on when things arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<WorkloadCoverage>,
+    /// What each kernel sense could do when this was raised; only a live agent can say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub senses: Vec<SenseCoverage>,
     /// An operator said that this is to be expected: kept and counted, not delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
@@ -351,6 +357,7 @@ impl Default for Incident {
             missing: Vec::new(),
             owner: None,
             coverage: None,
+            senses: Vec::new(),
             expected: None,
         }
     }

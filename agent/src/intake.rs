@@ -27,6 +27,7 @@ mod sources;
 pub mod syslog;
 mod tail;
 mod tls;
+mod unescape;
 mod watched;
 
 use std::net::{IpAddr, SocketAddr};

@@ -32,7 +32,7 @@ use breachline_abi::limits;
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes as _;
 
-pub use self::cost::ProgramCost;
+pub use self::cost::{ProgramCost, ProgramLoad};
 pub use self::floor::Floor;
 use self::layout::Layout;
 use self::pins::Pins;
@@ -148,6 +148,8 @@ pub struct Sensor {
     flush_log: Option<Box<dyn FnMut() + Send>>,
     /// The programs by name, to ask what they cost.
     programs: Vec<(String, ProgramFd)>,
+    /// What the kernel made of each; empty where they were taken over.
+    loads: Vec<ProgramLoad>,
     /// Programs and links that this agent loaded: unless they are kept, the senses end without it.
     ebpf: Option<Ebpf>,
     /// Says that an agent lives; lets the next one in when dropped.
@@ -178,8 +180,9 @@ impl Sensor {
             return Err(KernelError::NoExec(reason));
         }
         let programs = cost::descriptors(&ebpf);
+        let loads = cost::loads(&ebpf, &attached);
         let (previous, gap, resumed) = (None, None, None);
-        Ok(Self { rings, previous, gap, resumed, verdicts, flush_log, programs, ebpf: Some(ebpf), pins: None })
+        Ok(Self { rings, previous, gap, resumed, verdicts, flush_log, programs, loads, ebpf: Some(ebpf), pins: None })
     }
 
     /// What each sense can do here.
@@ -230,6 +233,12 @@ impl Sensor {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.rings.counters()
+    }
+
+    /// What it took to load each program; empty for senses taken over from an earlier agent.
+    #[must_use]
+    pub fn loads(&self) -> &[ProgramLoad] {
+        &self.loads
     }
 
     /// What each program costs, while the kernel counts it.

@@ -147,7 +147,10 @@ impl Lists {
         if self.counters.entries == 0 {
             return;
         }
-        let Some((opinion, list)) = self.opinion(evidence.peer.ip(), evidence.name.as_deref()) else { return };
+        let by_peer = self.opinion(evidence.peer.ip(), evidence.name.as_deref());
+        // The intruder chooses what his TLS hello asks for: that speaks against him alone.
+        let asked = evidence.server_name.as_deref().and_then(|name| self.opinion(evidence.peer.ip(), Some(name)));
+        let Some((opinion, list)) = asked.filter(|(opinion, _)| *opinion == Opinion::Bad).or(by_peer) else { return };
         let said = match opinion {
             Opinion::Good => "known good",
             Opinion::Bad => "known bad",
@@ -198,9 +201,15 @@ fn key(address: IpAddr) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::Protocol;
+    use crate::evidence::Placement;
+    use crate::timestamp::Timestamp;
+    use crate::workload::Workload;
 
     fn lists() -> Lists {
         let mut lists = Lists::default();
@@ -229,6 +238,33 @@ mod tests {
         check("192.0.2.1", Some("xpayments.example.com"), None);
         check("198.51.100.7", Some("a.b.evil.example"), bad);
         assert_eq!((lists().counters().entries, lists().counters().unreadable), (7, 2));
+    }
+
+    /// What a TLS hello asks for is the client's own choice.
+    #[test]
+    fn a_server_name_speaks_against_its_client_alone() {
+        let check = |name: Option<&str>, server_name: Option<&str>, expected: Novelty| {
+            let mut evidence = EgressEvidence {
+                at: Timestamp::default(),
+                place: Placement { workload: Arc::new(Workload::host()), lineage: Vec::new(), service: None },
+                peer: "192.0.2.1:443".parse().expect("address"),
+                protocol: Protocol::Tcp,
+                name: name.map(Arc::from),
+                server_name: server_name.map(Arc::from),
+                novelty: Novelty::New,
+                reason: "x".to_owned(),
+                prevalence: None,
+                outcome: None,
+            };
+            lists().weigh(&mut evidence);
+            assert_eq!(evidence.novelty, expected, "{name:?} {server_name:?}");
+        };
+        let (good, bad) = (Some("api.payments.example.com"), Some("x7.evil.example"));
+        check(good, None, Novelty::Known);
+        check(None, good, Novelty::New);
+        check(None, bad, Novelty::Notorious);
+        check(good, bad, Novelty::Notorious);
+        check(bad, good, Novelty::Notorious);
     }
 
     proptest! {

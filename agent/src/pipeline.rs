@@ -23,9 +23,11 @@ use tokio::task::JoinHandle;
 use self::engine::Engine;
 use crate::clock;
 use crate::config::Config;
+use crate::control::FLEET;
 use crate::control::socket::{ControlSocket, Served};
 use crate::deliver::{self, DeliverError, Delivery};
 use crate::edge::EdgeError;
+use crate::fleet::{self, Sharing};
 use crate::incident::Incident;
 use crate::incident::text;
 use crate::intake::{self, Intake, IntakeError, Surroundings};
@@ -34,7 +36,7 @@ use crate::privileges;
 use crate::replay::recording::RecordingError;
 use crate::status::Status;
 use crate::status::metrics::metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Blob, Store, StoreError};
 use crate::timestamp::Timestamp;
 
 /// What requests under way get when the agent stops, and what cursors get to be saved; senders send again what is cut off.
@@ -153,6 +155,7 @@ pub struct Pipeline {
     clock: Arc<PipelineClock>,
     store: Arc<Store>,
     intake: Intake,
+    sharing: Option<Sharing>,
     delivery: JoinHandle<()>,
     status_server: Option<JoinHandle<()>>,
     status: watch::Receiver<Arc<Status>>,
@@ -199,9 +202,15 @@ impl Pipeline {
             describe(&receivers.status(), status);
             delivery::describe(&sinks, &described, status);
         };
+        let (sharing, link) = share(config, &store).unzip();
+        let others = sharing.as_ref().map(Sharing::description);
+        let parts = move |status: &mut Status| {
+            parts(status);
+            others.iter().for_each(|others| describe_fleet(&others.status(), status));
+        };
         let (to_engine, asked) = mpsc::channel(ASKED_MAX);
         let (parts, addresses) = (Arc::new(parts), intake.addresses());
-        let engine = engine.start(engine::Start { batches, raised, asked, parts, addresses });
+        let engine = engine.start(engine::Start { batches, raised, asked, parts, addresses, fleet: link });
         let status = engine.status();
         let served = Served { status: status.clone(), store: Arc::clone(&store), engine: to_engine };
         Ok(Self {
@@ -217,6 +226,7 @@ impl Pipeline {
             clock,
             store,
             intake,
+            sharing,
             status,
         })
     }
@@ -243,6 +253,9 @@ impl Pipeline {
     pub async fn stop(mut self) {
         self.intake.stop(RECEIVER_GRACE).await;
         self.engine.stop().await;
+        if let Some(sharing) = self.sharing {
+            sharing.stop(RECEIVER_GRACE).await;
+        }
         if let Some(server) = self.status_server {
             server.abort();
         }
@@ -258,6 +271,20 @@ impl Pipeline {
 /// The latest status for Prometheus.
 fn metrics_of(status: watch::Receiver<Arc<Status>>) -> Arc<dyn Fn() -> String + Send + Sync> {
     Arc::new(move || metrics(&status.borrow()))
+}
+
+/// Shares what is normal, if that is configured.
+fn share(config: &Config, store: &Store) -> Option<(Sharing, fleet::Link)> {
+    let saved = store.load(Blob::Baseline, FLEET);
+    config.fleet.enabled.then(|| Sharing::start(&config.fleet, config.baseline, saved.as_deref(), clock::now))
+}
+
+/// Adds how sharing stands.
+fn describe_fleet(fleet: &fleet::Status, status: &mut Status) {
+    status.count("fleet", &fleet.counters);
+    if let Some(trouble) = &fleet.trouble {
+        status.troubles.push(format!("fleet: {trouble}"));
+    }
 }
 
 /// Adds how the receivers stand.

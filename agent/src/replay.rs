@@ -2,20 +2,23 @@
 //!
 //! In: a host recording and any number of edge logs. Out: every revision raised, in order. Inputs are merged by their own times
 //! (an edge line counts as arriving when its response was complete), so a replay is deterministic and shows what a live agent
-//! would have raised, and when.
+//! would have raised, and when. With a state directory it can be killed at any moment and resumed ([`resume`]).
 
 pub mod recording;
+pub mod resume;
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::recording::{HostEvents, RecordingError, open_lines, read_line};
+use self::resume::{Progress, Resume, ResumeError};
 use crate::config::Config;
 use crate::detector::Detector;
 use crate::edge::EdgeError;
 use crate::edge::formats::Format;
 use crate::event::HostEvent;
+use crate::expectation::Expectations;
 use crate::incident::Incident;
 use crate::lists::files::Files;
 use crate::status::Status;
@@ -24,6 +27,15 @@ use crate::timestamp::Timestamp;
 /// Virtual time between two calls of [`Detector::advance`]: the live engine's tick would be needlessly fine for a month.
 const TICK: Duration = Duration::from_secs(60);
 
+/// Recordings that are replayed together.
+#[derive(Debug, Clone, Copy)]
+pub struct Recordings<'r> {
+    /// Host events.
+    pub host: Option<&'r Path>,
+    /// Edge logs.
+    pub edge: &'r [PathBuf],
+}
+
 /// What a replay did.
 #[derive(Debug)]
 pub struct Summary {
@@ -31,45 +43,79 @@ pub struct Summary {
     pub status: Status,
     /// Time of the last input.
     pub until: Timestamp,
+    /// Inputs that an earlier run had replayed already.
+    pub resumed_after: u64,
 }
 
-/// Replays recordings; `raise` hears every revision as it is raised, and may stop the replay by an error.
+/// Replays recordings; `raise` hears every revision as it is raised, and may stop the replay by an error. What `expectations`
+/// cover is marked. With a `memory`, goes on where the last run with it was, and saves how far it is: a revision is in the memory
+/// only after `raise` returned, so a replay that was killed may raise its last revisions once more, the same to the byte.
 ///
 /// # Errors
 ///
-/// A file that cannot be read or is no recording, with file and line; whatever `raise` returns.
-pub fn replay<E: From<RecordingError> + From<EdgeError>>(
+/// A file that cannot be read or is no recording, with file and line; a memory of other recordings; whatever `raise` returns.
+pub fn replay<E: From<RecordingError> + From<EdgeError> + From<ResumeError>>(
     config: &Config,
-    host: Option<&Path>,
-    edge: &[PathBuf],
+    recordings: Recordings<'_>,
+    expectations: Option<Expectations>,
+    mut memory: Option<Resume<'_>>,
     mut raise: impl FnMut(&Incident) -> Result<(), E>,
 ) -> Result<Summary, E> {
-    let mut inputs = Inputs::open(host, edge)?;
-    let mut detector = Detector::new(config)?;
+    let mut inputs = Inputs::open(recordings.host, recordings.edge)?;
+    let mut detector = match &memory {
+        Some(memory) => memory.detector(config)?,
+        None => Detector::new(config)?,
+    };
+    if let Some(expectations) = expectations {
+        detector.set_expectations(expectations);
+    }
     if let Some(lists) = Files::new(config.lists.clone()).changed() {
         detector.set_lists(lists);
     }
+    let mut progress = match &memory {
+        Some(memory) => memory.recall::<E>(&mut inputs, &mut detector)?,
+        None => Progress::default(),
+    };
+    let resumed_after = progress.inputs;
     let mut raised = Vec::new();
-    let (mut first, mut until, mut next_tick) = (None, Timestamp::MIN, Timestamp::MIN);
     while let Some((at, input)) = inputs.next()? {
-        until = until.max(at);
-        first.get_or_insert(at);
+        let due = progress.count(at);
         match input {
             Input::Host(event) => drop(detector.host(&event, &mut raised)),
             Input::Edge { source, line } => detector.edge(source, line, &mut raised),
         }
-        if until >= next_tick {
-            next_tick = until.plus(TICK);
-            detector.advance(until, &mut raised);
+        if due {
+            detector.advance(progress.until, &mut raised);
         }
-        raised.drain(..).try_for_each(|incident| raise(&incident))?;
+        hand_over(&mut raised, &mut detector, memory.as_mut(), &progress, &mut raise)?;
     }
-    detector.advance(until, &mut raised);
-    raised.drain(..).try_for_each(|incident| raise(&incident))?;
-    let mut status = Status::starting(first.unwrap_or_default());
-    status.taken = until;
-    detector.describe(until, &mut status);
-    Ok(Summary { status, until })
+    detector.advance(progress.until, &mut raised);
+    hand_over(&mut raised, &mut detector, memory.as_mut(), &progress, &mut raise)?;
+    if let Some(memory) = &mut memory {
+        memory.save(&mut detector, &progress, &[])?;
+    }
+    let mut status = Status::starting(progress.first);
+    status.taken = progress.until;
+    detector.describe(progress.until, &mut status);
+    Ok(Summary { status, until: progress.until, resumed_after })
+}
+
+/// Lets `raise` hear what was raised, then saves it together with how far the replay is.
+fn hand_over<E: From<ResumeError>>(
+    raised: &mut Vec<Incident>,
+    detector: &mut Detector,
+    memory: Option<&mut Resume<'_>>,
+    progress: &Progress,
+    raise: &mut impl FnMut(&Incident) -> Result<(), E>,
+) -> Result<(), E> {
+    raised.iter().try_for_each(raise)?;
+    if let Some(memory) = memory
+        && (!raised.is_empty() || memory.is_due(progress))
+    {
+        memory.save(detector, progress, raised)?;
+    }
+    raised.clear();
+    Ok(())
 }
 
 enum Input<'i> {

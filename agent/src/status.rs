@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::incident::coverage::SenseCoverage;
 use crate::kernel::{SenseState, SenseVerdict};
 use crate::timestamp::Timestamp;
 
@@ -54,13 +55,19 @@ pub struct SenseStatus {
 impl From<&SenseVerdict> for SenseStatus {
     fn from(verdict: &SenseVerdict) -> Self {
         let (state, detail) = match &verdict.state {
-            SenseState::Active => ("active", String::new()),
+            SenseState::Active => ("active", verdict.note.to_owned()),
             SenseState::Degraded { missing } => ("degraded", format!("without {}", missing.join(", "))),
             // Some reasons say already what to do.
             SenseState::Unavailable { reason, .. } if reason.contains(';') => ("unavailable", reason.clone()),
             SenseState::Unavailable { reason, remedy } => ("unavailable", format!("{reason}; {remedy}")),
         };
         Self { sense: verdict.sense.to_owned(), state: state.to_owned(), detail, proven: None }
+    }
+}
+
+impl From<SenseStatus> for SenseCoverage {
+    fn from(status: SenseStatus) -> Self {
+        Self { sense: status.sense, state: status.state, proven: status.proven }
     }
 }
 

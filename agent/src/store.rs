@@ -112,6 +112,17 @@ impl Blob {
     }
 }
 
+/// Bytes to be saved under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// What they are.
+    pub blob: Blob,
+    /// Under which name.
+    pub name: &'static str,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// Whether a write would survive the machine.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -222,9 +233,10 @@ impl Store {
         self.state().sync(true)
     }
 
-    /// Keeps a revision, and where `spool` says so spools it for every sink; `bytes` of the record are those of its
-    /// JSON. One transaction for all, on disk when this returns [`Kept::Durably`].
-    pub fn append(&self, revisions: &[(Revision<'_>, bool)], now: Timestamp) -> Kept {
+    /// Keeps revisions, spools those marked so for every sink, and saves the memory that knows of them: one transaction for
+    /// all, on disk when this returns [`Kept::Durably`]. A memory on disk before its revisions would take them for
+    /// raised, and a SIGKILL in between would lose them.
+    pub fn append(&self, revisions: &[(Revision<'_>, bool)], memory: &[Saved], now: Timestamp) -> Kept {
         let spool_bounds = spool::Bounds { records: self.config.spool_records_max, bytes: self.config.spool_bytes_max };
         let incident_bounds = incidents::Bounds {
             count: self.config.incidents_max,
@@ -233,6 +245,9 @@ impl Store {
         };
         let mut state = self.state();
         let State { buffer, spool, incidents, counters } = &mut *state;
+        for Saved { blob, name, bytes } in memory {
+            buffer.set(blob.table(), name.as_bytes().to_vec(), Some(bytes.clone()));
+        }
         for (revision, spooled) in revisions {
             incidents.record(buffer, revision);
             if *spooled {
@@ -278,6 +293,12 @@ impl Store {
         for (key, _) in kept.iter().take(kept.len().saturating_sub(REJECTED_MAX)) {
             state.buffer.set(Table::Rejected, key.clone(), None);
         }
+    }
+
+    /// Number of the latest revision kept of an incident.
+    #[must_use]
+    pub fn latest_revision(&self, id: &str) -> Option<u32> {
+        self.state().incidents.latest(id)
     }
 
     /// Every incident kept, the latest evidence first.

@@ -16,6 +16,7 @@ pub mod ordinary;
 pub mod random;
 pub mod scene;
 pub mod service;
+pub mod story;
 
 use std::time::Duration;
 

@@ -84,7 +84,7 @@ fn append(store: &Store, id: &str, number: u32, title: &str) {
         last_seen: incident.last_seen,
         json: &json,
     };
-    store.append(&[(revision, true)], incident.last_seen);
+    store.append(&[(revision, true)], &[], incident.last_seen);
 }
 
 #[test]
@@ -197,5 +197,5 @@ fn without_a_state_directory_or_an_agent_it_is_said() {
     let state = State::new();
     fs::remove_dir_all(state.path()).expect("removed");
     state.refused(&["incidents", "list"], "is this the agent's state directory");
-    state.refused(&["coverage"], "no agent answers");
+    state.refused(&["coverage"], "is this the agent's state directory");
 }

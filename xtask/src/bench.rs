@@ -19,7 +19,7 @@ use crate::workspace;
 enum Area {
     /// Kernel time per event, slow-down of storms, the agent's own cost (needs root)
     Kernel,
-    /// Parsing and judging of load balancer lines: speed beside its peers, quality beside the CRS
+    /// Load balancer lines: speed of parsing and judging beside its peers, quality beside the CRS, the whole intake, `forward`
     Edge,
     /// The correlator's throughput and its detection quality
     Correlate,
@@ -60,11 +60,13 @@ struct Program {
     root: bool,
 }
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 7] = [
     Program { area: Area::Kernel, folder: "tests", bin: "kernel_bench", root: true },
     Program { area: Area::Kernel, folder: "tests", bin: "agent_bench", root: true },
     Program { area: Area::Edge, folder: "tests", bin: "judge_quality", root: false },
     Program { area: Area::Edge, folder: "tests/peers", bin: "edge_speed", root: false },
+    Program { area: Area::Edge, folder: "tests", bin: "intake_bench", root: false },
+    Program { area: Area::Edge, folder: "tests", bin: "forward_bench", root: false },
     Program { area: Area::Correlate, folder: "tests", bin: "correlate_bench", root: false },
 ];
 

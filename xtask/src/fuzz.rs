@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over the edge's parsers, judge and template compiler, each for a bounded time.
+//! `cargo xtask fuzz`: libFuzzer over the edge's parsers, judge and template compiler, the receivers and the records of the kernel half, each for a bounded time.
 //!
 //! In: the targets of `tests/fuzz` (a crate of its own: libFuzzer's counters stay out of the normal build) and their
 //! small committed corpora. Out: exit 0 when none crashed or hung; a crash leaves its input under
@@ -31,6 +31,9 @@ const COUNTERS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 
 /// Naming the target keeps the counters out of build scripts and macros, which have no libFuzzer to report to.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// How the names of the targets begin that need the whole agent, which takes some minutes to compile.
+const RECEIVER: &str = "receiver_";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -70,6 +73,9 @@ fn build(targets: &[&String]) -> Result<()> {
     let mut cargo = command("cargo");
     cargo.args(["build", "--release", "--target", TRIPLE]).current_dir(folder()).env("RUSTFLAGS", COUNTERS);
     cargo.args(targets.iter().flat_map(|target| ["--bin", target.as_str()]));
+    if targets.iter().any(|target| target.starts_with(RECEIVER)) {
+        cargo.args(["--features", "receivers"]);
+    }
     run_command(&mut cargo).context("libFuzzer's own part needs a C++ compiler: `apt-get install g++`")
 }
 
@@ -88,14 +94,15 @@ fn fuzz(target: &str, seconds: u32) -> Result<()> {
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-print_final_stats=1", "-verbosity=0"])
         .arg(grown)
-        .arg(corpus(target));
+        // Not every target has inputs that are kept.
+        .args(Some(corpus(target)).filter(|corpus| corpus.exists()));
     say(format!("{target}: {seconds} s"));
     run_command(&mut run).with_context(|| format!("{target} found something: see {}", artifacts.display()))
 }
 
 /// The committed corpus of a target; all formats share one, since each must survive the others' lines.
 fn corpus(target: &str) -> PathBuf {
-    let name = if target.contains("line") { "line" } else { target };
+    let name = if target.starts_with("line_") || target == "any_line" { "line" } else { target };
     folder().join("corpus").join(name)
 }
 

@@ -7,19 +7,23 @@
 mod archive;
 mod catalogue;
 mod cpio;
+mod figures;
 mod guest;
 mod scene;
 mod table;
 mod userland;
+mod walk;
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use self::catalogue::{Architecture, KERNELS, Kernel};
+use self::figures::Figures;
 use self::table::Cell;
-use crate::process::{as_root, capture, say};
+use self::walk::Column;
+use crate::process::capture;
 use crate::setup::{self, Purpose};
 use crate::workspace;
 
@@ -31,7 +35,7 @@ pub(crate) struct Args {
     /// Only this kernel (`native`, `5.10`, `6.1-arm64`, …; `--list` shows all); may be given more than once
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
-    /// Print one JSON object a cell: way, group, kernel, expected, seen
+    /// Print one JSON object a cell (way, group, kernel, expected, seen), and one for each program on each kernel
     #[arg(long)]
     json: bool,
     /// Write the table into packaging/KERNELS.md; only with all kernels
@@ -52,21 +56,85 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let (native, chosen) = chosen(&args.kernels)?;
     setup::ensure(Purpose::Kernels)?;
-    let (cells, wrong) = walk(native, &chosen)?;
+    let columns = columns(native, &chosen);
     if args.json {
-        cells.iter().try_for_each(|cell| serde_json::to_string(cell).map(|line| println!("{line}")))?;
+        print_json(&columns)?;
     } else {
-        print!("{}", table::text(&cells));
+        print!("{}", table::text(&cells(&columns)));
     }
     if args.write {
-        let page = workspace::root().join("packaging/KERNELS.md");
-        let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
-        fs::write(&page, table::into_page(&text, &cells)?)?;
+        write_page(&columns)?;
     }
-    verdict(&wrong)
+    verdict(&columns)
 }
 
-fn verdict(wrong: &[String]) -> Result<()> {
+/// The running kernel and all of its architecture, for `cargo xtask test`: a line for each cell and a summary, in the form of
+/// Rust's own test runner. Another architecture costs another build of the agent: that is for `cargo xtask kernels`.
+///
+/// # Errors
+///
+/// Cells that are not as expected, and kernels that could not be walked.
+#[expect(clippy::print_stdout, reason = "the results are the result")]
+pub(crate) fn test() -> Result<()> {
+    let begun = Instant::now();
+    let own = KERNELS.iter().filter(|kernel| kernel.architecture == Architecture::Amd64);
+    let columns = columns(true, &own.collect::<Vec<_>>());
+    for column in &columns {
+        for cell in &column.cells {
+            let outcome = if cell.as_expected() { "ok" } else { "FAILED" };
+            println!("test kernels::{}::{} ... {outcome}", column.name, cell.way);
+        }
+        column.failed.iter().for_each(|_| println!("test kernels::{} ... FAILED", column.name));
+    }
+    println!("\n{}\n", summary(&columns, begun.elapsed()));
+    verdict(&columns)
+}
+
+fn summary(columns: &[Column], took: Duration) -> String {
+    let passed = cells(columns).iter().filter(|cell| cell.as_expected()).count();
+    let failed = columns.iter().flat_map(Column::complaints).count();
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    format!(
+        "test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {:.2}s",
+        took.as_secs_f64()
+    )
+}
+
+fn columns(native: bool, kernels: &[&'static Kernel]) -> Vec<Column> {
+    let own = native.then(walk::natively);
+    own.into_iter().chain(walk::guests(kernels)).collect()
+}
+
+fn cells(columns: &[Column]) -> Vec<Cell> {
+    columns.iter().flat_map(|column| column.cells.iter().cloned()).collect()
+}
+
+#[expect(clippy::print_stdout, reason = "the cells are the result")]
+fn print_json(columns: &[Column]) -> Result<()> {
+    for column in columns {
+        for cell in &column.cells {
+            println!("{}", serde_json::to_string(cell)?);
+        }
+        for figure in &column.figures.programs {
+            println!("{}", serde_json::to_string(figure)?);
+        }
+        if let Some(memory) = &column.figures.memory {
+            println!("{}", serde_json::to_string(memory)?);
+        }
+    }
+    Ok(())
+}
+
+fn write_page(columns: &[Column]) -> Result<()> {
+    let page = workspace::root().join("packaging/KERNELS.md");
+    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let figures: Vec<(&str, &Figures)> = columns.iter().map(|column| (column.name, &column.figures)).collect();
+    let generated = format!("{}{}", table::markdown(&cells(columns)), figures::markdown(&figures));
+    Ok(fs::write(&page, table::into_page(&text, &generated)?)?)
+}
+
+fn verdict(columns: &[Column]) -> Result<()> {
+    let wrong: Vec<String> = columns.iter().flat_map(Column::complaints).collect();
     match wrong.len() {
         0 => Ok(()),
         count => bail!("{count} not as expected:\n{}", wrong.join("\n")),
@@ -86,57 +154,9 @@ fn chosen(names: &[String]) -> Result<(bool, Vec<&'static Kernel>)> {
     Ok((wanted(NATIVE), KERNELS.iter().filter(|kernel| wanted(kernel.name)).collect()))
 }
 
-/// All cells, and a line for whatever is not as expected.
-fn walk(native: bool, kernels: &[&Kernel]) -> Result<(Vec<Cell>, Vec<String>)> {
-    let (mut cells, mut wrong) = (Vec::new(), Vec::new());
-    if native {
-        let begun = Instant::now();
-        let own = natively()?;
-        say(format_args!("{}: {} ways in {:.0?}", NATIVE, own.len(), begun.elapsed()));
-        cells.extend(own);
-    }
-    for architecture in [Architecture::Amd64, Architecture::Arm64] {
-        let own: Vec<&Kernel> = kernels.iter().copied().filter(|kernel| kernel.architecture == architecture).collect();
-        if own.is_empty() {
-            continue;
-        }
-        let programs = userland::prepare(architecture)?;
-        for kernel in own {
-            let begun = Instant::now();
-            // One kernel that cannot be had or does not come to its end is no reason not to try the others.
-            match archive::kernel(kernel).and_then(|image| guest::walk(kernel, &image, &programs)) {
-                Ok(report) => {
-                    let (ways, scenes) = (report.cells.len(), report.scenes);
-                    say(format_args!("{}: {ways} ways, {scenes} scenes in {:.0?}", kernel.name, begun.elapsed()));
-                    wrong.extend(report.wrong.into_iter().map(|line| format!("{}: {line}", kernel.name)));
-                    cells.extend(report.cells);
-                }
-                Err(error) => wrong.push(format!("{}: {error:#}", kernel.name)),
-            }
-        }
-    }
-    wrong.extend(cells.iter().filter(|cell| !cell.as_expected()).map(Cell::complaint));
-    Ok((cells, wrong))
-}
-
-/// The matrix on the running kernel.
-fn natively() -> Result<Vec<Cell>> {
-    userland::build(Architecture::Amd64)?;
-    let ways = workspace::target().join("debug/ways");
-    let mut command = as_root("timeout", &["300", &ways.to_string_lossy(), "--json"])?;
-    // It ends with 1 when a cell is not as expected, which its output says better.
-    let output = command.output().context("cannot run ways")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let cells = table::cells(&text, NATIVE)?;
-    if cells.is_empty() {
-        bail!("the running kernel gave no cell: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-    }
-    Ok(cells)
-}
-
 /// A package for arm64, unpacked: what `setup` needs of the archive.
 pub(crate) fn unpacked_for_arm64(package: &str) -> Result<std::path::PathBuf> {
-    archive::unpacked(package, Architecture::Arm64)
+    archive::unpacked(&[package], Architecture::Arm64)
 }
 
 /// Runs a program quietly for at most so many seconds: nothing here may hang a build.

@@ -1,24 +1,29 @@
 //! `cargo xtask test`: the whole suite, in the order a developer wants to hear bad news.
 //!
-//! First the stages and the command line, as whoever calls; then the kernel senses and the whole chain, as root. Every
-//! part runs even when an earlier one failed; the last line on stdout is the test runner's own summary.
+//! First the stages and the command line, as whoever calls; then the kernel senses and the whole chain, as root; last, if
+//! asked for, every way around on every amd64 kernel. Every part runs even when an earlier one failed; the last line on stdout is a test
+//! runner's summary.
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 
+use crate::kernels;
 use crate::process::{cargo, root_prefix, run as run_command, say};
 use crate::setup::{self, Purpose};
 use crate::workspace;
 
 /// Test binaries of the `tests` crate that load BPF programs or make network namespaces.
-const NEEDS_ROOT: [&str; 4] = ["kernel", "drill", "end_to_end", "receivers"];
+const NEEDS_ROOT: [&str; 6] = ["kernel", "containers", "drill", "end_to_end", "receivers", "self_check"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Leave out what needs root
     #[arg(long)]
     unprivileged: bool,
+    /// Walk every way around on the other amd64 kernels too, in QEMU (`cargo xtask kernels` is for all kernels alone)
+    #[arg(long)]
+    kernels: bool,
     /// Run only tests whose name contains this
     filter: Option<String>,
 }
@@ -42,6 +47,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.unprivileged && !privileged.is_empty() {
         say("the kernel senses and the whole chain, as root");
         note(&mut failed, "as root", cargo_test(args, &selection(&privileged), root_prefix()?));
+    }
+    if args.kernels {
+        say("every way around, on every amd64 kernel");
+        note(&mut failed, "kernels", kernels::test());
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));

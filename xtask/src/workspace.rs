@@ -25,3 +25,8 @@ pub(crate) fn tools() -> PathBuf {
 pub(crate) fn agent_binary(profile: &str) -> PathBuf {
     target().join(profile).join("breachline")
 }
+
+/// The kernel half as `agent/build.rs` leaves it: one for all profiles.
+pub(crate) fn bpf_object() -> PathBuf {
+    target().join("bpf/bpfel-unknown-none/bpf/breachline-ebpf")
+}

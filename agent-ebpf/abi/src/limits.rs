@@ -30,6 +30,9 @@ pub const ANSWER_BYTES_MAX: usize = 1232;
 /// DNS answers handed over per processor in a second of about 1.07 s; more are counted as lost. Without it a flood of
 /// forged answers would push forks and exits out of the bulk ring.
 pub const ANSWERS_PER_WINDOW: u32 = 1000;
+/// Bytes of a TLS hello that are copied: with a post-quantum key (1216 bytes) in front of the server's name some clients still fit.
+/// A power of two.
+pub const HELLO_BYTES_MAX: usize = 2048;
 /// Established connections of a parent that are told with the program it starts. Enough for the ways in which servers
 /// hand a request to a child; more would cost the exec sense its budget.
 pub const SERVING_MAX: usize = 16;

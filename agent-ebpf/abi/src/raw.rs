@@ -1,4 +1,4 @@
-//! A socket whose owner writes packets by hand: what it sends passes every other sense.
+//! A socket whose owner writes packets by hand, or of a protocol that is not followed: what it sends passes every other sense.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -29,8 +29,10 @@ pub const KIND_RAW_SOCKET: u16 = 9;
 pub const KIND_STATUS: u16 = 10;
 /// What a process was serving when it started a program ([`crate::serving::ServingRecord`]).
 pub const KIND_SERVING: u16 = 11;
+/// A TLS connection began ([`crate::hello::HelloRecord`]).
+pub const KIND_HELLO: u16 = 12;
 /// One above the highest kind; sizes per-kind tables.
-pub const KIND_END: u16 = 12;
+pub const KIND_END: u16 = 13;
 
 /// First field of every record.
 #[repr(C)]

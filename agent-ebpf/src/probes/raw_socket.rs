@@ -1,5 +1,6 @@
-//! Sense: sockets whose owner writes packets by hand. What is sent on them passes the connect sense, so that making one is
-//! evidence of its own. It always allows.
+//! Sense: sockets whose owner writes packets by hand, and those of protocols whose contacts no hook tells (SCTP, DCCP, L2TP, the
+//! datagrams of ICMP). What is sent on them passes the connect sense, so that making one is evidence of its own. It always
+//! allows.
 //!
 //! Internet sockets are seen as they are made. `AF_PACKET` has no cgroup hook on any kernel; where the kernel tells of every
 //! use of a capability (`cap_capable`, 6.14), the one that such a socket takes is seen instead.
@@ -19,6 +20,8 @@ use crate::task::{self, with_current};
 const PROCEED: i32 = 1;
 /// `SOCK_RAW`.
 const RAW: u32 = 3;
+/// Protocols that the connect sense follows (`in.h`): TCP, UDP, UDP-Lite, and two that are TCP below, MPTCP and SMC.
+const FOLLOWED: [u32; 5] = [6, 17, 136, 262, 256];
 /// `CAP_NET_RAW` (capability.h).
 const NET_RAW: u32 = 13;
 /// `socket` and `setsockopt` in x86_64's system call table: the one makes such sockets, the other uses the same capability
@@ -40,7 +43,7 @@ pub fn raw_socket(context: SockContext) -> i32 {
             (&raw const (*sock).protocol).read_volatile(),
         )
     };
-    if kind == RAW {
+    if kind == RAW || !FOLLOWED.contains(&protocol) {
         with_current!(|task| {
             report(task, family as u16, protocol as u16);
         });

@@ -6,6 +6,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use breachline_abi::contact::HOOK_SOCK_STATE;
 use breachline_abi::control::{COUNTER_CROSS_CHECK, EndpointKey, LastConnect};
+use breachline_abi::hello::FLOW_UP;
 use breachline_abi::record::{KIND_FLOW, KIND_LISTEN};
 use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
 
@@ -69,13 +70,13 @@ fn flow(sock: Typed, state: u32) {
     if cookie == 0 {
         return;
     }
-    let Some(established) = FLOWS.get_ptr_mut(cookie) else { return };
+    let Some(flow) = FLOWS.get_ptr_mut(cookie) else { return };
     // SAFETY: a valid map value; one socket changes state in one place at a time.
     let outcome = unsafe {
         if state == ESTABLISHED {
-            *established = 1;
+            *flow |= FLOW_UP;
             FLOW_ESTABLISHED
-        } else if *established == 1 {
+        } else if *flow & FLOW_UP != 0 {
             FLOW_CLOSED
         } else {
             FLOW_FAILED

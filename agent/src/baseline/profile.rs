@@ -1,6 +1,7 @@
 //! What one workload is known to do, and since when.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,27 @@ struct Habit {
     /// Digests of the first few different forms that it was seen in; 0 where there was none.
     #[serde(default, skip_serializing_if = "is_uniform")]
     variants: [u64; VARIANTS],
+    /// How often it recurs, where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cadence: Option<Cadence>,
 }
+
+/// How often something recurs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Cadence {
+    /// Ordinary times between that were seen.
+    gaps: u16,
+    /// The shortest of them, seconds.
+    shortest_s: u32,
+}
+
+/// What comes again this soon is the same asking: a library asks for the role, then for its credential, and tries again.
+const ONE_ASKING: Duration = Duration::from_secs(30);
+/// Times between that make a cadence; an SDK shows as many in a day.
+const GAPS_MIN: u16 = 4;
+/// A cadence is told apart from no cadence when even the shortest time between is this long: with many workers somebody asks
+/// all the time.
+const SHORTEST_MIN: Duration = Duration::from_secs(300);
 
 fn is_uniform(variants: &[u64; VARIANTS]) -> bool {
     variants == &[0; VARIANTS]
@@ -32,7 +53,7 @@ fn is_uniform(variants: &[u64; VARIANTS]) -> bool {
 
 impl Habit {
     const fn begun(at: Timestamp) -> Self {
-        Self { first: at, last: at, variants: [0; VARIANTS] }
+        Self { first: at, last: at, variants: [0; VARIANTS], cadence: None }
     }
 
     fn note_variant(&mut self, digest: u64) {
@@ -45,13 +66,19 @@ impl Habit {
 
     fn join(self, other: &Self) -> Self {
         let mut joined = Self { first: self.first.min(other.first), last: self.last.max(other.last), ..self };
+        joined.cadence = match (self.cadence, other.cadence) {
+            (Some(one), Some(two)) => {
+                Some(Cadence { gaps: one.gaps.max(two.gaps), shortest_s: one.shortest_s.min(two.shortest_s) })
+            }
+            (one, two) => one.or(two),
+        };
         other.variants.iter().filter(|digest| **digest != 0).for_each(|digest| joined.note_variant(*digest));
         joined
     }
 }
 
 /// Kind of habit: each has a bound of its own, so that a busy crawler's peers do not push out its shells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// External peers.
@@ -97,6 +124,11 @@ impl Profile {
     pub(super) fn touch(&mut self, at: Timestamp) {
         self.first_seen = self.first_seen.min(at);
         self.last_seen = self.last_seen.max(at);
+    }
+
+    /// Other hosts know the workload since then: what it takes up here from now on has to settle, as anywhere.
+    pub(super) fn known_since(&mut self, since: Option<Timestamp>) {
+        self.first_seen = since.map_or(self.first_seen, |since| self.first_seen.min(since));
     }
 
     pub(super) fn is_learning(&self, config: &Config, at: Timestamp) -> bool {
@@ -150,6 +182,36 @@ impl Profile {
         {
             habit.note_variant(digest.max(1));
         }
+    }
+
+    /// Whether a habit comes much sooner than it does as a rule: how soon, and the shortest ordinary time.
+    pub(super) fn early(&self, kind: Kind, name: &str, at: Timestamp) -> Option<(Duration, Duration)> {
+        let habit = self.habits.get(&kind)?.get(name)?;
+        let Cadence { gaps, shortest_s } = habit.cadence?;
+        let (gap, shortest) = (at.since(habit.last), Duration::from_secs(u64::from(shortest_s)));
+        let regular = gaps >= GAPS_MIN && shortest >= SHORTEST_MIN;
+        (regular && gap >= ONE_ASKING && gap < shortest / 2).then_some((gap, shortest))
+    }
+
+    /// Notes the time since a habit was seen last; called before it is registered again.
+    pub(super) fn note_gap(&mut self, kind: Kind, name: &str, at: Timestamp) {
+        if self.frozen {
+            return;
+        }
+        let Some(habit) = self.habits.get_mut(&kind).and_then(|habits| habits.get_mut(name)) else { return };
+        let gap = at.since(habit.last);
+        if gap < ONE_ASKING {
+            return;
+        }
+        let seconds = u32::try_from(gap.as_secs()).unwrap_or(u32::MAX);
+        let cadence = habit.cadence.get_or_insert(Cadence { gaps: 0, shortest_s: seconds });
+        *cadence = Cadence { gaps: cadence.gaps.saturating_add(1), shortest_s: cadence.shortest_s.min(seconds) };
+    }
+
+    /// Whether a habit is known whose name begins so, another than this one.
+    pub(super) fn has_another(&self, kind: Kind, prefix: &str, name: &str) -> bool {
+        let from = self.habits.get(&kind).into_iter().flat_map(|habits| habits.range(prefix.to_owned()..));
+        from.map(|(known, _)| known).take_while(|known| known.starts_with(prefix)).any(|known| known != name)
     }
 
     /// Whether a habit was seen in so many forms that another one is nothing new.
@@ -207,6 +269,15 @@ impl Profile {
                 }
             }
         }
+    }
+
+    /// The habits that count as known, each with when it began: the `max` seen last.
+    pub(super) fn known(&self, config: &Config, kind: Kind, max: usize, at: Timestamp) -> BTreeMap<String, Timestamp> {
+        let habits = self.habits.get(&kind).into_iter().flatten();
+        let mut known: Vec<_> =
+            habits.filter(|(name, _)| self.novelty(config, kind, name, at) == Novelty::Known).collect();
+        known.sort_unstable_by_key(|(name, habit)| (std::cmp::Reverse(habit.last), *name));
+        known.into_iter().take(max).map(|(name, habit)| (name.clone(), habit.first)).collect()
     }
 
     pub(super) fn names(&self, kind: Kind) -> impl Iterator<Item = &str> {

@@ -3,6 +3,9 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+const CALL: Call<'static> =
+    Call { exe_path: "/opt/shop", service: "aws_imds", path: MetadataPath::Credential, role: None, started: None };
+
 fn start() -> Timestamp {
     Timestamp::from_unix_millis(1_700_000_000_000)
 }
@@ -126,7 +129,7 @@ fn every_table_keeps_its_bound() {
 #[test]
 fn a_stored_baseline_comes_back_the_same() {
     let (mut baseline, now) = learned();
-    baseline.caller(&shop(), "/opt/shop", "aws_imds", MetadataPath::Credential, Learn::Yes, now);
+    baseline.caller(&shop(), &CALL, Learn::Yes, now);
     let bytes = baseline.to_bytes().expect("serialises");
     let mut again = Baseline::from_bytes(Config::default(), &bytes).expect("reads");
     assert_eq!(again.to_bytes().expect("serialises"), bytes);
@@ -155,4 +158,89 @@ fn damaged_bytes_say_so() {
     check(b"", "damaged");
     check(b"{\"version\":1}", "damaged");
     check(b"{\"version\":9,\"profiles\":{}}", "format 9");
+}
+
+/// A baseline whose shop refreshed its credential for a week, every hour or so, as the role `shop`.
+fn refreshing() -> (Baseline, Timestamp) {
+    let mut baseline = Baseline::new(Config::default());
+    let call = Call { role: Some("shop"), ..CALL };
+    let mut at = start();
+    for round in 0..150_u64 {
+        // The library asks which role there is, then for it, and once more when the answer was slow.
+        for later in [0, 2, 9] {
+            baseline.caller(&shop(), &call, Learn::Yes, at.plus(Duration::from_secs(later)));
+        }
+        at = at.plus(HOUR + Duration::from_secs(round * 17 % 300));
+    }
+    (baseline, at)
+}
+
+#[test]
+fn an_sdk_that_refreshes_is_known_and_off_its_cadence_it_is_not() {
+    let (mut baseline, at) = refreshing();
+    let call = Call { role: Some("shop"), ..CALL };
+    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at), (Novelty::Known, None));
+    let soon = at.plus(Duration::from_secs(180));
+    let early = Oddity::Early { gap: Duration::from_secs(180), shortest: HOUR - Duration::from_secs(9) };
+    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, soon), (Novelty::New, Some(early)));
+    // A restart of the service is no oddity, and neither is a refresh an hour after either.
+    let later = soon.plus(Duration::from_secs(400));
+    let restarted = Call { started: Some(later.minus(Duration::from_secs(2))), ..call };
+    assert_eq!(baseline.caller(&shop(), &restarted, Learn::Yes, later), (Novelty::Known, None));
+    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, later.plus(HOUR)), (Novelty::Known, None));
+    // What stays odd for a day becomes a habit like any other.
+    let mut at = later.plus(HOUR);
+    for _ in 0..200 {
+        at = at.plus(Duration::from_secs(600));
+        baseline.caller(&shop(), &call, Learn::Yes, at);
+    }
+    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at.plus(Duration::from_secs(600))), (Novelty::Known, None));
+}
+
+#[test]
+fn another_role_is_another_thing_to_ask_for() {
+    let (mut baseline, at) = refreshing();
+    let other = Call { role: Some("admin"), ..CALL };
+    assert_eq!(baseline.caller(&shop(), &other, Learn::Yes, at), (Novelty::New, Some(Oddity::Role)));
+    let unnamed = Call { role: None, ..CALL };
+    assert_eq!(baseline.caller(&shop(), &unnamed, Learn::Yes, at.plus(HOUR)), (Novelty::Known, None));
+    // A memory from before roles were told apart: the first one is no news.
+    let mut old = Baseline::new(Config::default());
+    old.caller(&shop(), &CALL, Learn::Yes, start());
+    let now = start().plus(DAY * 2);
+    for minutes in [0, 1] {
+        let again = now.plus(Duration::from_secs(minutes * 60));
+        assert_eq!(
+            old.caller(&shop(), &Call { role: Some("shop"), ..CALL }, Learn::Yes, again),
+            (Novelty::Known, None)
+        );
+    }
+    assert_eq!(old.caller(&shop(), &other, Learn::Yes, now.plus(HOUR)), (Novelty::New, Some(Oddity::Role)));
+}
+
+#[test]
+fn many_workers_have_no_cadence_to_be_off() {
+    let mut baseline = Baseline::new(Config::default());
+    let mut at = start();
+    for round in 0..300_u64 {
+        baseline.caller(&shop(), &CALL, Learn::Yes, at);
+        at = at.plus(Duration::from_secs(40 + round * 97 % 1000));
+    }
+    assert_eq!(baseline.caller(&shop(), &CALL, Learn::Yes, at.plus(Duration::from_secs(31))), (Novelty::Known, None));
+}
+
+#[test]
+fn a_hundred_thousand_peers_stay_within_the_bound() {
+    for begun in [start(), start().plus(DAY * 2)] {
+        let mut baseline = Baseline::new(Config::default());
+        baseline.touch(&shop(), start());
+        for number in 0..100_000_u32 {
+            let [_, second, third, fourth] = number.to_be_bytes();
+            peer(&mut baseline, &format!("198.{}.{}.1:{}", third, fourth, 443 + u16::from(second)), begun);
+        }
+        let [peers, ..] = baseline.habits(&shop());
+        assert!(peers.len() <= Config::default().max_peers, "{}", peers.len());
+        assert!(baseline.to_bytes().expect("serialises").len() < 1 << 20);
+        assert!(baseline.counters().refused >= 90_000);
+    }
 }

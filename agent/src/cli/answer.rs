@@ -13,6 +13,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::socket;
 use crate::control::{EXPECTATIONS, Memory, OWN, Request};
+use crate::coverage::{Coverage, Report};
+use crate::detector::Part;
 use crate::expectation::Expectations;
 use crate::incident::text::Style;
 use crate::status::DEFAULT_SOCKET;
@@ -104,8 +106,23 @@ fn offline(config: &Config, request: &Request) -> Result<Value> {
             };
             serde_json::from_slice(&wanted.to_bytes()?)?
         }
+        Request::Coverage => serde_json::to_value(coverage(config, &view)?)?,
         _ => bail!("no agent answers on {} (is `breachline run` running?)", path(config).display()),
     })
+}
+
+/// How well things were seen when the agent saved it last.
+fn coverage(config: &Config, view: &View) -> Result<Report> {
+    let Some(bytes) = view.load(Blob::Checkpoint, Part::Coverage.name())? else {
+        bail!("no agent answers on {}, and none has saved how well it sees", path(config).display())
+    };
+    let mut coverage = Coverage::new(config.correlate.lateness + config.correlate.loose + config.correlate.skew);
+    coverage.restore(&bytes)?;
+    let bytes = view.load(Blob::Baseline, OWN)?;
+    let baseline = bytes.map(|bytes| Baseline::from_bytes(config.baseline, &bytes)).transpose()?;
+    let baseline = baseline.unwrap_or_else(|| Baseline::new(config.baseline));
+    let taken = coverage.report(|_| false).taken;
+    Ok(coverage.report(|workload| baseline.is_learning(workload, taken)))
 }
 
 fn change(config: &Config, request: &Request) -> Result<Value> {

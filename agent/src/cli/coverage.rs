@@ -11,8 +11,8 @@ use crate::coverage::Report;
 
 const ABOUT: &str = "\
 Says how well each workload is seen: do its load balancer lines arrive, how late, what share of them names the exact listener, were \
-kernel records lost, is what is normal still being learned. Each gap is named with what to do about it. Asks the running agent; it \
-knows what it saw since it started.";
+kernel records lost, is what is normal still being learned. Each gap is named with what to do about it. Asks the running agent, else \
+its state directory, where it is as old as the head says.";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let report: Report = args.common.ask_running(&Request::Coverage)?;
+    let report: Report = args.common.ask(&Request::Coverage)?;
     if args.common.json {
         Common::print_json(&report)?;
     } else {

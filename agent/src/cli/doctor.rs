@@ -26,13 +26,51 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         writeln!(out)?;
     } else {
         write!(out, "{}", senses_text(&senses))?;
-        let word = match (unavailable, senses.iter().any(|sense| sense.state == "degraded")) {
-            (0, false) => "This kernel can do all of it.",
-            (0, true) => "This kernel can do it, without the details named.",
-            (1, _) => "One sense cannot work here; what to do is said beside it.",
-            _ => "Some senses cannot work here; what to do is said beside them.",
-        };
-        writeln!(out, "\n{word}")?;
+        writeln!(out, "\n{}", summary(&senses))?;
     }
     Ok(if unavailable == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_UNAVAILABLE) })
+}
+
+/// What all the verdicts come to, in a sentence or two.
+fn summary(senses: &[SenseStatus]) -> String {
+    let (lost, kept): (Vec<&SenseStatus>, Vec<&SenseStatus>) =
+        senses.iter().partition(|sense| sense.state == "unavailable");
+    let names =
+        |senses: &[&SenseStatus]| senses.iter().map(|sense| sense.sense.as_str()).collect::<Vec<_>>().join(", ");
+    if lost.iter().any(|sense| sense.sense == "exec") {
+        return "Nothing is seen here: without the exec sense the agent does not run. What to do is said beside it."
+            .to_owned();
+    }
+    match (lost.is_empty(), senses.iter().any(|sense| sense.state == "degraded")) {
+        (true, false) => "This kernel can do all of it.".to_owned(),
+        (true, true) => "This kernel can do it, without the details named.".to_owned(),
+        (false, _) => {
+            format!("Still seen here: {}. Not seen: {}; what to do is said beside each.", names(&kept), names(&lost))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_what_still_works() {
+        let check = |states: [&str; 3], expected: &str| {
+            let senses: Vec<SenseStatus> = ["exec", "connect", "names"]
+                .into_iter()
+                .zip(states)
+                .map(|(sense, state)| SenseStatus {
+                    sense: sense.to_owned(),
+                    state: state.to_owned(),
+                    ..SenseStatus::default()
+                })
+                .collect();
+            assert!(summary(&senses).starts_with(expected), "{}", summary(&senses));
+        };
+        check(["active", "active", "active"], "This kernel can do all of it.");
+        check(["degraded", "active", "active"], "This kernel can do it, without the details named.");
+        check(["degraded", "active", "unavailable"], "Still seen here: exec, connect. Not seen: names;");
+        check(["unavailable", "active", "active"], "Nothing is seen here");
+    }
 }

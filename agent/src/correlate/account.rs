@@ -132,9 +132,10 @@ fn observation_step(observation: &Observation, join: Join) -> Step {
             (Stage::Host, technique, StepEvidence::Host { finding: host.finding.clone(), process, status: host.status })
         }
         Finding::Egress(egress) => {
-            let EgressEvidence { peer, protocol, name, outcome, .. } = egress;
+            let EgressEvidence { peer, protocol, name, server_name, outcome, .. } = egress;
             let (peer, protocol, outcome) = (*peer, *protocol, *outcome);
-            let evidence = StepEvidence::Peer { peer, protocol, name: name.clone(), process, outcome };
+            let (name, server_name) = (name.clone(), server_name.clone());
+            let evidence = StepEvidence::Peer { peer, protocol, name, server_name, process, outcome };
             (Stage::Egress, Technique::of_contact(peer.port()), evidence)
         }
     };
@@ -253,7 +254,7 @@ fn peers(session: &Session<'_>) -> Vec<String> {
 }
 
 fn peer_text(egress: &EgressEvidence) -> String {
-    match &egress.name {
+    match egress.name.as_ref().or(egress.server_name.as_ref()) {
         Some(name) => format!("{name} ({})", egress.peer),
         None => egress.peer.to_string(),
     }

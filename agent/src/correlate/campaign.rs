@@ -27,7 +27,7 @@ pub(super) fn of(session: &Session<'_>, score: &Score) -> Option<Campaign> {
     best.into_iter().flat_map(echoed).for_each(|indicator| add(Some(indicator)));
     for (contact, join) in &session.contacts {
         let egress = contact.as_egress().filter(|_| *join == Join::Descendant);
-        add(egress.map(|egress| match &egress.name {
+        add(egress.map(|egress| match egress.name.as_ref().or(egress.server_name.as_ref()) {
             Some(name) => host(name),
             None => address(egress.peer.ip()),
         }));

@@ -125,10 +125,10 @@ impl Keys {
         self.sorted()
     }
 
-    /// Adds those of a peer and the name it was reached by.
-    pub(super) fn with_peer(mut self, peer: SocketAddr, name: Option<&str>) -> Box<[u64]> {
+    /// Adds those of a peer and the names it was reached by.
+    pub(super) fn with_peer<'n>(mut self, peer: SocketAddr, names: impl Iterator<Item = &'n str>) -> Box<[u64]> {
         self.keys.push(address_key(metadata::canonical(peer.ip())));
-        name.iter().for_each(|name| self.host(&host_form(name)));
+        names.for_each(|name| self.host(&host_form(name)));
         self.sorted()
     }
 
@@ -158,10 +158,10 @@ impl Surface {
         self
     }
 
-    /// Adds a peer and the name it was reached by.
-    pub(super) fn with_peer(mut self, peer: SocketAddr, name: Option<&str>) -> Self {
+    /// Adds a peer and the names it was reached by.
+    pub(super) fn with_peer<'n>(mut self, peer: SocketAddr, names: impl IntoIterator<Item = &'n str>) -> Self {
         self.addresses.insert(metadata::canonical(peer.ip()), format!("the peer {peer}"));
-        if let Some(name) = name {
+        for name in names {
             self.hosts.insert(host_form(name), format!("the name {name}"));
         }
         self

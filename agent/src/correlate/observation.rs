@@ -5,10 +5,9 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{MetadataPath, ProcessKey};
-use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProgramClass};
-use crate::timestamp::Timestamp;
-
+use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, Prevalence, ProgramClass};
 use crate::incident::Echo;
+use crate::timestamp::Timestamp;
 
 use super::echo::{Keys, Surface};
 use super::fingerprint;
@@ -82,7 +81,7 @@ impl Observation {
         let process = evidence.place.process().map(|node| node.process);
         let said = (1_u8, process, evidence.peer, evidence.protocol);
         let id = ObservationId { at: evidence.at, fingerprint: fingerprint::of(&said) };
-        let keys = Keys::of(&evidence.place).with_peer(evidence.peer, evidence.name.as_deref());
+        let keys = Keys::of(&evidence.place).with_peer(evidence.peer, names_of(&evidence));
         Self::new(id, Finding::Egress(evidence), keys)
     }
 
@@ -121,7 +120,7 @@ impl Observation {
             let surface = Surface::of(self.place());
             Box::new(match &self.finding {
                 Finding::Host(evidence) => surface.with_finding(&evidence.finding),
-                Finding::Egress(evidence) => surface.with_peer(evidence.peer, evidence.name.as_deref()),
+                Finding::Egress(evidence) => surface.with_peer(evidence.peer, names_of(evidence)),
             })
         });
         surface.echoes(sought.iter().filter(|sought| self.may_hold(sought)))
@@ -155,6 +154,11 @@ impl Observation {
             Finding::Host(evidence) => evidence.status.is_some(),
             Finding::Egress(evidence) => evidence.outcome.is_some(),
         }
+    }
+
+    /// Whether more is known of it than when it was first told: what its TLS hello asked for.
+    pub(super) const fn has_greeted(&self) -> bool {
+        matches!(&self.finding, Finding::Egress(EgressEvidence { server_name: Some(_), .. }))
     }
 
     pub(super) const fn as_host(&self) -> Option<&HostEvidence> {
@@ -218,7 +222,10 @@ impl Finding {
     fn weight(&self) -> f64 {
         let (base, intrinsic) = match self {
             Self::Host(evidence) => host_weight(&evidence.finding),
-            Self::Egress(evidence) => (1.0, if evidence.name.is_none() { 0.5 } else { 0.0 }),
+            Self::Egress(evidence) => {
+                let rarity = evidence.prevalence.map_or(1.0, rarity);
+                (rarity, if evidence.name.is_none() { 0.5 } else { 0.0 })
+            }
         };
         match self.novelty() {
             Novelty::New => base + intrinsic,
@@ -228,6 +235,24 @@ impl Finding {
             // What is odd in itself stays odd, however often it was seen.
             Novelty::Known => intrinsic,
         }
+    }
+}
+
+/// The names that a peer was reached by.
+fn names_of(evidence: &EgressEvidence) -> impl Iterator<Item = &str> {
+    evidence.name.iter().chain(&evidence.server_name).map(|name| &**name)
+}
+
+/// Hosts from which on it says something that none or so many of them contact a peer.
+const HOSTS_SAY: u32 = 3;
+
+/// What a new peer weighs by how usual it is on other hosts: a provider that many use is less odd, one that nobody ever
+/// contacted is more so. Both by a factor that alone lifts nothing over a threshold.
+const fn rarity(prevalence: Prevalence) -> f64 {
+    match prevalence {
+        Prevalence { any: 0, any_of: HOSTS_SAY.., .. } => 1.5,
+        Prevalence { any: HOSTS_SAY.., .. } => 0.5,
+        Prevalence { .. } => 1.0,
     }
 }
 

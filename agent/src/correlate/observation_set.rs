@@ -101,8 +101,9 @@ fn kind(observation: &Observation) -> usize {
     if observation.is_execution() { 0 } else { 1 + usize::from(observation.as_egress().is_some()) }
 }
 
-/// The weightier judgement of an event wins, then the one that knows its end; between equals the content decides, so that
-/// order does not.
-fn judgement(observation: &Observation) -> (u64, bool, u64) {
-    (observation.weight().to_bits(), observation.has_ended(), fingerprint::of(&observation.finding))
+/// The weightier judgement of an event wins, then the one that knows its end, then the one that knows its middle; between equals
+/// the content decides, so that order does not.
+fn judgement(observation: &Observation) -> (u64, bool, bool, u64) {
+    let content = fingerprint::of(&observation.finding);
+    (observation.weight().to_bits(), observation.has_ended(), observation.has_greeted(), content)
 }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::timestamp::Timestamp;
 
 /// Hours kept.
@@ -10,7 +12,7 @@ pub(super) const HOURS: usize = 24;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// What happened in the last 24 hours; an hour's end is sharp to the hour.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Day(VecDeque<(Timestamp, u64)>);
 
 impl Day {

@@ -26,6 +26,23 @@ impl Default for Delays {
 }
 
 impl Delays {
+    /// The buckets that are not empty, to be saved.
+    pub(super) fn save(&self) -> Vec<(usize, u32)> {
+        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// A sketch of saved buckets; one that does not exist is passed over.
+    pub(super) fn of(saved: &[(usize, u32)]) -> Self {
+        let mut delays = Self::default();
+        for (bucket, count) in saved {
+            if let Some(slot) = delays.counts.get_mut(*bucket) {
+                *slot = *count;
+            }
+        }
+        delays.total = delays.counts.iter().map(|count| u64::from(*count)).sum();
+        delays
+    }
+
     /// One more.
     pub(super) fn add(&mut self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).unwrap_or(MILLIS_MAX).min(MILLIS_MAX);

@@ -36,7 +36,7 @@ impl Coverage {
                     GapKind::StillLearning,
                     "what is normal here is still being learned: new peers, shells and metadata callers weigh less"
                         .into(),
-                    "wait until baseline.learn_for has passed, or bring a baseline along: `breachline baseline import`",
+                    "wait until baseline.learn_for has passed, share what is normal ([fleet]), or bring it along: `breachline baseline import`",
                 )
             }),
         ];
@@ -120,7 +120,7 @@ impl Coverage {
             gap(
                 GapKind::Autoscaled,
                 format!("{instances} instances started in the last day, and what is normal is not known yet"),
-                "export the baseline of a host that knows the service and import it when a new one starts (`breachline baseline export`, `import`)",
+                "let hosts share what is normal ([fleet]), or import what a host that knows the service exported (`breachline baseline export`, `import`)",
             )
         })
     }
@@ -139,7 +139,7 @@ impl Coverage {
         if self.unread > 0 {
             gaps.push(gap(
                 GapKind::UnreadLines,
-                format!("{} lines could not be read", self.unread),
+                format!("{} line{} could not be read", self.unread, if self.unread == 1 { "" } else { "s" }),
                 "`breachline status` shows some of them; fix the format of their source ([edge] sources)",
             ));
         }

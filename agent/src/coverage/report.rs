@@ -113,25 +113,32 @@ impl Balancer {
     }
 }
 
+/// Columns of a terminal that any has.
+const COLUMNS: usize = 80;
+/// Columns of a name in the tables; a longer one has a line of its own, for names are what is looked for.
+const NAME: usize = 32;
+
 impl Report {
-    /// For people.
+    /// For people: how long was watched, the tables, then each gap with what to do about it. Fits 80 columns.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!("watching for {}\n", span(self.taken.since(self.since)));
-        let mut gaps = String::new();
-        // Writing to a string cannot fail.
+        let mut out = String::new();
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(out, "watching for {}, as of {}", span(self.taken.since(self.since)), second(self.taken));
+        if let Some(waits) = self.workloads.first().map(|workload| Duration::from_secs(workload.remembered_s)) {
+            let _ = writeln!(out, "evidence waits {} for a line that comes late", span(waits));
+        }
         let _ = writeln!(
             out,
-            "\n{:<36} {:>9} {:>7} {:>11} {:>11}  normal",
+            "\n{:<NAME$} {:>9} {:>7} {:>10} {:>10}  normal",
             "workload", "lines", "joined", "late p50", "late p99"
         );
         for workload in &self.workloads {
-            let key = clean(workload.workload.as_str());
             let share = workload.joined_share().map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0));
             let (edge, normal) = (&workload.edge, if workload.learning { "learning" } else { "known" });
             let (half, most) = (delay(edge.delay_p50_ms), delay(edge.delay_p99_ms));
-            let _ = writeln!(out, "{key:<36} {:>9} {share:>7} {half:>11} {most:>11}  {normal}", edge.lines);
-            let _ = workload.gaps.iter().try_for_each(|gap| write_gap(&mut gaps, &key, gap));
+            let name = column(&workload.workload.to_string());
+            let _ = writeln!(out, "{name} {:>9} {share:>7} {half:>10} {most:>10}  {normal}", edge.lines);
         }
         if self.workloads.is_empty() {
             out.push_str("(nothing listens, and no line was joined)\n");
@@ -139,23 +146,69 @@ impl Report {
         if !self.balancers.is_empty() {
             let _ = writeln!(
                 out,
-                "\n{:<36} {:>9} {:>7} {:>11} {:>11}",
+                "\n{:<NAME$} {:>9} {:>7} {:>10} {:>10}",
                 "balancer", "lines", "here", "late p50", "late p99"
             );
         }
         for balancer in &self.balancers {
             let (half, most) = (delay(balancer.delay_p50_ms), delay(balancer.delay_p99_ms));
-            let (name, lines, matched) = (clean(&balancer.name), balancer.lines, balancer.matched);
-            let _ = writeln!(out, "{name:<36} {lines:>9} {matched:>7} {half:>11} {most:>11}");
+            let name = column(&balancer.name);
+            let _ = writeln!(out, "{name} {:>9} {:>7} {half:>10} {most:>10}", balancer.lines, balancer.matched);
         }
-        let _ = self.gaps.iter().try_for_each(|gap| write_gap(&mut gaps, "this host", gap));
-        out.push_str(if gaps.is_empty() { "\nno gaps\n" } else { "\ngaps\n" });
-        out + &gaps
+        self.write_gaps(&mut out);
+        out
+    }
+
+    /// The same gap of many workloads is one thing to do: told once, with all of them.
+    fn write_gaps(&self, out: &mut String) {
+        let of_workloads = self
+            .workloads
+            .iter()
+            .flat_map(|workload| workload.gaps.iter().map(|gap| (clean(workload.workload.as_str()), gap)));
+        let all: Vec<_> = self.gaps.iter().map(|gap| ("this host".to_owned(), gap)).chain(of_workloads).collect();
+        let mut grouped: Vec<(&CoverageGap, Vec<&str>)> = Vec::new();
+        for (whose, gap) in &all {
+            match grouped.iter_mut().find(|(known, _)| known == gap) {
+                Some((_, names)) => names.push(whose),
+                None => grouped.push((gap, vec![whose])),
+            }
+        }
+        let _ = match grouped.len() {
+            0 => writeln!(out, "\nno gaps"),
+            1 => writeln!(out, "\n1 gap"),
+            many => writeln!(out, "\n{many} gaps"),
+        };
+        for (gap, names) in grouped {
+            wrapped(out, "  ", &format!("{}: {}", names.join(", "), clean(&gap.text)));
+            wrapped(out, "      ", &format!("do: {}", clean(&gap.remedy)));
+        }
     }
 }
 
-fn write_gap(out: &mut String, whose: &str, gap: &CoverageGap) -> std::fmt::Result {
-    writeln!(out, "  {whose}: {}\n      {}", clean(&gap.text), clean(&gap.remedy))
+/// A name in its column.
+fn column(name: &str) -> String {
+    let name = clean(name);
+    if name.chars().count() <= NAME { format!("{name:<NAME$}") } else { format!("{name}\n{:<NAME$}", "") }
+}
+
+/// Words in lines that fit the terminal; those after the first stand two columns further in.
+fn wrapped(out: &mut String, indent: &str, text: &str) {
+    let mut line = indent.to_owned();
+    for word in text.split(' ') {
+        if line.trim().is_empty() || line.chars().count() + 1 + word.chars().count() <= COLUMNS {
+            line.push_str(if line.trim().is_empty() { "" } else { " " });
+        } else {
+            let _ = writeln!(out, "{line}");
+            line = format!("{indent}  ");
+        }
+        line.push_str(word);
+    }
+    let _ = writeln!(out, "{line}");
+}
+
+fn second(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.split_once('.').map_or(text.clone(), |(second, _)| format!("{second}Z"))
 }
 
 fn delay(millis: Option<u64>) -> String {

@@ -157,3 +157,49 @@ fn names_from_outside_do_not_fill_the_memory() {
     assert_eq!((coverage.balancers.len(), coverage.workloads.len()), (BALANCERS_MAX.get(), WORKLOADS_MAX.get()));
     assert!(coverage.counters().balancers_evicted > 0 && coverage.counters().workloads_evicted > 0);
 }
+
+#[test]
+fn a_restart_forgets_nothing_and_takes_no_old_listener_for_a_new_instance() {
+    let mut coverage = watching("0.0.0.0:8080");
+    coverage.advance(start().plus(HOUR));
+    for late in 0..100_u64 {
+        let completed = start().plus(HOUR).minus(Duration::from_secs(late * 30));
+        coverage.line(&line(completed, "10.0.0.5:8080"), Some(&route(RouteBasis::Listener)));
+        coverage.line(&line(completed, "10.9.9.9:9999"), None);
+    }
+    coverage.unread();
+    coverage.loss(&Loss { sense: "exec".into(), count: 7, since: None }, start().plus(HOUR));
+    let bytes = coverage.checkpoint();
+    let mut again = Coverage::new(6 * HOUR);
+    again.restore(&bytes).expect("reads");
+    assert_eq!(again.report(|_| false), coverage.report(|_| false));
+    assert_eq!(again.checkpoint(), bytes);
+    again.advance(start().plus(2 * HOUR));
+    let later = start().plus(2 * HOUR);
+    again.listens(&shop(), "/system.slice/shop.service", socket("0.0.0.0:8080"), later);
+    assert_eq!(again.of(&shop(), false).expect("watched").instances, 1);
+    again.listens(&shop(), "/system.slice/shop.service", socket("0.0.0.0:8080"), later.plus(HOUR));
+    assert_eq!(again.of(&shop(), false).expect("watched").instances, 2);
+    for damaged in [&b""[..], b"{}", br#"{"version":9}"#] {
+        assert!(again.restore(damaged).is_err());
+    }
+}
+
+#[test]
+fn the_answer_fits_a_terminal_and_says_each_thing_to_do_once() {
+    let mut coverage = watching("0.0.0.0:8080");
+    for name in ["unit:a.service", "unit:b.service", "pod:kubernetes/a-very-long-name-of-a-deployment/container"] {
+        let key = WorkloadKey::new(name);
+        coverage.listens(&key, name, socket("0.0.0.0:9090"), start());
+    }
+    coverage.loss(&Loss { sense: "exec".into(), count: 7, since: None }, start());
+    coverage.advance(start().plus(HOUR));
+    let text = coverage.report(|_| true).text();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(text.matches("still being learned").count(), 1, "{text}");
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("unit:a.service, unit:b.service: it listens") && text.contains("this host: 7 records"),
+        "{text}"
+    );
+}

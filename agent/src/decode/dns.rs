@@ -135,6 +135,13 @@ fn name(message: &[u8], start: usize) -> Option<(String, usize)> {
     None
 }
 
+/// A name as text, its labels parted by dots.
+pub(super) fn printable(name: &[u8]) -> String {
+    let mut text = String::new();
+    name.split(|byte| *byte == b'.').for_each(|label| push_label(&mut text, label));
+    text
+}
+
 /// Adds a label. What is no host name's letter is written as master files do (RFC 1035 5.1), so that no name can hold a
 /// control character or a dot that is none.
 fn push_label(text: &mut String, label: &[u8]) {

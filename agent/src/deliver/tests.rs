@@ -164,8 +164,8 @@ async fn alerts_arrive_once_and_in_order_and_leave_the_spool() {
     let store = open_store(directory.path());
     let collector = TestCollector::start(Box::new(|_, _| status(200))).await;
     let delivery = start(&store, &http(&collector.url()));
-    delivery.accept(&[incident("a", 1, Severity::High), incident("quiet", 1, Severity::Low)], now());
-    delivery.accept(&[incident("a", 2, Severity::Critical)], now());
+    delivery.accept(&[incident("a", 1, Severity::High), incident("quiet", 1, Severity::Low)], &[], now());
+    delivery.accept(&[incident("a", 2, Severity::Critical)], &[], now());
     until("both revisions", || collector.accepted().len() == 2).await;
     assert_eq!(collector.accepted(), ["a/1", "a/2"]);
     until("an empty spool", || store.status().spool_records == 0).await;
@@ -182,7 +182,7 @@ async fn an_outage_delays_and_loses_nothing() {
     let vacant = TcpListener::bind("127.0.0.1:0").await.expect("binds").local_addr().expect("address");
     let delivery = start(&store, &http(&format!("http://{vacant}/")));
     for number in 1..=20 {
-        delivery.accept(&[incident("a", number, Severity::High)], now());
+        delivery.accept(&[incident("a", number, Severity::High)], &[], now());
     }
     until("failed tries", || delivery.description().sinks()["http"].retries > 1).await;
     assert!(delivery.description().sinks()["http"].trouble.is_some());
@@ -202,7 +202,7 @@ async fn a_connection_cut_in_the_middle_is_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let address = listener.local_addr().expect("address");
     let delivery = start(&store, &http(&format!("http://{address}/")));
-    delivery.accept(&[incident("a", 1, Severity::High)], now());
+    delivery.accept(&[incident("a", 1, Severity::High)], &[], now());
     for _ in 0..3 {
         drop(listener.accept().await.expect("accepts"));
     }
@@ -222,6 +222,7 @@ async fn a_refused_alert_is_set_aside_alone() {
     let early = start(&store, &http("http://127.0.0.1:9/"));
     early.accept(
         &[incident("a", 1, Severity::High), incident("poison", 1, Severity::High), incident("b", 1, Severity::High)],
+        &[],
         now(),
     );
     early.stop(DEADLINE).await;
@@ -242,7 +243,7 @@ async fn the_bearer_token_is_sent_and_read_again_for_each_batch() {
     let mut config = http(&format!("http://{}/", listener.local_addr().expect("address")));
     config.http.as_mut().expect("http").token_file = Some(token.clone());
     let delivery = start(&store, &config);
-    delivery.accept(&[incident("a", 1, Severity::High)], now());
+    delivery.accept(&[incident("a", 1, Severity::High)], &[], now());
     let mut seen = Vec::new();
     for next in ["second", "third"] {
         let (stream, _) = listener.accept().await.expect("accepts");
@@ -273,7 +274,7 @@ async fn what_was_not_sent_is_sent_after_a_restart() {
     let directory = tempfile::tempdir().expect("directory");
     let store = open_store(directory.path());
     let delivery = start(&store, &http("http://127.0.0.1:9/"));
-    delivery.accept(&[incident("a", 1, Severity::High)], now());
+    delivery.accept(&[incident("a", 1, Severity::High)], &[], now());
     delivery.stop(Duration::from_millis(100)).await;
     drop(store);
 
@@ -286,7 +287,7 @@ async fn what_was_not_sent_is_sent_after_a_restart() {
 
     let store = open_store(directory.path());
     let delivery = start(&store, &http(&collector.url()));
-    delivery.accept(&[incident("b", 1, Severity::High)], now());
+    delivery.accept(&[incident("b", 1, Severity::High)], &[], now());
     until("the next alert", || collector.accepted().len() > 1).await;
     assert_eq!(collector.accepted(), ["a/1", "b/1"], "a clean stop leaves nothing to repeat");
     delivery.stop(DEADLINE).await;
@@ -299,7 +300,7 @@ async fn a_dead_collector_does_not_hold_up_the_file() {
     let path = directory.path().join("incidents.jsonl");
     let file = Some(FileConfig { path: path.clone(), fsync: true, ..FileConfig::default() });
     let delivery = start(&store, &Config { file, ..http("http://127.0.0.1:9/") });
-    delivery.accept(&[incident("a", 1, Severity::High)], now());
+    delivery.accept(&[incident("a", 1, Severity::High)], &[], now());
     until("a line", || std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 1)).await;
     assert_eq!(store.status().spool_records, 1, "the collector's still waits");
     delivery.stop(Duration::from_millis(100)).await;
@@ -316,7 +317,7 @@ async fn a_sink_is_woken_at_once() {
     let mut taken = Vec::new();
     for number in 1..=200 {
         let begin = Instant::now();
-        delivery.accept(&[incident("a", number, Severity::High)], now());
+        delivery.accept(&[incident("a", number, Severity::High)], &[], now());
         until("a line", || delivery.description().sinks()["file"].delivered == u64::from(number)).await;
         taken.push(begin.elapsed());
     }
@@ -335,7 +336,7 @@ async fn accept_until_killed() {
     let store = open_store(Path::new(&directory));
     let delivery = start(&store, &http("http://127.0.0.1:9/"));
     for number in 1..10_000 {
-        assert_eq!(delivery.accept(&[incident(&round, number, Severity::High)], now()), Kept::Durably);
+        assert_eq!(delivery.accept(&[incident(&round, number, Severity::High)], &[], now()), Kept::Durably);
         println!("accepted {round}/{number}");
     }
 }

@@ -250,9 +250,12 @@ fn deed(evidence: &StepEvidence) -> Option<(&'static str, String)> {
         StepEvidence::Host { process, .. } => {
             ("shell", process.as_ref().map_or_else(String::new, |node| node.command_line.to_string()))
         }
-        StepEvidence::Peer { peer, name: None, process, .. } => ("egress", format!("{} to {peer}", program(process))),
-        StepEvidence::Peer { peer, name: Some(name), process, .. } => {
-            ("egress", format!("{} to {name} ({peer})", program(process)))
+        StepEvidence::Peer { peer, name, server_name, process, .. } => {
+            let peer = name
+                .as_ref()
+                .or(server_name.as_ref())
+                .map_or_else(|| peer.to_string(), |name| format!("{name} ({peer})"));
+            ("egress", format!("{} to {peer}", program(process)))
         }
     })
 }

@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::DrillError;
-use super::netlink::Netlink;
+use crate::netlink::Netlink;
 
 /// The service's host.
 pub(super) const SERVICE: SocketAddr = v4(10, 20, 0, 10, 8080);

@@ -96,22 +96,39 @@ pub struct ErrorRate {
 }
 
 /// A target as an ordered key: [`std::net::SocketAddr`] orders, [`Target`] does not.
-type Key = std::net::SocketAddr;
+pub(super) type Key = std::net::SocketAddr;
 
 /// One target.
-#[derive(Copy, Clone, Debug)]
-struct History {
+#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct History {
     /// Start of the open window.
     window: Timestamp,
     requests: u32,
     errors: u32,
     /// Faded sums over the windows that are over.
+    #[serde(with = "bits")]
     past_windows: f64,
+    #[serde(with = "bits")]
     past_requests: f64,
+    #[serde(with = "bits")]
     past_errors: f64,
     in_spike: bool,
     /// Windows in a row that ended in a spike.
     spike_windows: u16,
+}
+
+/// A number saved as its bits: what is read back must be the same to the last one, and decimal digits are not.
+mod bits {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(number.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
 }
 
 impl ErrorRate {
@@ -143,6 +160,16 @@ impl ErrorRate {
         let spike = history.spike(&self.config);
         history.in_spike |= spike.is_some();
         spike
+    }
+
+    /// The histories, to be saved.
+    pub(super) fn save(&self) -> Vec<(Key, History)> {
+        self.targets.iter().map(|(key, history)| (*key, *history)).collect()
+    }
+
+    /// Goes on with saved histories; those beyond the bound are left out.
+    pub(super) fn restore(&mut self, saved: Vec<(Key, History)>) {
+        self.targets = saved.into_iter().take(self.config.targets_max.max(1)).collect();
     }
 
     /// What was counted.

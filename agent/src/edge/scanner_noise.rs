@@ -13,7 +13,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::request::{AccessRecord, AttackClass, Verdict};
 use crate::timestamp::Timestamp;
@@ -76,8 +76,8 @@ enum Answer {
 const ANSWERS: usize = 7;
 
 /// One source.
-#[derive(Copy, Clone, Debug)]
-struct Source {
+#[derive(Copy, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Source {
     seen: Timestamp,
     answers: [u32; ANSWERS],
     /// One bit for each hash of what was asked for: how many are set tells how many different ones there were.
@@ -121,6 +121,19 @@ impl ScannerNoise {
                 verdict.reason.push_str(" Its source scans, but was answered otherwise than usual.");
             }
             (false, _) => {}
+        }
+    }
+
+    /// The sources, the quietest first, to be saved.
+    pub(super) fn save(&self) -> Vec<(IpAddr, Source)> {
+        self.sources.iter().rev().map(|(address, source)| (*address, *source)).collect()
+    }
+
+    /// Goes on with saved sources; of more than there is room for, the quietest are left out.
+    pub(super) fn restore(&mut self, saved: Vec<(IpAddr, Source)>) {
+        self.sources.clear();
+        for (address, source) in saved {
+            self.sources.put(address, source);
         }
     }
 

@@ -68,6 +68,27 @@ pub(super) struct Image {
     pub(super) role: Role,
 }
 
+/// What is known of a process' workload beside its cgroup; inherited.
+#[derive(Debug, Clone, Default)]
+struct Belonging {
+    /// Where cgroup v2 does not tell processes apart.
+    legacy: Option<Arc<Workload>>,
+    /// The container of the monitor that it descends from.
+    watched: Option<Arc<Workload>>,
+}
+
+/// A child's own, filled up with its parent's.
+fn inherited(own: Option<Arc<Belonging>>, parents: Option<Arc<Belonging>>) -> Option<Arc<Belonging>> {
+    match (own, parents) {
+        (Some(own), Some(parents)) if !Arc::ptr_eq(&own, &parents) => {
+            let legacy = own.legacy.as_ref().or(parents.legacy.as_ref()).cloned();
+            let watched = own.watched.as_ref().or(parents.watched.as_ref()).cloned();
+            Some(Arc::new(Belonging { legacy, watched }))
+        }
+        (own, parents) => own.or(parents),
+    }
+}
+
 /// One process.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -75,8 +96,8 @@ pub(super) struct Process {
     pub(super) image: Arc<Image>,
     /// The service it descends from: its own when it listens, else its parent's at the fork. No exec takes it away.
     pub(super) service: Option<Arc<ServiceRoot>>,
-    /// Where cgroup v2 does not tell processes apart; inherited.
-    pub(super) legacy_workload: Option<Arc<Workload>>,
+    /// Nearly always nothing: one pointer, since there are many processes.
+    belonging: Option<Arc<Belonging>>,
     pub(super) started: Timestamp,
     pub(super) cgroup: u64,
     admitted: u64,
@@ -158,12 +179,12 @@ impl ProcessTable {
         self.admit(fork.child, fork.actor.process, at);
         self.set_parent(fork.child, fork.actor.process, at);
         let Some(parent) = self.processes.get(&fork.actor.process) else { return };
-        let (image, service, legacy) =
-            (Arc::clone(&parent.image), parent.service.clone(), parent.legacy_workload.clone());
+        let (image, service) = (Arc::clone(&parent.image), parent.service.clone());
+        let belonging = parent.belonging.clone();
         let (cgroup, net_ns, uid) = (parent.cgroup, parent.net_ns, parent.uid);
         let Some(child) = self.processes.get_mut(&fork.child) else { return };
         child.service = child.service.take().or(service);
-        child.legacy_workload = child.legacy_workload.take().or(legacy);
+        child.belonging = inherited(child.belonging.take(), belonging);
         if child.image.exe_path.is_empty() {
             child.image = image;
             child.started = at;
@@ -189,7 +210,9 @@ impl ProcessTable {
         if let Some(process) = self.processes.get_mut(&seen.actor.process) {
             process.image = image;
             process.started = seen.started.unwrap_or(at);
-            process.legacy_workload = legacy_workload.or(process.legacy_workload.take());
+            if let Some(legacy) = legacy_workload {
+                Arc::make_mut(process.belonging.get_or_insert_default()).legacy = Some(legacy);
+            }
         }
     }
 
@@ -211,6 +234,13 @@ impl ProcessTable {
     pub(super) fn set_service(&mut self, key: ProcessKey, service: ServiceRoot) {
         if let Some(process) = self.processes.get_mut(&key) {
             process.service = Some(Arc::new(service));
+        }
+    }
+
+    /// Makes `key` the monitor of a container: what it forks from now on is in it.
+    pub(super) fn set_watched(&mut self, key: ProcessKey, container: Workload) {
+        if let Some(process) = self.processes.get_mut(&key) {
+            Arc::make_mut(process.belonging.get_or_insert_default()).watched = Some(Arc::new(container));
         }
     }
 
@@ -263,14 +293,14 @@ impl ProcessTable {
         self.counters.admitted += 1;
         let inherited = self.processes.get_mut(&parent).map(|parent| {
             parent.children += 1;
-            (parent.service.clone(), parent.legacy_workload.clone())
+            (parent.service.clone(), parent.belonging.clone())
         });
-        let (service, legacy_workload) = inherited.unwrap_or_default();
+        let (service, belonging) = inherited.unwrap_or_default();
         let process = Process {
             parent,
             image: Arc::clone(&self.nothing),
             service,
-            legacy_workload,
+            belonging,
             started: at,
             cgroup: 0,
             admitted: self.counters.admitted,
@@ -381,6 +411,16 @@ impl ProcessTable {
 }
 
 impl Process {
+    /// Its workload where cgroup v2 does not tell processes apart.
+    pub(super) fn legacy_workload(&self) -> Option<&Arc<Workload>> {
+        self.belonging.as_ref()?.legacy.as_ref()
+    }
+
+    /// The container of the monitor that it descends from.
+    pub(super) fn watched(&self) -> Option<&Arc<Workload>> {
+        self.belonging.as_ref()?.watched.as_ref()
+    }
+
     /// Whether it starts other people's programs. Below a service it is a program like any other.
     pub(super) fn is_launcher(&self) -> bool {
         self.image.role == Role::Launcher && self.service.is_none()

@@ -276,6 +276,7 @@ fn actor_of(kind: &HostEventKind) -> Option<&Actor> {
         | HostEventKind::Answer(_)
         | HostEventKind::Serving(_)
         | HostEventKind::Flow(_)
+        | HostEventKind::Hello(_)
         | HostEventKind::Cgroup(_)
         | HostEventKind::Addresses(_)
         | HostEventKind::Program(_)

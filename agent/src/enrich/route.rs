@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Enricher;
 use super::listeners::{Listeners, Socket};
-use super::process_table::ProcessTable;
+use super::monitor;
+use super::process_table::{Process, ProcessTable};
 use super::role::Role;
 use super::topology::Topology;
 use crate::event::{Actor, ProcessKey};
@@ -80,8 +81,7 @@ impl Enricher {
     }
 
     pub(super) fn workload_of(&self, actor: &Actor) -> Arc<Workload> {
-        let legacy = self.processes.get(actor.process).and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.known().workload_of_cgroup(self.cgroup_of(actor)))
+        self.known().workload(self.processes.get(actor.process), self.cgroup_of(actor))
     }
 
     pub(super) const fn known(&self) -> Known<'_> {
@@ -121,26 +121,27 @@ pub(super) struct Known<'e> {
 }
 
 impl Known<'_> {
-    pub(super) fn workload_of_cgroup(&self, cgroup: u64) -> Arc<Workload> {
-        Arc::clone(self.cgroups.peek(&cgroup).unwrap_or(self.host))
+    /// The workload of a process in a cgroup.
+    fn workload(&self, process: Option<&Process>, cgroup: u64) -> Arc<Workload> {
+        let legacy = process.and_then(Process::legacy_workload);
+        let told = Arc::clone(legacy.or_else(|| self.cgroups.peek(&cgroup)).unwrap_or(self.host));
+        let watched = process.filter(|process| !process.is_launcher()).and_then(Process::watched);
+        monitor::better(told, watched)
     }
 
     fn workload_of_process(&self, key: ProcessKey) -> Option<Arc<Workload>> {
         let process = self.processes.get(key)?;
-        let legacy = process.legacy_workload.clone();
-        Some(legacy.unwrap_or_else(|| self.workload_of_cgroup(process.cgroup)))
+        Some(self.workload(Some(process), process.cgroup))
     }
 
     pub(super) fn workload_of_socket(&self, socket: &Socket) -> Arc<Workload> {
         let owner = socket.owner().and_then(|owner| self.processes.get(owner));
-        let legacy = owner.and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
+        self.workload(owner, socket.cgroup)
     }
 
     /// The same for a socket that is released: its last owner is told apart.
     pub(super) fn workload_of_departed(&self, socket: &Socket, owner: ProcessKey) -> Arc<Workload> {
-        let legacy = self.processes.get(owner).and_then(|process| process.legacy_workload.clone());
-        legacy.unwrap_or_else(|| self.workload_of_cgroup(socket.cgroup))
+        self.workload(self.processes.get(owner), socket.cgroup)
     }
 
     fn route_to(&self, socket: &Socket) -> Route {

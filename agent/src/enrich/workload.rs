@@ -70,9 +70,7 @@ impl Container<'_> {
         let key = match (&seen.pod, &name, &self.pod_uid) {
             (Some(pod), ..) => format!("pod:{}", controller_of(bounded(pod))),
             (None, Some(name), _) => format!("container:{name}"),
-            (None, None, _) if !self.id.is_empty() => {
-                format!("container:{}", self.id.get(..SHORT_ID_DIGITS).unwrap_or(self.id))
-            }
+            (None, None, _) if !self.id.is_empty() => container_key(self.id, None),
             (None, None, Some(uid)) => format!("pod:{uid}"),
             (None, None, None) => WorkloadKey::HOST.to_owned(),
         };
@@ -86,6 +84,14 @@ impl Container<'_> {
             ..Workload::bare(WorkloadKey::new(&key), self.runtime, &seen.path)
         }
     }
+}
+
+/// The key of a container with this id, by its name where that is known.
+pub(super) fn container_key(id: &str, name: Option<&str>) -> String {
+    // Ids that are no digits are names already (`ctr`).
+    let short =
+        if is_container_id(id) || is_ecs_id(id) { id.get(..SHORT_ID_DIGITS).unwrap_or(id) } else { bounded(id) };
+    format!("container:{}", name.map_or(short, bounded))
 }
 
 fn bounded(text: &str) -> &str {

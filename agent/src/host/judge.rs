@@ -12,14 +12,17 @@ use super::peer::Scope;
 use super::program::{self, Code, Program};
 use serde::Serialize;
 
-use crate::baseline::{Baseline, Learn};
+use crate::baseline::{Baseline, Call, Learn, Oddity};
 use crate::enrich::Enricher;
 use crate::enrich::passive_dns::Named;
 use crate::event::{
     Actor, Contact, Exec, FileId, HostEvent, HostEventKind, MetadataPath, MetadataRequest, Protocol, RawFamily,
     RawSocket, Stdio,
 };
-use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, ProcessNode, ProgramClass};
+use crate::evidence::{
+    EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, Prevalence, ProcessNode, ProgramClass,
+};
+use crate::incident::wording::span;
 use crate::metadata::canonical;
 use crate::timestamp::Timestamp;
 
@@ -84,6 +87,7 @@ impl Judge {
             HostEventKind::Contact(contact) => self.contact(contact, &mut case),
             HostEventKind::MetadataRequest(request) => self.metadata_request(request, &mut case).map(Stage::Host),
             HostEventKind::RawSocket(made) => self.raw_socket(made, &mut case).map(Stage::Host),
+            HostEventKind::Hello(hello) => self.outcomes.greeted(hello).map(Stage::Egress),
             HostEventKind::Flow(flow) => self.outcomes.ended(flow, case.at).map(Stage::Egress),
             HostEventKind::MetadataStatus(status) => self.outcomes.answered(status).map(Stage::Host),
             HostEventKind::Listen(listen) => {
@@ -236,6 +240,9 @@ impl Judge {
             (RawFamily::Packet, _) => "a packet socket".to_owned(),
             (RawFamily::Unknown, _) => "use of the right to write packets by hand".to_owned(),
             (_, 1 | 58) => "a raw socket for ICMP".to_owned(),
+            (_, 33) => "a socket for DCCP".to_owned(),
+            (_, 115) => "a socket for L2TP".to_owned(),
+            (_, 132) => "a socket for SCTP".to_owned(),
             (_, protocol) => format!("a raw socket for protocol {protocol}"),
         };
         let novelty = case.baseline.raw_socket(&place.workload.key, exe_path, &what, case.at);
@@ -266,8 +273,9 @@ impl Judge {
     }
 }
 
-/// Port of name servers.
+/// Port of name servers, and of HTTP over TLS and QUIC.
 const DNS_PORT: u16 = 53;
+const HTTPS_PORT: u16 = 443;
 
 /// What a peer was looked up by.
 enum PeerName<'n> {
@@ -357,9 +365,35 @@ fn egress(contact: &Contact, place: Placement, name: &PeerName<'_>, case: &mut C
         PeerName::Literal => format!("{peer} by its bare address"),
         PeerName::Unknown => peer.to_string(),
     };
-    let reason = format!("{} contacted {whom}, {acquaintance}", who(&place));
+    // The name of its server is encrypted, if only with a key that everybody knows: it is not read.
+    let quic = contact.protocol == Protocol::Udp && peer.port() == HTTPS_PORT;
+    let manner = if quic { " by what looks like QUIC" } else { "" };
     let protocol = contact.protocol;
-    EgressEvidence { at: case.at, place, peer, protocol, name: believed, novelty, reason, outcome: None }
+    let prevalence = case.baseline.prevalence(key, peer, protocol, believed.as_deref());
+    let others = prevalence.map(elsewhere).unwrap_or_default();
+    let reason = format!("{} contacted {whom}{manner}, {acquaintance}{others}", who(&place));
+    EgressEvidence {
+        at: case.at,
+        place,
+        peer,
+        protocol,
+        name: believed,
+        server_name: None,
+        novelty,
+        reason,
+        prevalence,
+        outcome: None,
+    }
+}
+
+/// How usual a peer is on other hosts.
+fn elsewhere(prevalence: Prevalence) -> String {
+    let Prevalence { same, same_of, any, any_of } = prevalence;
+    match (same, any) {
+        (0, 0) => format!("; none of {any_of} other hosts has"),
+        (0, _) => format!("; of other services, {any} of {any_of} hosts have"),
+        _ => format!("; {same} of {same_of} other hosts of this service do"),
+    }
 }
 
 fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'_>) -> HostEvidence {
@@ -367,8 +401,22 @@ fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'
     let by_tool = below_shell(&place).or(place.process().filter(|node| runs_what_it_is_told(node))).is_some();
     let learn = if by_tool { Learn::Never } else { Learn::Yes };
     let exe_path = place.process().map_or("", |node| &node.exe_path);
-    let novelty = case.baseline.caller(&place.workload.key, exe_path, asked.service, asked.path, learn, case.at);
-    let reason = format!("{} {}, {}", who(&place), asked.sentence(), caller_novelty(novelty));
+    let call = Call {
+        exe_path,
+        service: asked.service,
+        path: asked.path,
+        role: asked.role,
+        started: place.process().map(|node| node.started),
+    };
+    let (novelty, oddity) = case.baseline.caller(&place.workload.key, &call, learn, case.at);
+    let usual = match oddity {
+        None => caller_novelty(novelty).to_owned(),
+        Some(Oddity::Role) => "for a role that it had never asked for".to_owned(),
+        Some(Oddity::Early { gap, shortest }) => {
+            format!("{} after it had last, when it waits for {} as a rule", span(gap), span(shortest))
+        }
+    };
+    let reason = format!("{} {}, {usual}", who(&place), asked.sentence());
     let finding = HostFinding::Metadata {
         endpoint: SocketAddr::new(canonical(asked.endpoint.ip()), asked.endpoint.port()),
         service: Arc::from(asked.service),

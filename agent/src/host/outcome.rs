@@ -2,10 +2,11 @@
 //! An end in, the same evidence with it out. Bounded; evidence that is forgotten keeps standing without its end.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use lru::LruCache;
 
-use crate::event::{Flow, FlowState, MetadataStatus};
+use crate::event::{Flow, FlowState, MetadataStatus, TlsHello};
 use crate::evidence::{EgressEvidence, HostEvidence, Outcome};
 use crate::timestamp::Timestamp;
 
@@ -47,6 +48,20 @@ impl Outcomes {
         let effective = (peer != contact.peer).then_some(peer);
         let outcome = Outcome { state, effective, bytes_sent, bytes_received, lasted_ms };
         Some(EgressEvidence { outcome: Some(outcome), ..contact })
+    }
+
+    /// A connection began with a TLS hello: its contact with the server that it names.
+    pub(super) fn greeted(&mut self, hello: &TlsHello) -> Option<EgressEvidence> {
+        let contact = self.contacts.get_mut(&hello.socket)?;
+        let server = hello.server_name.as_deref();
+        let said = match (server, contact.name.as_deref()) {
+            (None, _) => "its TLS hello names no server".to_owned(),
+            (Some(server), Some(name)) if *server != *name => format!("its TLS hello names another server, {server}"),
+            (Some(server), _) => format!("its TLS hello names {server}"),
+        };
+        contact.server_name = server.map(Arc::from);
+        contact.reason = format!("{}; {said}", contact.reason);
+        Some(contact.clone())
     }
 
     /// An endpoint answered: the request with the status.

@@ -9,6 +9,35 @@ use super::wording::span;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
+/// What one kernel sense could do when an incident was raised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenseCoverage {
+    /// Its name.
+    pub sense: String,
+    /// `active`, `degraded` or `unavailable`.
+    pub state: String,
+    /// When the agent last saw it sense something of its own making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Timestamp>,
+}
+
+/// All senses, one sentence for each state that any is in.
+#[must_use]
+pub fn senses_said(senses: &[SenseCoverage]) -> Vec<String> {
+    let name = |sense: &SenseCoverage| match sense.proven {
+        Some(at) => format!("{} (proven at {at})", sense.sense),
+        None => sense.sense.clone(),
+    };
+    let mut states: Vec<&str> = senses.iter().map(|sense| sense.state.as_str()).collect();
+    states.sort_unstable();
+    states.dedup();
+    let said = |state: &str| {
+        let names: Vec<String> = senses.iter().filter(|sense| sense.state == state).map(name).collect();
+        format!("{state} senses: {}", names.join(", "))
+    };
+    states.into_iter().map(said).collect()
+}
+
 /// What is not, or not well, seen. The names are stable: scripts count them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,5 +162,32 @@ impl WorkloadCoverage {
         let remembered = span(Duration::from_secs(self.remembered_s));
         sentences.push(format!("evidence waits {remembered} for a line that comes late"));
         sentences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sense_is_named_by_its_state() {
+        let sense = |sense: &str, state: &str, proven: Option<i64>| SenseCoverage {
+            sense: sense.to_owned(),
+            state: state.to_owned(),
+            proven: proven.map(Timestamp::from_unix_millis),
+        };
+        assert!(senses_said(&[]).is_empty());
+        let said = senses_said(&[
+            sense("exec", "active", Some(0)),
+            sense("raw", "degraded", None),
+            sense("names", "active", None),
+        ]);
+        assert_eq!(
+            said,
+            [
+                format!("active senses: exec (proven at {}), names", Timestamp::from_unix_millis(0)),
+                "degraded senses: raw".to_owned()
+            ]
+        );
     }
 }

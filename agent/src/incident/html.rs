@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 
+use super::coverage::{WorkloadCoverage, senses_said};
 use super::process_tree::ProcessTree;
-use super::wording::{clean, deed, facts, offset, phase, process, request_line, severity, span, stage};
+use super::wording::{clean, deed, facts, offset, phase, process, severity, span, stage, whole_request};
 use super::{Candidate, Incident, Stage, Step};
 
 /// Styles. Colours follow the viewer's preference for light or dark.
@@ -15,6 +16,8 @@ const WIDTH: usize = 960;
 const LANES_AT: usize = 90;
 /// Height of a lane.
 const LANE: usize = 64;
+/// Pixels from the middle of a step at which the arrow to it ends.
+const RADIUS: f64 = 10.0;
 /// Steps drawn: more would be too close to tell apart; the list below the picture has all.
 const DRAWN_MAX: usize = 24;
 
@@ -119,7 +122,11 @@ impl Page {
             steps.iter().enumerate().map(|(at, step)| place(at, steps.len(), step)).collect();
         for pair in points.windows(2) {
             if let [(x1, y1), (x2, y2)] = pair {
-                self.add(format_args!("<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" class=\"arrow\"/>"));
+                // It ends at the circle, so that its tip shows.
+                let (across, down) = (*x2 as f64 - *x1 as f64, *y2 as f64 - *y1 as f64);
+                let short = RADIUS / across.hypot(down).max(1.0);
+                let (x2, y2) = (*x2 as f64 - across * short, *y2 as f64 - down * short);
+                self.add(format_args!("<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" class=\"arrow\"/>"));
             }
         }
         for ((x, y), step) in points.iter().zip(steps) {
@@ -162,7 +169,8 @@ impl Page {
         let others = &incident.candidates.ranked[1..];
         let more = others.len() as u64 + incident.candidates.omitted;
         if more > 0 {
-            self.add(format_args!("<details><summary>{more} other candidates</summary>"));
+            let s = if more == 1 { "" } else { "s" };
+            self.add(format_args!("<details><summary>{more} other candidate{s}</summary>"));
             others.iter().for_each(|other| self.candidate(other));
             self.0.push_str("</details>");
         }
@@ -173,7 +181,7 @@ impl Page {
         let client = request.client.map_or_else(|| "an unknown client".into(), |client| client.to_string());
         self.add(format_args!(
             "<p><code>{}</code><br>from {client} at {}, answered in {}, through {}",
-            escaped(&request_line(request)),
+            escaped(&whole_request(request)),
             request.received,
             span(request.completed.since(request.received)),
             escaped(&request.balancer)
@@ -244,9 +252,10 @@ impl Page {
     }
 
     fn coverage(&mut self, incident: &Incident) {
-        let Some(coverage) = &incident.coverage else { return };
-        let gaps = coverage.gaps.iter().map(|gap| format!("{}; {}", gap.text, gap.remedy));
-        self.list("What this rests on", coverage.sentences().into_iter().chain(gaps));
+        let sentences = incident.coverage.iter().flat_map(WorkloadCoverage::sentences);
+        let gaps = incident.coverage.iter().flat_map(|coverage| &coverage.gaps);
+        let gaps = gaps.map(|gap| format!("{}; {}", gap.text, gap.remedy));
+        self.list("What this rests on", sentences.chain(senses_said(&incident.senses)).chain(gaps));
     }
 
     fn list(&mut self, title: &str, items: impl Iterator<Item = String>) {

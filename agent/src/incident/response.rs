@@ -80,9 +80,13 @@ pub fn steps(workload: &Workload, exposures: &[Exposure], peers: &[String]) -> V
         plan.revoke(*provider, named, workload);
     }
     if let Some(since) = exposures.iter().map(|exposure| exposure.since).min() {
-        plan.hunt(&providers, &since.to_string());
+        let named = exposures.iter().find_map(|exposure| exposure.role.as_deref());
+        plan.hunt(&providers, &since.to_string(), named, workload);
     }
     plan.close(workload);
+    if let Some(pod) = workload.pod.as_deref().filter(|_| !exposures.is_empty()) {
+        plan.harden_pods(pod);
+    }
     providers.iter().for_each(|provider| plan.harden(*provider));
     plan.finish()
 }
@@ -157,14 +161,32 @@ mod tests {
         let pod = || Workload { pod: Some(Arc::from("shop/web-0")), ..plain() };
         let docker =
             |name: &str| Workload { runtime: Runtime::Docker, container_name: Some(Arc::from(name)), ..plain() };
-        check(plain(), &[exposure(Provider::AwsInstance, Some("shop"))], &["--role-name shop ", "deregister-targets"]);
+        check(
+            plain(),
+            &[exposure(Provider::AwsInstance, Some("shop"))],
+            &[
+                "--role-name shop ",
+                "deregister-targets",
+                "enter-standby",
+                "disassociate-iam-instance-profile",
+                "AttributeValue=<instance-id>",
+            ],
+        );
         check(plain(), &[exposure(Provider::AwsEcsTask, None)], &["--role-name <role>", "ecs stop-task"]);
         check(plain(), &[exposure(Provider::Gcp, Some("a@p.iam"))], &["service-accounts disable a@p.iam", "add-tags"]);
         check(plain(), &[exposure(Provider::Azure, None)], &["role assignment delete", "nic update"]);
         check(
             pod(),
             &[exposure(Provider::AwsEksPod, None)],
-            &["kubectl -n shop label pod web-0", "cordon", "kubectl -n shop delete pod web-0"],
+            &[
+                "kubectl -n shop label pod web-0",
+                "cordon",
+                "kubectl drain <node>",
+                "kubectl -n shop delete pod web-0",
+                "delete-pod-identity-association",
+                "system:serviceaccount:shop:",
+                "169.254.169.254/32",
+            ],
         );
         check(docker("web"), &[], &["docker diff web"]);
         check(docker("a; reboot 'now'"), &[], &[r"docker diff 'a; reboot '\''now'\'''"]);

@@ -4,8 +4,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::coverage::{WorkloadCoverage, senses_said};
 use super::process_tree::ProcessTree;
-use super::wording::{self, clean, cut, deed, offset, phase, process, request_line, severity, span, stage};
+use super::wording::{
+    self, clean, cut, deed, offset, phase, process, request_line, severity, span, stage, whole_request,
+};
 use super::{Candidate, Incident, Severity, Stage};
 
 /// Narrowest page: below it the columns leave no room for words.
@@ -127,6 +130,15 @@ impl Page {
         self.line(start, line.trim_end());
     }
 
+    /// Evidence that is needed to the letter: not cut but broken, wherever the page ends.
+    fn whole(&mut self, indent: usize, text: &str) {
+        let letters: Vec<char> = clean(text).chars().collect();
+        for (number, line) in letters.chunks(self.style.wrap_at.saturating_sub(indent + 2).max(1)).enumerate() {
+            let line: String = line.iter().collect();
+            self.line(if number == 0 { indent } else { indent + 2 }, &line);
+        }
+    }
+
     fn section(&mut self, title: &str) {
         self.out.push('\n');
         self.painted(0, title, title, Paint::BOLD);
@@ -134,10 +146,15 @@ impl Page {
 
     fn head(&mut self, incident: &Incident) {
         let word = severity(incident.severity);
-        self.painted(0, &format!("{word}  {}", incident.title), word, Paint::of_severity(incident.severity));
+        // What it is about is read first, and in whole.
+        self.sentence(0, &format!("{word}  "), &incident.title);
+        if self.style.colour {
+            self.out = self.out.replacen(word, &Paint::of_severity(incident.severity).on(word), 1);
+        }
         let lasted = incident.last_seen.since(incident.first_seen);
-        self.line(
+        self.sentence(
             0,
+            "",
             &format!(
                 "{} revision {}, confidence {:.2}, began {}, {}",
                 incident.id,
@@ -151,16 +168,20 @@ impl Page {
             self.line(0, &format!("part of {heir}: read that one"));
         }
         if let Some(campaign) = &incident.campaign {
-            self.line(0, &format!("campaign {}: {}", campaign.id, campaign.indicators.join(", ")));
+            self.sentence(0, "", &format!("campaign {}: {}", campaign.id, campaign.indicators.join(", ")));
         }
         if incident.provisional {
             self.line(0, "provisional: a load balancer line may yet name the request");
         }
         if let Some(expected) = &incident.expected {
-            self.line(0, &format!("expected until {}, says {}: {}", expected.until, expected.owner, expected.reason));
+            self.sentence(
+                0,
+                "",
+                &format!("expected until {}, says {}: {}", expected.until, expected.owner, expected.reason),
+            );
         }
         let facts = wording::facts(&incident.workload);
-        self.line(0, &format!("workload {} ({})", incident.workload.key, facts.join(", ")));
+        self.sentence(0, "", &format!("workload {} ({})", incident.workload.key, facts.join(", ")));
         if let Some(owner) = &incident.owner {
             self.line(0, &format!("owner {owner}"));
         }
@@ -198,11 +219,12 @@ impl Page {
 
     fn candidate(&mut self, candidate: &Candidate) {
         let request = &candidate.request;
-        self.line(2, &request_line(request));
+        self.whole(2, &whole_request(request));
         let client = request.client.map_or_else(|| "an unknown client".into(), |client| client.to_string());
         let took = span(request.completed.since(request.received));
-        self.line(
+        self.sentence(
             2,
+            "",
             &format!("from {client} at {}, answered in {took}, through {}", request.received, request.balancer),
         );
         if !request.user_agent.is_empty() {
@@ -268,12 +290,16 @@ impl Page {
     }
 
     fn coverage(&mut self, incident: &Incident) {
-        let Some(coverage) = &incident.coverage else { return };
+        let sentences = incident.coverage.iter().flat_map(WorkloadCoverage::sentences);
+        let sentences: Vec<String> = sentences.chain(senses_said(&incident.senses)).collect();
+        if sentences.is_empty() {
+            return;
+        }
         self.section("What this rests on");
-        for sentence in coverage.sentences() {
+        for sentence in sentences {
             self.sentence(2, "", &sentence);
         }
-        for gap in &coverage.gaps {
+        for gap in incident.coverage.iter().flat_map(|coverage| &coverage.gaps) {
             self.sentence(2, "! ", &format!("{}; {}", gap.text, gap.remedy));
         }
     }

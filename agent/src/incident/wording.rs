@@ -35,7 +35,8 @@ pub(super) fn deed(step: &Step) -> String {
             format!("{} -> {service} {endpoint}{role}{status}", by(process))
         }
         StepEvidence::Host { process, .. } => by(process),
-        StepEvidence::Peer { peer, name, process, outcome, .. } => {
+        StepEvidence::Peer { peer, name, server_name, process, outcome, .. } => {
+            let name = name.as_ref().or(server_name.as_ref());
             let name = name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
             let outcome = outcome.as_ref().map_or_else(String::new, |outcome| format!(", {}", became(outcome)));
             format!("{} -> {peer}{name}{outcome}", by(process))
@@ -68,6 +69,15 @@ fn bytes(count: u64) -> String {
 pub(super) fn request_line(request: &Request) -> String {
     let status = request.target_status.or(request.status).map_or_else(|| "-".into(), |status| status.to_string());
     format!("{} {} -> {status}", request.method, cut(&request.url, 100))
+}
+
+/// Longest URL that is shown where it is shown whole; records have it up to a bound of their own.
+const URL_WHOLE: usize = 2048;
+
+/// The same with the URL in whole: it is what to block and to search for.
+pub(super) fn whole_request(request: &Request) -> String {
+    let status = request.target_status.or(request.status).map_or_else(|| "-".into(), |status| status.to_string());
+    format!("{} {} -> {status}", request.method, cut(&request.url, URL_WHOLE))
 }
 
 /// Program and arguments; the program alone when nothing else is known.

@@ -294,7 +294,7 @@ impl Connection {
             if lines.overflow {
                 return Err(Ended::TooLong(receiver.config.message_bytes_max));
             }
-            if !grow(lines.copied + queue::handles(lines.lines.len())) {
+            if !grow(lines.copied() + queue::handles(lines.lines.len())) {
                 return Err(Ended::NoRoom);
             }
             Ok(message.map(|message| (message, lines, room)))

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use super::unescape::Texts;
+
 /// What bounds the lines of one delivery.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
@@ -20,8 +22,9 @@ pub struct Lines {
     pub(super) lines: Vec<Bytes>,
     /// How many were cut at the longest length.
     pub(super) cut: usize,
-    /// Bytes that had to be copied to be unescaped.
-    pub(super) copied: usize,
+    /// Bytes of lines that are no part of what came in, nor of `texts`.
+    copied: usize,
+    texts: Texts,
     /// There were more than the limit.
     pub(super) overflow: bool,
 }
@@ -29,8 +32,13 @@ pub struct Lines {
 impl Lines {
     /// None yet.
     #[must_use]
-    pub const fn new(limits: Limits) -> Self {
-        Self { limits, lines: Vec::new(), cut: 0, copied: 0, overflow: false }
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, lines: Vec::new(), cut: 0, copied: 0, texts: Texts::default(), overflow: false }
+    }
+
+    /// Memory that was taken for lines beside what came in.
+    pub(super) const fn copied(&self) -> usize {
+        self.copied + self.texts.taken
     }
 
     /// What bounds them.
@@ -62,6 +70,13 @@ impl Lines {
         let line = line.into();
         self.copied += line.len();
         self.push(line);
+    }
+
+    /// Text within a JSON document of `within` bytes, its escapes still to be undone; a line, or several with line ends
+    /// between them.
+    pub(super) fn push_escaped(&mut self, quoted: &[u8], within: usize) {
+        let text = self.texts.unescaped(quoted, within);
+        self.push_all(&text);
     }
 
     /// Text with line ends in it.

@@ -75,6 +75,13 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Room(OwnedSemaphorePermit);
 
+impl Room {
+    /// Gives the room of `bytes` back, whole units of it: what was taken piece by piece was rounded up.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        drop(self.0.split((bytes / ROOM_UNIT).min(self.0.num_permits())));
+    }
+}
+
 /// Room for lines, shared by all who bring them.
 #[derive(Clone, Debug)]
 pub(super) struct Rooms(Arc<Semaphore>);
@@ -208,6 +215,8 @@ mod tests {
         assert!(queue.try_grow(&mut room, 3 * ROOM_UNIT));
         assert!(queue.try_reserve(1).is_none());
         assert!(!queue.try_grow(&mut room, 1));
+        room.give_back(ROOM_UNIT + 1);
+        assert!(queue.try_grow(&mut room, ROOM_UNIT) && !queue.try_grow(&mut room, 1));
         queue.try_send(batch("a").in_room(room)).expect("sends");
         assert!(queue.try_reserve(1).is_none(), "a queued batch holds its room");
         drop(receiver.recv().await);

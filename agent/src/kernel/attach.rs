@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aya::maps::{HashMap, MapData};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
@@ -14,14 +15,13 @@ use breachline_abi::control::MetadataPorts;
 use zerocopy::IntoBytes as _;
 
 use super::KernelError;
-use crate::metadata;
+use crate::{clock, metadata};
 
 /// Programs on BTF tracepoints. They bear their tracepoints' names.
 const TRACEPOINTS: [&str; 5] =
     ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state", "cap_capable"];
 /// Programs on the root of the cgroup v2 hierarchy.
-const CGROUP_HOOKS: [&str; 7] =
-    ["connect4", "connect6", "sendmsg4", "sendmsg6", "metadata_request", "received", "raw_socket"];
+const CGROUP_HOOKS: [&str; 7] = ["connect4", "connect6", "sendmsg4", "sendmsg6", "sent", "received", "raw_socket"];
 /// The packet program that looks at what comes in; the other one looks at what goes out.
 const INGRESS: &str = "received";
 
@@ -35,6 +35,15 @@ pub(super) struct Attached {
     pub(super) program: &'static str,
     /// Why not, if not.
     pub(super) outcome: Result<(), String>,
+    /// How long the kernel took to check and translate it, where it was loaded now.
+    pub(super) loading: Option<Duration>,
+}
+
+impl Attached {
+    fn new(program: &'static str, outcome: Result<Duration, String>) -> Self {
+        let loading = outcome.as_ref().ok().copied();
+        Self { program, outcome: outcome.map(drop), loading }
+    }
 }
 
 /// Names of all programs.
@@ -53,12 +62,12 @@ pub(super) fn all(ebpf: &mut Ebpf) -> Result<Vec<Attached>, KernelError> {
         .map_err(|error| KernelError::NoBtf { path: PathBuf::from(super::BTF_PATH), reason: error.to_string() })?;
     let mut attached: Vec<Attached> = Vec::new();
     for program in TRACEPOINTS {
-        attached.push(Attached { program, outcome: tracepoint(ebpf, program, program, &btf) });
+        attached.push(Attached::new(program, tracepoint(ebpf, program, program, &btf)));
     }
     let cgroup = open_cgroup_root();
     for program in CGROUP_HOOKS {
         let outcome = cgroup.as_ref().map_err(Clone::clone).and_then(|root| cgroup_hook(ebpf, program, root));
-        attached.push(Attached { program, outcome });
+        attached.push(Attached::new(program, outcome));
     }
     Ok(attached)
 }
@@ -83,52 +92,57 @@ pub(super) fn floor(ebpf: &mut Ebpf) -> Result<(), KernelError> {
         tracepoint(ebpf, program, hook, &btf).map_err(KernelError::NoExec)?;
     }
     let root = open_cgroup_root().map_err(KernelError::NoExec)?;
-    cgroup_hook(ebpf, "floor_connect4", &root).map_err(KernelError::NoExec)
+    cgroup_hook(ebpf, "floor_connect4", &root).map(drop).map_err(KernelError::NoExec)
 }
 
-fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<(), String> {
+/// How long loading took; or why it is not attached.
+fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<Duration, String> {
     let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
         return Err("not in the object".to_owned());
     };
-    load(|| program.load(hook, btf))?;
-    program.attach().map(drop).map_err(|error| said(&error))
+    let took = load(|| program.load(hook, btf))?;
+    program.attach().map(|_| took).map_err(|error| said(&error))
 }
 
-/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN).
-fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), String> {
-    for _ in 1..LOAD_ATTEMPTS {
+/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN); how long the last attempt took.
+fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<Duration, String> {
+    for attempt in 1.. {
+        let before = clock::since_boot();
         match load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {}
-            outcome => return outcome.map_err(|error| said(&error)),
+            Err(ProgramError::LoadError { io_error, .. })
+                if attempt < LOAD_ATTEMPTS && io_error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => {
+                return outcome.map(|()| clock::since_boot().saturating_sub(before)).map_err(|error| said(&error));
+            }
         }
     }
-    load().map_err(|error| said(&error))
+    Err("interrupted".to_owned())
 }
 
-fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<(), String> {
+fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<Duration, String> {
     // Links stand beside those of other programs by nature; asking for it is EINVAL. Before 5.7 there are no links, and
     // other programs stay only if asked for.
     let mode = if kernel_at_least(5, 7) { CgroupAttachMode::Single } else { CgroupAttachMode::AllowMultiple };
     match ebpf.program_mut(name) {
         Some(Program::CgroupSockAddr(program)) => {
-            load(|| program.load())?;
-            program.attach(root, mode).map(drop).map_err(|error| said(&error))
+            let took = load(|| program.load())?;
+            program.attach(root, mode).map(|_| took).map_err(|error| said(&error))
         }
         Some(Program::CgroupSkb(program)) => {
-            load(|| program.load())?;
+            let took = load(|| program.load())?;
             let way = if name == INGRESS { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
-            program.attach(root, way, mode).map(drop).map_err(|error| said(&error))
+            program.attach(root, way, mode).map(|_| took).map_err(|error| said(&error))
         }
         Some(Program::CgroupSock(program)) => {
-            load(|| program.load())?;
-            program.attach(root, mode).map(drop).map_err(|error| said(&error))
+            let took = load(|| program.load())?;
+            program.attach(root, mode).map(|_| took).map_err(|error| said(&error))
         }
         _ => Err("not in the object".to_owned()),
     }
 }
 
-/// Lines of a verifier log that sum up instead of saying why.
-const SUMMARY: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+/// Lines of a verifier log that sum up instead of saying why; the last since Linux 7.3.
+const SUMMARY: [&str; 4] = ["processed ", "stack depth ", "verification time ", "subprog "];
 
 /// What the kernel answered, in one line. Of the verifier's log the last line says why; the whole goes to the debug
 /// level.
@@ -137,15 +151,17 @@ fn said(error: &ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::debug!(verifier_log = %log, "a program was refused");
-            let last = log
-                .lines()
-                .rev()
-                .find(|line| !line.is_empty() && !SUMMARY.iter().any(|summary| line.starts_with(summary)));
-            format!("{io_error} ({})", last.unwrap_or("the verifier said nothing"))
+            format!("{io_error} ({})", why(&log).unwrap_or("the verifier said nothing"))
         }
         ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
         other => other.to_string(),
     }
+}
+
+/// The line of a verifier's log that says why: the last one that does not sum up.
+fn why(log: &str) -> Option<&str> {
+    let sums_up = |line: &&str| line.is_empty() || SUMMARY.iter().any(|summary| line.starts_with(summary));
+    log.lines().rev().find(|line| !sums_up(line))
 }
 
 /// Opens the root of the cgroup v2 hierarchy, wherever it is mounted (hybrid hosts have it beside the v1 hierarchies).
@@ -235,6 +251,16 @@ mod tests {
         check("31 24 0:27 / /mnt/with\\040blank rw - cgroup2 none rw", Some("/mnt/with blank"));
         check("31 24 0:27 / /sys/fs/cgroup/cgroup2 rw - tmpfs tmpfs rw", None);
         check("nonsense", None);
+    }
+
+    #[test]
+    fn a_verifiers_log_says_why_before_it_sums_up() {
+        let check = |log: &str, expected: Option<&str>| assert_eq!(why(log), expected, "{log}");
+        check("0: R1=ctx()\nunknown func bpf_probe_read#4\nprocessed 8 insns\n", Some("unknown func bpf_probe_read#4"));
+        let newest = "cannot use helper bpf_probe_read#4\nprocessed 8 insns\n\
+                      subprog 5 (memmove) static insns_self 0 insns_total 0 stack 0\n";
+        check(newest, Some("cannot use helper bpf_probe_read#4"));
+        check("processed 8 insns\n\n", None);
     }
 
     #[test]

@@ -1,9 +1,16 @@
-//! What each program costs, as the kernel itself counts it (`kernel.bpf_stats_enabled`, 5.1 and later).
+//! What each program costs, as the kernel itself counts it (`kernel.bpf_stats_enabled`, 5.1 and later), and what it cost to
+//! load it.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::{Program, ProgramFd};
+
+use super::attach::Attached;
+
+/// Bytes of one BPF instruction (`struct bpf_insn`).
+const INSTRUCTION_BYTES: u32 = 8;
 
 /// Runs of one program and the time they took, since load and while counting was switched on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +21,33 @@ pub struct ProgramCost {
     pub runs: u64,
     /// Time it took, nanoseconds.
     pub nanos: u64,
+}
+
+/// What the kernel made of one program when it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramLoad {
+    /// Its name in the object.
+    pub program: String,
+    /// Instructions it has after the verifier's own changes.
+    pub instructions: u32,
+    /// Instructions the verifier went through on all paths, of the million it allows; Linux 5.16 and later tell.
+    pub verified: Option<u32>,
+    /// Time the kernel took for it, nearly all of it the verifier's.
+    pub took: Duration,
+}
+
+/// What it took to load those that were.
+pub(super) fn loads(ebpf: &Ebpf, attached: &[Attached]) -> Vec<ProgramLoad> {
+    let load = |attached: &Attached| {
+        let info = ebpf.program(attached.program)?.info().ok()?;
+        Some(ProgramLoad {
+            program: attached.program.to_owned(),
+            instructions: info.size_translated()? / INSTRUCTION_BYTES,
+            verified: info.verified_instruction_count(),
+            took: attached.loading?,
+        })
+    };
+    attached.iter().filter_map(load).collect()
 }
 
 /// Descriptors of every loaded program, by name. A program that is not loaded is left out.

@@ -96,7 +96,8 @@ impl Sensor {
         let attached: Vec<Attached> = attach::names()
             .map(|program| {
                 let runs = names.iter().any(|name| name == program);
-                Attached { program, outcome: if runs { Ok(()) } else { Err(NOT_ATTACHED.to_owned()) } }
+                let outcome = if runs { Ok(()) } else { Err(NOT_ATTACHED.to_owned()) };
+                Attached { program, outcome, loading: None }
             })
             .collect();
         let verdicts = verdict::from_attached(&attached, &layout.missing);
@@ -116,6 +117,7 @@ impl Sensor {
             verdicts,
             flush_log: None,
             programs,
+            loads: Vec::new(),
             ebpf: None,
             pins: None,
         })
@@ -167,7 +169,7 @@ impl Sensor {
             Ok(()) => SenseState::Active,
             Err(reason) => SenseState::Degraded { missing: vec![format!("senses that outlive the agent: {reason}")] },
         };
-        self.verdicts.push(SenseVerdict { sense: RESTART, state });
+        self.verdicts.push(SenseVerdict { sense: RESTART, state, note: "" });
     }
 }
 

@@ -9,8 +9,8 @@ use breachline_abi::control::{
     TOLD_LOST,
 };
 use breachline_abi::record::{
-    Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_LISTEN, KIND_RAW_SOCKET,
-    KIND_REQUEST, KIND_SERVING, KIND_STATUS,
+    Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_HELLO, KIND_LISTEN,
+    KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -58,7 +58,7 @@ pub struct SenseCounters {
 }
 
 /// The name of a record kind in counters and losses.
-const SENSES: [(u16, &str); 11] = [
+const SENSES: [(u16, &str); 12] = [
     (KIND_EXEC, "exec"),
     (KIND_FORK, "fork"),
     (KIND_EXIT, "exit"),
@@ -70,6 +70,7 @@ const SENSES: [(u16, &str); 11] = [
     (KIND_RAW_SOCKET, "raw"),
     (KIND_STATUS, "metadata status"),
     (KIND_SERVING, "inbound"),
+    (KIND_HELLO, "server names"),
 ];
 
 /// The reading end.

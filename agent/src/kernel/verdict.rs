@@ -14,6 +14,20 @@ pub struct SenseVerdict {
     /// What it can.
     #[serde(flatten)]
     pub state: SenseState,
+    /// How it does what it can, where that is less than one might think.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub note: &'static str,
+}
+
+/// How a sense does it, where that is not plain from its name.
+fn note(sense: &str) -> &'static str {
+    match sense {
+        "inbound" => {
+            "no hook at the accept without trampolines or kprobes: told from the connections that a shell's parent holds and \
+             had just received something on"
+        }
+        _ => "",
+    }
 }
 
 /// What a sense can do.
@@ -82,9 +96,9 @@ const SENSES: [Sense; 8] = [
     },
     Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
     // A contact with an endpoint is a connect; what is asked there, the packet program sees.
-    Sense { name: "metadata", programs: &["connect4", "connect6", "metadata_request", "received"], structs: &[] },
-    // Answers of name servers.
-    Sense { name: "names", programs: &["received"], structs: &[] },
+    Sense { name: "metadata", programs: &["connect4", "connect6", "sent", "received"], structs: &[] },
+    // Answers of name servers, and the servers that TLS hellos name.
+    Sense { name: "names", programs: &["received", "sent"], structs: &[] },
     // Which connection a process was serving: read from its parent's descriptors when a program starts, on every kernel. The
     // accept itself would say it more exactly; it has no hook without trampolines or kprobes.
     Sense {
@@ -107,11 +121,17 @@ pub(super) fn missing_identity(missing: &[&'static str]) -> Option<&'static str>
 
 /// Verdicts from what the kernel answered.
 pub(super) fn from_attached(attached: &[Attached], missing: &[&'static str]) -> Vec<SenseVerdict> {
-    SENSES.iter().map(|sense| SenseVerdict { sense: sense.name, state: judge(sense, attached, missing) }).collect()
+    let verdict = |sense: &Sense| {
+        let state = judge(sense, attached, missing);
+        SenseVerdict { sense: sense.name, state, note: note(sense.name) }
+    };
+    SENSES.iter().map(verdict).collect()
 }
 
 fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> SenseState {
-    let own: Vec<&Attached> = attached.iter().filter(|program| sense.programs.contains(&program.program)).collect();
+    // In the sense's own order: the first one's refusal is the one that is told.
+    let of = |name: &&str| attached.iter().find(|program| program.program == *name);
+    let own: Vec<&Attached> = sense.programs.iter().filter_map(of).collect();
     let refused: Vec<(&str, &str)> =
         own.iter().filter_map(|program| Some((program.program, program.outcome.as_ref().err()?.as_str()))).collect();
     if refused.len() == own.len() {
@@ -129,6 +149,9 @@ fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> Sens
 fn remedy(reason: &str) -> String {
     let text = if reason.contains("cgroup v2") {
         "mount a cgroup v2 hierarchy and start the agent again"
+    } else if reason.contains("bpf_probe_read") {
+        // The verifier's word for a helper that it does not offer (`unknown func`, from 6.8 on `cannot use helper`).
+        "this kernel's lockdown mode `confidentiality` keeps kernel memory from BPF programs: boot with lockdown=integrity"
     } else if reason.contains("ermission") || reason.contains("not permitted") {
         "run as root or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; a container needs them too"
     } else {
@@ -154,7 +177,8 @@ pub fn probe() -> Vec<SenseVerdict> {
             let reason = error.to_string();
             let remedy = remedy(&reason);
             let state = SenseState::Unavailable { reason, remedy };
-            SENSES.iter().map(|sense| SenseVerdict { sense: sense.name, state: state.clone() }).collect()
+            let verdict = |sense: &Sense| SenseVerdict { sense: sense.name, state: state.clone(), note: "" };
+            SENSES.iter().map(verdict).collect()
         }
     }
 }
@@ -175,7 +199,7 @@ mod tests {
             Some((_, reason)) => Err((*reason).to_owned()),
             None => Ok(()),
         };
-        programs.map(|program| Attached { program, outcome: outcome(program) }).collect()
+        programs.map(|program| Attached { program, outcome: outcome(program), loading: None }).collect()
     }
 
     #[test]
@@ -196,7 +220,7 @@ mod tests {
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(
-            &[("connect4", reason), ("connect6", reason), ("metadata_request", reason), ("received", reason)],
+            &[("connect4", reason), ("connect6", reason), ("sent", reason), ("received", reason)],
             &[],
             "metadata",
             SenseState::Unavailable {
@@ -204,6 +228,25 @@ mod tests {
                 remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
             },
         );
+        check(
+            &[("cap_capable", "unknown BTF type"), ("raw_socket", reason)],
+            &[],
+            "raw",
+            SenseState::Unavailable {
+                reason: format!("raw_socket: {reason}"),
+                remedy: "mount a cgroup v2 hierarchy and start the agent again".to_owned(),
+            },
+        );
+    }
+
+    #[test]
+    fn a_refusal_has_its_remedy() {
+        let check = |reason: &str, expected: &str| assert!(remedy(reason).contains(expected), "{}", remedy(reason));
+        check("Invalid argument (unknown func bpf_probe_read#4)", "lockdown=integrity");
+        check("program of this type cannot use helper bpf_probe_read_kernel#113", "lockdown=integrity");
+        check("Operation not permitted (os error 1)", "CAP_BPF");
+        check("no cgroup v2 hierarchy is mounted", "mount a cgroup v2 hierarchy");
+        check("Invalid argument", "5.10 or later");
     }
 
     #[test]

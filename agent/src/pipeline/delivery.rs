@@ -23,11 +23,12 @@ pub(super) async fn run(
     clock: Arc<PipelineClock>,
     store: Arc<Store>,
 ) {
-    while let Some(Raised { mut incidents, judged }) = raised.recv().await {
+    while let Some(Raised { mut incidents, memory, judged }) = raised.recv().await {
         let (now, store) = (clock.now(), Arc::clone(&store));
         let storing = move || {
-            if !incidents.is_empty() {
-                delivery.accept(&incidents, now);
+            if !incidents.is_empty() || !memory.is_empty() {
+                incidents.iter_mut().for_each(|incident| go_on_counting(incident, &store));
+                delivery.accept(&incidents, &memory, now);
             }
             if let Some(judged) = judged {
                 // The memory that the engine saved has to be on disk before the journal lets go of what led to it.
@@ -47,6 +48,14 @@ pub(super) async fn run(
         }
     }
     delivery.stop(STOP_GRACE).await;
+}
+
+/// A memory restored after a SIGKILL may be older than the last revision that went out: receivers of alerts tell revisions apart by
+/// their number, and would drop what comes under one that they have.
+fn go_on_counting(incident: &mut Incident, store: &Store) {
+    if let Some(latest) = store.latest_revision(&incident.id) {
+        incident.revision = incident.revision.max(latest + 1);
+    }
 }
 
 /// Adds how sinks and store stand.

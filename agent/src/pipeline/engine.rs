@@ -17,30 +17,33 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::self_check::SelfCheck;
 use super::{PipelineClock, PipelineError};
 use crate::config::Config;
-use crate::control::{Ask, EXPECTATIONS, Memory, OWN, Request};
+use crate::control::{Ask, EXPECTATIONS, FLEET, Memory, OWN, Request};
 use crate::coverage::Report;
 use crate::decode::BootClock;
-use crate::detector::{Detector, LOSS_INTERVAL};
+use crate::detector::{Detector, LOSS_INTERVAL, Part};
 use crate::enrich::procfs::Resolver;
 use crate::event::{HostEvent, HostEventKind, Loss};
 use crate::expectation::Expectations;
+use crate::fleet;
 use crate::identity::Identity;
 use crate::identity::detect::detect;
 use crate::incident::Incident;
-use crate::incident::coverage::{CoverageGap, GapKind};
+use crate::incident::coverage::{CoverageGap, GapKind, SenseCoverage};
 use crate::intake::{Batch, JOURNAL_CURSOR, Judged};
 use crate::kernel::{RESTART, SenseState, SenseVerdict, Sensor};
 use crate::lists::files::Files;
 use crate::privileges;
 use crate::replay::recording::Recorder;
 use crate::status::{SenseStatus, Status};
-use crate::store::{Blob, Store};
+use crate::store::{Blob, Saved, Store};
 use crate::timestamp::Timestamp;
 
 /// How often time passes for the detector, losses are asked for and the status is renewed.
 const TICK: Duration = LOSS_INTERVAL;
 /// How often the detector's memory is saved at most: what a SIGKILL makes it forget, and receivers send again.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// The same for evidence from the host, which the rings do not give again.
+const EVIDENCE_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of judged lines that make it save sooner: the journal keeps lines until they are, and is bounded.
 const CHECKPOINT_BYTES: usize = 128 << 20;
 /// Share of the engine's time that saving may take, one in so many: under a flood of probes the memory is large, and is saved
@@ -69,6 +72,8 @@ pub(super) struct Setup {
 #[derive(Debug, Default)]
 pub(super) struct Raised {
     pub(super) incidents: Vec<Incident>,
+    /// The detector's memory, which knows of them: saved in the same transaction.
+    pub(super) memory: Vec<Saved>,
     /// What the saved memory now holds; to be acknowledged once it is on disk.
     pub(super) judged: Option<Judged>,
 }
@@ -83,6 +88,8 @@ pub(super) struct Start {
     pub(super) parts: Arc<dyn Fn(&mut Status) + Send + Sync>,
     /// Hears which addresses this host has.
     pub(super) addresses: watch::Sender<Vec<IpAddr>>,
+    /// Where what is normal is shared, if it is.
+    pub(super) fleet: Option<fleet::Link>,
 }
 
 /// An engine whose senses are attached; the kernel buffers for it.
@@ -141,11 +148,14 @@ pub(super) struct Engine {
     /// Edge batches judged since the last checkpoint: acknowledged with the next, so that after a SIGKILL in between they
     /// come again.
     judged: Judged,
-    /// The detector holds evidence that the checkpoint does not.
+    /// The detector holds evidence that the checkpoint does not, and some of it is the host's.
     unsaved: bool,
+    unsaved_evidence: bool,
     raised: Vec<Incident>,
     events: Vec<HostEvent>,
     next_checkpoint: Instant,
+    /// From when on evidence from the host is saved.
+    next_evidence_checkpoint: Instant,
     /// From when on raised revisions take a checkpoint along.
     next_raised_checkpoint: Instant,
     next_slow: Instant,
@@ -194,13 +204,13 @@ impl Engine {
         {
             tracing::warn!(%error, "the engine runs on with all privileges");
         }
-        let checkpoint = setup.store.load(Blob::Checkpoint, OWN);
         let baseline = setup.store.load(Blob::Baseline, OWN);
         let found = detect(Path::new("/"), |name| std::env::var(name).ok());
         let identity = Identity::new(&setup.config.identity, &found);
         let mut config = setup.config.clone();
         config.correlate.platform = config.correlate.platform.or(identity.platform);
-        let mut detector = Detector::restore(&config, baseline.as_deref(), checkpoint.as_deref())?;
+        let mut detector =
+            Detector::restore(&config, baseline.as_deref(), |part| setup.store.load(Blob::Checkpoint, part.name()))?;
         detector.set_identity(identity);
         if let Some(bytes) = setup.store.load(Blob::Baseline, EXPECTATIONS) {
             match Expectations::from_bytes(&bytes) {
@@ -227,9 +237,11 @@ impl Engine {
             status,
             judged: Judged::default(),
             unsaved: false,
+            unsaved_evidence: false,
             raised: Vec::new(),
             events: Vec::new(),
             next_checkpoint: now + CHECKPOINT_INTERVAL,
+            next_evidence_checkpoint: now,
             next_raised_checkpoint: now,
             next_slow: now + SLOW_INTERVAL,
         })
@@ -237,6 +249,7 @@ impl Engine {
 
     async fn run(mut self, started: oneshot::Receiver<Start>, mut stopping: watch::Receiver<bool>) {
         let Ok(mut start) = started.await else { return };
+        self.hear(&mut start.fleet, true);
         for fact in self.resolver.snapshot(self.setup.clock.now()) {
             self.host(&fact);
         }
@@ -249,8 +262,10 @@ impl Engine {
                 _ = stopping.wait_for(|stop| *stop) => break,
                 () = self.sensor.ready() => { self.drain(); }
                 _ = tick.tick() => {
-                    self.tick(&start.parts);
+                    let slow = self.tick(&start.parts);
                     self.tell_addresses(&start.addresses);
+                    self.tell(start.fleet.as_ref(), slow);
+                    self.hear(&mut start.fleet, false);
                 }
                 Some(batch) = start.batches.recv() => self.batch(batch),
                 Some(ask) = start.asked.recv() => self.answer(ask),
@@ -282,7 +297,8 @@ impl Engine {
 
     fn host(&mut self, event: &HostEvent) {
         self.record(|recorder| recorder.host(event));
-        self.unsaved |= self.detector.host(event, &mut self.raised);
+        self.unsaved_evidence |= self.detector.host(event, &mut self.raised);
+        self.unsaved |= self.unsaved_evidence;
     }
 
     fn batch(&mut self, batch: Batch) {
@@ -304,7 +320,8 @@ impl Engine {
         }
     }
 
-    fn tick(&mut self, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
+    /// Whether it was one of the slow ones.
+    fn tick(&mut self, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) -> bool {
         let now = self.setup.clock.now();
         let clock = BootClock { offset_ns: self.setup.clock.boot_offset_nanos() };
         let since = self.sensor.resumed().map(|boot_ns| clock.at(boot_ns));
@@ -317,7 +334,8 @@ impl Engine {
         self.record(Recorder::flush);
         self.publish(now, parts);
         let instant = Instant::now();
-        if instant >= self.next_slow {
+        let slow = instant >= self.next_slow;
+        if slow {
             self.next_slow = instant + SLOW_INTERVAL;
             self.save_memory();
             for loss in blind(self.sensor.verdicts(), now).into_iter().chain(self.check.losses()) {
@@ -329,6 +347,27 @@ impl Engine {
             for fact in self.resolver.refresh(now) {
                 self.host(&fact);
             }
+        }
+        slow
+    }
+
+    /// Tells other hosts what is normal here: now and then, and when a workload comes or goes.
+    fn tell(&self, fleet: Option<&fleet::Link>, slow: bool) {
+        let Some(link) = fleet else { return };
+        let workloads: Vec<_> = self.detector.baseline().workloads().into_iter().cloned().collect();
+        if slow || link.tell.borrow().workloads != workloads {
+            let records = self.detector.baseline().records(&link.host, self.setup.clock.now());
+            link.tell.send_replace(fleet::Told { workloads, records });
+        }
+    }
+
+    /// Hears what is normal on other hosts, if somebody said something new.
+    fn hear(&mut self, fleet: &mut Option<fleet::Link>, first: bool) {
+        let Some(link) = fleet else { return };
+        if first || link.heard.has_changed().unwrap_or(false) {
+            let heard = link.heard.borrow_and_update().clone();
+            self.detector.memory().0.set_fleet(heard.fleet);
+            self.setup.store.save(Blob::Baseline, FLEET, &heard.saved);
         }
     }
 
@@ -344,16 +383,25 @@ impl Engine {
 
     /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.
     async fn hand_over(&mut self, to: &mpsc::Sender<Raised>) {
-        let from = if self.raised.is_empty() { self.next_checkpoint } else { self.next_raised_checkpoint };
+        let from = match (self.raised.is_empty(), self.unsaved_evidence) {
+            (false, _) => self.next_raised_checkpoint,
+            (true, true) => self.next_evidence_checkpoint,
+            (true, false) => self.next_checkpoint,
+        };
         let flooded = self.judged.bytes() >= CHECKPOINT_BYTES;
         let due = self.unsaved && (flooded || Instant::now() >= from);
         if self.raised.is_empty() && !due {
             return;
         }
-        let mut raised = Raised { incidents: std::mem::take(&mut self.raised), judged: None };
-        raised.incidents.iter_mut().for_each(|incident| self.detector.cover(incident));
+        let incidents = std::mem::take(&mut self.raised);
+        let mut raised = Raised { incidents, memory: Vec::new(), judged: None };
+        let senses: Vec<SenseCoverage> = self.senses().into_iter().map(Into::into).collect();
+        for incident in &mut raised.incidents {
+            self.detector.cover(incident);
+            incident.senses.clone_from(&senses);
+        }
         if due {
-            self.save_checkpoint();
+            raised.memory = self.checkpoint();
             raised.judged = Some(std::mem::take(&mut self.judged));
         }
         if to.send(raised).await.is_err() {
@@ -361,16 +409,23 @@ impl Engine {
         }
     }
 
-    fn save_checkpoint(&mut self) {
+    fn checkpoint(&mut self) -> Vec<Saved> {
         let begun = Instant::now();
-        self.setup.store.save(Blob::Checkpoint, OWN, &self.detector.checkpoint());
+        let mut memory = vec![self.part(Part::Chains)];
         if let Some(position) = self.judged.position() {
-            self.setup.store.save(Blob::Cursor, JOURNAL_CURSOR, &position);
+            memory.push(self.part(Part::Edge));
+            memory.push(Saved { blob: Blob::Cursor, name: JOURNAL_CURSOR, bytes: position.to_vec() });
         }
-        self.unsaved = false;
+        (self.unsaved, self.unsaved_evidence) = (false, false);
         let (now, took) = (Instant::now(), begun.elapsed());
         self.next_checkpoint = now + CHECKPOINT_INTERVAL.max(took * CHECKPOINT_SHARE);
+        self.next_evidence_checkpoint = now + EVIDENCE_INTERVAL.max(took * CHECKPOINT_SHARE);
         self.next_raised_checkpoint = now + took * RAISED_CHECKPOINT_SHARE;
+        memory
+    }
+
+    fn part(&self, part: Part) -> Saved {
+        Saved { blob: Blob::Checkpoint, name: part.name(), bytes: self.detector.checkpoint(part) }
     }
 
     async fn finish(mut self, start: &mut Start) {
@@ -382,7 +437,7 @@ impl Engine {
         while let Ok(batch) = start.batches.try_recv() {
             self.batch(batch);
         }
-        self.tick(&start.parts);
+        let _: bool = self.tick(&start.parts);
         self.save_memory();
         self.next_checkpoint = Instant::now();
         self.hand_over(&start.raised).await;
@@ -391,6 +446,7 @@ impl Engine {
     fn save_memory(&mut self) {
         let (baseline, expectations) = self.detector.memory();
         Memory { baseline, expectations }.save(&self.setup.store);
+        self.setup.store.save(Blob::Checkpoint, Part::Coverage.name(), &self.detector.checkpoint(Part::Coverage));
     }
 
     /// Does what a command asks. What it changed is saved at once: an operator who was told "done" may rely on it.
@@ -415,20 +471,27 @@ impl Engine {
     /// How well things are seen, the senses included.
     fn covered(&self, now: Timestamp) -> Report {
         let mut report = self.detector.coverage(now);
-        let senses = self.sensor.verdicts().iter().map(SenseStatus::from);
-        report.gaps.extend(senses.filter(|sense| sense.state != "active").map(|sense| CoverageGap {
-            kind: GapKind::SenseMissing,
-            text: format!("the {} sense is {}", sense.sense, sense.state),
-            remedy: sense.detail,
+        report.gaps.extend(self.senses().into_iter().filter(|sense| sense.state != "active").map(|sense| {
+            CoverageGap {
+                kind: GapKind::SenseMissing,
+                text: format!("the {} sense is {}", sense.sense, sense.state),
+                remedy: sense.detail,
+            }
         }));
         report
+    }
+
+    /// What each sense can, and what the self-check found.
+    fn senses(&self) -> Vec<SenseStatus> {
+        let mut senses: Vec<SenseStatus> = self.sensor.verdicts().iter().map(Into::into).collect();
+        self.check.annotate(&mut senses);
+        senses
     }
 
     fn publish(&self, now: Timestamp, parts: &Arc<dyn Fn(&mut Status) + Send + Sync>) {
         let mut status = Status::starting(self.status.borrow().started);
         status.taken = now;
-        status.senses = self.sensor.verdicts().iter().map(Into::into).collect();
-        self.check.annotate(&mut status.senses);
+        status.senses = self.senses();
         let blind = status.senses.iter().filter(|sense| sense.state != "active" && sense.sense != RESTART);
         status
             .troubles

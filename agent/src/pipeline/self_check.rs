@@ -1,12 +1,10 @@
-//! Proves that each sense still senses: every so often a child of the agent does what the senses watch for, on loopback,
-//! and each record of it must come.
+//! Proves that each sense still senses: every so often a child of the agent does what the senses watch for, on loopback
+//! and in a network namespace of its own, and each record of it must come.
 //!
 //! In: host events, time. Out: which senses were proven, which failed and since when nothing proves them. What the child
 //! does goes no further: it is never evidence, never normal, never recorded.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,15 +16,14 @@ use crate::event::{ContactHook, HostEvent, HostEventKind, Loss};
 use crate::status::SenseStatus;
 use crate::timestamp::Timestamp;
 
+mod child;
+
+pub use child::act;
+
 /// The child's command.
 pub const VERB: &str = "self-check-actor";
 /// Longest wait for the records of one check: a machine under a storm is slow, a sense that works is not this slow.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Peers the child tries for each hook. A peer that it happened to try in an earlier check is known and not told.
-const TRIES: u16 = 3;
-/// Exit code of a child that has no IPv6 here: those hooks cannot be triggered.
-const NO_IPV6: u8 = 6;
-
 /// What the child does, by the record that must come of it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
@@ -39,14 +36,31 @@ enum Act {
     Sendmsg6,
     Listen,
     Flow,
+    Hello,
+    Serve,
+    Answer,
+    Raw,
+    Request,
+    Status,
 }
 
-/// Senses, and the acts that prove them. The metadata sense is left out: its endpoints lie beyond loopback.
-const SENSES: [(&str, &[Act]); 4] = [
+/// Senses, and the acts that prove them.
+const SENSES: [(&str, &[Act]); 8] = [
     ("exec", &[Act::Exec]),
     ("lineage", &[Act::Fork, Act::Exit]),
     ("connect", &[Act::Connect4, Act::Connect6, Act::Sendmsg4, Act::Sendmsg6]),
     ("socket", &[Act::Listen, Act::Flow]),
+    ("metadata", &[Act::Request, Act::Status]),
+    ("names", &[Act::Answer, Act::Hello]),
+    ("inbound", &[Act::Serve]),
+    ("raw", &[Act::Raw]),
+];
+
+/// What a child may be unable to do here, as bits of its exit code: why, and the acts that are not asked for then.
+const UNABLE: [(u8, &str, &[Act]); 3] = [
+    (child::NO_IPV6, "there is no IPv6", &[Act::Connect6, Act::Sendmsg6]),
+    (child::NO_SHELL, "there is no shell to start", &[Act::Serve]),
+    (child::NO_NAMESPACE, "namespaces are refused", &[Act::Answer, Act::Raw, Act::Request, Act::Status]),
 ];
 
 /// A check that is going on.
@@ -58,7 +72,8 @@ struct Run {
     seen: BTreeSet<Act>,
     /// Sockets of the child's contacts: what became of them names no process.
     sockets: BTreeSet<u64>,
-    ipv6: bool,
+    /// What the child could not do, [`UNABLE`] bits.
+    unable: u8,
 }
 
 /// What the checks say of one sense.
@@ -66,6 +81,8 @@ struct Run {
 struct Proof {
     proven: Option<Timestamp>,
     failed: Option<(Timestamp, String)>,
+    /// Why it cannot be checked, or not wholly.
+    unable: Option<&'static str>,
 }
 
 /// The checks of one agent.
@@ -77,27 +94,51 @@ pub(super) struct SelfCheck {
     run: Option<Run>,
     /// The last child: records of its end may come after its check is over.
     last_pid: u32,
+    /// What it started.
+    started: BTreeSet<u32>,
     proofs: [Proof; SENSES.len()],
 }
 
 impl SelfCheck {
     /// Checks now and `every` so often; never when that is zero.
     pub(super) fn new(every: Duration, now: Timestamp) -> Self {
-        Self { every, next: Instant::now(), begun: now, run: None, last_pid: 0, proofs: Default::default() }
+        Self {
+            every,
+            next: Instant::now(),
+            begun: now,
+            run: None,
+            last_pid: 0,
+            started: BTreeSet::new(),
+            proofs: Default::default(),
+        }
     }
 
     /// Whether an event is the child's own doing, which nobody else is to hear of.
     pub(super) fn claims(&mut self, event: &HostEvent) -> bool {
+        if self.last_pid == 0 {
+            return false;
+        }
         let pid = match &event.kind {
+            HostEventKind::Fork(fork) if fork.actor.process.pid == self.last_pid => return self.begat(fork.child.pid),
             HostEventKind::Fork(fork) => fork.child.pid,
+            HostEventKind::Exec(exec) if exec.actor.parent.pid == self.last_pid => {
+                return self.begat(exec.actor.process.pid);
+            }
             HostEventKind::Exec(exec) => exec.actor.process.pid,
+            HostEventKind::Exit(exit) if self.started.contains(&exit.actor.process.pid) => return true,
             HostEventKind::Exit(exit) => exit.actor.process.pid,
             HostEventKind::Contact(contact) => contact.actor.process.pid,
             HostEventKind::Listen(listen) => listen.actor.process.pid,
-            HostEventKind::Flow(flow) => return self.claims_flow(flow.socket),
+            HostEventKind::MetadataRequest(request) => request.actor.process.pid,
+            HostEventKind::MetadataStatus(status) => status.actor.process.pid,
+            HostEventKind::RawSocket(made) => made.actor.process.pid,
+            HostEventKind::Serving(serving) => serving.server.pid,
+            HostEventKind::Answer(answer) if answer.name == child::name(self.last_pid) => self.last_pid,
+            HostEventKind::Flow(flow) => return self.claims_socket(flow.socket, Act::Flow),
+            HostEventKind::Hello(hello) => return self.claims_socket(hello.socket, Act::Hello),
             _ => return false,
         };
-        if pid != self.last_pid || pid == 0 {
+        if pid != self.last_pid {
             return false;
         }
         let Some(run) = &mut self.run else { return true };
@@ -108,9 +149,15 @@ impl SelfCheck {
         true
     }
 
-    fn claims_flow(&mut self, socket: u64) -> bool {
+    /// The child started another process.
+    fn begat(&mut self, pid: u32) -> bool {
+        self.started.insert(pid);
+        true
+    }
+
+    fn claims_socket(&mut self, socket: u64, act: Act) -> bool {
         let Some(run) = self.run.as_mut().filter(|run| run.sockets.contains(&socket)) else { return false };
-        run.seen.insert(Act::Flow);
+        run.seen.insert(act);
         true
     }
 
@@ -133,9 +180,8 @@ impl SelfCheck {
         match spawned {
             Ok(child) => {
                 self.last_pid = child.id();
-                let until = Instant::now() + PATIENCE;
-                let (seen, sockets) = (BTreeSet::new(), BTreeSet::new());
-                self.run = Some(Run { child, until, ended: false, seen, sockets, ipv6: true });
+                self.started.clear();
+                self.run = Some(Run::of(child));
             }
             Err(error) => {
                 for proof in &mut self.proofs {
@@ -149,8 +195,15 @@ impl SelfCheck {
         for ((sense, acts), proof) in SENSES.iter().zip(&mut self.proofs) {
             let missing: Vec<String> =
                 acts.iter().filter(|act| !run.has(**act)).map(|act| format!("{act:?}").to_lowercase()).collect();
+            proof.unable = UNABLE
+                .iter()
+                .find(|(bit, _, unable)| run.unable & bit != 0 && acts.iter().any(|act| unable.contains(act)))
+                .map(|(_, why, _)| *why);
             if missing.is_empty() {
-                *proof = Proof { proven: Some(now), failed: None };
+                proof.failed = None;
+                if acts.iter().any(|act| run.seen.contains(act)) {
+                    proof.proven = Some(now);
+                }
             } else {
                 let what = format!("no record of its own {} came", missing.join(", "));
                 tracing::error!(sense, what, "a sense failed its check");
@@ -175,6 +228,10 @@ impl SelfCheck {
         for ((name, _), proof) in SENSES.iter().zip(&self.proofs) {
             let Some(sense) = senses.iter_mut().find(|sense| sense.sense == *name) else { continue };
             sense.proven = proof.proven;
+            if let Some(why) = proof.unable {
+                let before = if sense.detail.is_empty() { "" } else { "; " };
+                sense.detail.push_str(&format!("{before}the self-check cannot trigger all of it: {why}"));
+            }
             if let Some((at, what)) = &proof.failed {
                 if sense.state == "active" {
                     "degraded".clone_into(&mut sense.state);
@@ -187,12 +244,22 @@ impl SelfCheck {
 }
 
 impl Run {
+    fn of(child: Child) -> Self {
+        let (seen, sockets) = (BTreeSet::new(), BTreeSet::new());
+        Self { child, until: Instant::now() + PATIENCE, ended: false, seen, sockets, unable: 0 }
+    }
+
     fn note(&mut self, event: &HostEvent) {
         let act = match &event.kind {
             HostEventKind::Fork(_) => Act::Fork,
             HostEventKind::Exec(_) => Act::Exec,
             HostEventKind::Exit(_) => Act::Exit,
             HostEventKind::Listen(_) => Act::Listen,
+            HostEventKind::Serving(_) => Act::Serve,
+            HostEventKind::Answer(_) => Act::Answer,
+            HostEventKind::RawSocket(_) => Act::Raw,
+            HostEventKind::MetadataRequest(_) => Act::Request,
+            HostEventKind::MetadataStatus(_) => Act::Status,
             HostEventKind::Contact(contact) => {
                 self.sockets.insert(contact.socket);
                 match (contact.hook, contact.peer.is_ipv4()) {
@@ -210,7 +277,8 @@ impl Run {
     }
 
     fn has(&self, act: Act) -> bool {
-        self.seen.contains(&act) || (!self.ipv6 && matches!(act, Act::Connect6 | Act::Sendmsg6))
+        let unable = |(bit, _, acts): &(u8, &str, &[Act])| self.unable & bit != 0 && acts.contains(&act);
+        self.seen.contains(&act) || UNABLE.iter().any(unable)
     }
 
     /// Reaps the child; over once all is seen, or time is up.
@@ -222,44 +290,19 @@ impl Run {
         }
         let exited = self.child.try_wait();
         if let Ok(Some(status)) = &exited {
-            self.ipv6 = status.code() != Some(i32::from(NO_IPV6));
+            self.unable = status.code().and_then(|code| u8::try_from(code).ok()).map_or(0, |code| code & child::UNABLE);
         }
         let complete = || SENSES.iter().flat_map(|(_, acts)| acts.iter()).all(|act| self.has(*act));
         !matches!(exited, Ok(None)) && (late || (self.ended && complete()))
     }
 }
 
-/// Does what the senses watch for, all of it on loopback. The child's whole life. Returns its exit code.
-///
-/// # Errors
-///
-/// Loopback itself cannot be used.
-pub fn act() -> io::Result<u8> {
-    let v6 = reach(IpAddr::V6(Ipv6Addr::LOCALHOST)).is_ok();
-    reach(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(if v6 { 0 } else { NO_IPV6 })
-}
-
-/// Reaches for ports on which nobody listens, by connection and by datagram.
-fn reach(loopback: IpAddr) -> io::Result<()> {
-    for _ in 0..TRIES {
-        let closed = TcpListener::bind((loopback, 0))?.local_addr()?;
-        if TcpStream::connect_timeout(&closed, Duration::from_secs(1)).is_ok() {
-            continue;
-        }
-        let socket = UdpSocket::bind((loopback, 0))?;
-        // To itself: no other program gets an unexpected datagram.
-        let own: SocketAddr = socket.local_addr()?;
-        socket.send_to(b"self-check", own)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Actor, Exec, Exit, Fork, Listen, ProcessKey};
+    use std::net::SocketAddr;
+
+    use crate::event::{Actor, Exec, Exit, Fork, Listen, NameAnswer, ProcessKey};
 
     const NOW: Timestamp = Timestamp::from_unix_millis(1_700_000_000_000);
 
@@ -267,9 +310,7 @@ mod tests {
         let mut check = SelfCheck::new(Duration::from_secs(600), NOW);
         let child = Command::new("/bin/true").stdin(Stdio::null()).spawn().expect("spawned");
         check.last_pid = child.id();
-        let (seen, sockets) = (BTreeSet::new(), BTreeSet::new());
-        let until = Instant::now() + PATIENCE;
-        check.run = Some(Run { child, until, ended: false, seen, sockets, ipv6: true });
+        check.run = Some(Run::of(child));
         check
     }
 
@@ -292,8 +333,17 @@ mod tests {
         assert!(claimed(&mut check, HostEventKind::Fork(fork)));
         let listen = Listen { actor: actor(own), local: SocketAddr::from(([127, 0, 0, 1], 1)), at_start: false };
         assert!(claimed(&mut check, HostEventKind::Listen(listen)));
+        // What it starts is its own doing too, and proves nothing.
+        let begun = Exec { actor: Actor { parent: actor(own).process, ..actor(own + 7) }, ..Exec::default() };
+        assert!(claimed(&mut check, HostEventKind::Exec(Box::new(begun))));
+        assert!(claimed(&mut check, HostEventKind::Exit(Exit { actor: actor(own + 7), ..Exit::default() })));
+        let answer = |name: String| {
+            let server = std::net::IpAddr::from([127, 0, 0, 1]);
+            HostEventKind::Answer(NameAnswer { cgroup: 1, server, name, addresses: Vec::new() })
+        };
+        assert!(claimed(&mut check, answer(child::name(own))) && !claimed(&mut check, answer(child::name(own + 1))));
         let run = check.run.take().expect("runs");
-        assert_eq!(run.seen, BTreeSet::from([Act::Fork, Act::Exec, Act::Listen]));
+        assert_eq!(run.seen, BTreeSet::from([Act::Fork, Act::Exec, Act::Listen, Act::Answer]));
         // Its end may be told after the check is over.
         assert!(claimed(&mut check, HostEventKind::Exit(Exit { actor: actor(own), ..Exit::default() })));
         check.conclude(run, NOW);
@@ -305,7 +355,7 @@ mod tests {
         let mut run = check.run.take().expect("runs");
         run.child.wait().expect("waited");
         run.seen = BTreeSet::from([Act::Exec, Act::Fork, Act::Exit, Act::Connect4, Act::Sendmsg4, Act::Listen]);
-        run.ipv6 = false;
+        run.unable = child::NO_IPV6 | child::NO_NAMESPACE;
         check.conclude(run, NOW);
         let sense =
             |sense: &str| SenseStatus { sense: sense.to_owned(), state: "active".to_owned(), ..Default::default() };
@@ -313,9 +363,10 @@ mod tests {
         check.annotate(&mut senses);
         let states: Vec<&str> = senses.iter().map(|sense| sense.state.as_str()).collect();
         assert_eq!(states, ["active", "active", "degraded", "active"], "without IPv6 its hooks are not asked for");
-        assert!(senses[2].detail.contains("flow") && senses[0].proven == Some(NOW) && senses[3].proven.is_none());
-        let losses = check.losses();
-        assert_eq!(losses.len(), 1);
-        assert_eq!((losses[0].sense.as_str(), losses[0].count, losses[0].since), ("socket", 0, Some(NOW)));
+        assert!(senses[2].detail.contains("flow") && senses[0].proven == Some(NOW));
+        assert!(senses[3].proven.is_none() && senses[3].detail.contains("namespaces are refused"), "{senses:?}");
+        let losses: Vec<_> = check.losses().into_iter().map(|loss| (loss.sense, loss.count, loss.since)).collect();
+        let lost = |sense: &str| (sense.to_owned(), 0, Some(NOW));
+        assert_eq!(losses, [lost("socket"), lost("names"), lost("inbound")], "a hello and a shell were possible");
     }
 }

@@ -26,6 +26,16 @@ pub fn metrics(status: &Status) -> String {
     for sense in &status.senses {
         let _ = writeln!(out, "breachline_sense{{sense=\"{}\",state=\"{}\"}} 1", sense.sense, sense.state);
     }
+    if status.senses.iter().any(|sense| sense.proven.is_some()) {
+        out.push_str(
+            "# HELP breachline_sense_proven_timestamp_seconds When the self-check last saw the sense work.\n\
+             # TYPE breachline_sense_proven_timestamp_seconds gauge\n",
+        );
+    }
+    for (sense, at) in status.senses.iter().filter_map(|sense| Some((&sense.sense, sense.proven?))) {
+        let seconds = at.as_unix_nanos() / 1_000_000_000;
+        let _ = writeln!(out, "breachline_sense_proven_timestamp_seconds{{sense=\"{sense}\"}} {seconds}");
+    }
     out
 }
 
@@ -45,14 +55,16 @@ mod tests {
         let mut status = Status::starting(Timestamp::from_unix_millis(7500));
         status.counters.insert("deliver.http.sent-ok".to_owned(), 3);
         status.unread_lines.push("secret".to_owned());
-        let sense = SenseStatus { sense: "exec".to_owned(), state: "active".to_owned(), ..SenseStatus::default() };
-        status.senses.push(sense);
+        let proven = Some(Timestamp::from_unix_millis(9500));
+        let (sense, state) = ("exec".to_owned(), "active".to_owned());
+        status.senses.push(SenseStatus { sense, state, proven, ..SenseStatus::default() });
         let text = metrics(&status);
         for expected in [
             "breachline_start_time_seconds 7\n",
             "breachline_troubles 0\n",
             "# TYPE breachline_deliver_http_sent_ok untyped\nbreachline_deliver_http_sent_ok 3\n",
             "breachline_sense{sense=\"exec\",state=\"active\"} 1\n",
+            "breachline_sense_proven_timestamp_seconds{sense=\"exec\"} 9\n",
         ] {
             assert!(text.contains(expected), "{text}");
         }

@@ -163,6 +163,11 @@ impl Incidents {
         numbers.filter_map(|number| buffer.get(Table::Revision, &key(id, *number))).collect()
     }
 
+    /// Number of the latest revision of an incident.
+    pub(super) fn latest(&self, id: &str) -> Option<u32> {
+        self.summaries.get(id).map(|summary| summary.revision)
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.summaries.len()

@@ -92,7 +92,7 @@ fn revision<'r>(id: &'r str, number: u32, severity: Severity, json: &'r [u8]) ->
 fn append(store: &Store, id: &str, number: u32, severity: Severity) -> Kept {
     let json = format!("{id}/{number}");
     let row = revision(id, number, severity, json.as_bytes());
-    store.append(&[(row, true)], Timestamp::from_unix_millis(2000))
+    store.append(&[(row, true)], &[], Timestamp::from_unix_millis(2000))
 }
 
 fn texts(records: &[SpoolRecord]) -> Vec<String> {
@@ -202,7 +202,7 @@ fn incidents_are_bounded_by_count_age_and_revisions() {
 
     let later = Timestamp::from_unix_millis(2000).plus(Config::default().incident_age_max);
     let recent = Revision { last_seen: later, ..revision("recent", 1, Severity::Low, b"recent") };
-    store.append(&[(recent, false)], later);
+    store.append(&[(recent, false)], &[], later);
     assert_eq!(ids(&store), ["recent"]);
     assert_eq!(store.status().counters.incidents_dropped, 3);
 }
@@ -380,7 +380,7 @@ fn waiting_revisions_are_bounded_while_the_disk_is_away() {
     let json = vec![b'x'; 1 << 20];
     for number in 0..60 {
         let id = format!("incident-{number}");
-        store.append(&[(revision(&id, 1, Severity::High, &json), true)], Timestamp::from_unix_millis(2000));
+        store.append(&[(revision(&id, 1, Severity::High, &json), true)], &[], Timestamp::from_unix_millis(2000));
     }
     let status = store.status();
     assert!(status.unsaved_bytes <= UNSAVED_BYTES_MAX, "{status:?}");
@@ -421,7 +421,7 @@ fn on_a_small_file_system() {
     let full = loop {
         number += 1;
         let row = revision("during", number, Severity::High, &json);
-        if store.append(&[(row, true)], Timestamp::from_unix_millis(2000)) == Kept::InMemory {
+        if store.append(&[(row, true)], &[], Timestamp::from_unix_millis(2000)) == Kept::InMemory {
             break store.status().trouble.expect("trouble");
         }
         assert!(number < 100, "four mebibytes hold it all");

@@ -1,17 +1,23 @@
 //! How fast `breachline forward` is: a log file to the agent's HTTP intake and to a real nats-server, both on loopback.
 //!
-//! `forward_bench LOG [GZIP]...` prints one JSON object per figure; GZIP are levels to try (0 and 1 when none is named). The
-//! far end shares the machine's cores, and its work is in the figure. The log must be plain: unpacking is not measured.
+//! `forward_bench [LOG [GZIP]...]` prints one JSON object per figure; GZIP are levels to try (0 and 1 when none is named).
+//! Without a log one of ALB lines for a few dozen hosts is made. The far end shares the machine's cores, and its work is in the
+//! figure. The log must be plain: unpacking is not measured.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use breachline::forward::{Config, Counts, Forwarder, LogConfig, Options, RouteConfig};
 use breachline::intake::{self, Cursors, HttpConfig, Intake, JournalConfig, Judged, Surroundings};
 use breachline::timestamp::Timestamp;
+use breachline_tests::simulate::access_log::{Balancer, Line, Said};
+use breachline_tests::simulate::{beginning, later};
 use breachline_tests::wait_for;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -23,7 +29,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let Some(log) = arguments.next().map(PathBuf::from) else { bail!("forward_bench LOG [GZIP]...") };
+    let made = tempfile::tempdir()?;
+    let log = arguments.next().map_or_else(|| make_log(made.path()), |path| Ok(PathBuf::from(path)))?;
     let levels: Vec<u32> = arguments.map(|level| level.parse()).collect::<Result<_, _>>()?;
     let levels = if levels.is_empty() { vec![0, 1] } else { levels };
     for level in levels {
@@ -31,6 +38,34 @@ fn main() -> Result<()> {
         over_nats(&log, level)?;
     }
     Ok(())
+}
+
+/// Lines of a log that is made, and hosts that they are for.
+const LINES: usize = 400_000;
+const HOSTS: usize = 40;
+
+fn make_log(directory: &Path) -> Result<PathBuf> {
+    let path = directory.join("access.log");
+    let mut file = BufWriter::new(File::create(&path)?);
+    let mut text = String::new();
+    for number in 0..LINES {
+        let received = later(beginning(), number as f64 / 1000.0);
+        let url = format!("/item/{number}?page={}&sort=price", number % 30);
+        let line = Line {
+            received,
+            completed: later(received, 0.02),
+            said: Arc::new(Said { method: "GET".into(), url, agent: "Mozilla/5.0 (X11; Linux x86_64)".into() }),
+            client: SocketAddr::from(([198, 51, 100, 7], u16::try_from(1024 + number % 60_000)?)),
+            target: SocketAddr::from(([10, 0, 0, u8::try_from(number % HOSTS)?], 8080)),
+            status: 200,
+            service: "shop".into(),
+            balancer: Balancer::Alb,
+        };
+        line.render(&mut text);
+        writeln!(file, "{text}")?;
+    }
+    file.flush()?;
+    Ok(path)
 }
 
 fn over_http(log: &Path, level: u32) -> Result<()> {
@@ -80,7 +115,6 @@ fn config_for(log: &Path, level: u32) -> Config {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the result")]
-#[expect(clippy::cast_precision_loss, reason = "rates for people")]
 fn measure(way: &str, level: u32, config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let (_stop, stopped) = watch::channel(false);
@@ -89,21 +123,21 @@ fn measure(way: &str, level: u32, config: &Config) -> Result<()> {
     let (begun, before) = (Instant::now(), cpu_seconds()?);
     let Counts { lines_read, lines_taken, bytes_read, bytes_sent, retries, .. } = forwarder.run(|_| {})?.counts;
     let (seconds, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - before);
-    let name = format!("forward_{way}_gzip{level}");
+    let name = format!("forward over {way}, gzip level {level}");
     println!(
         "{}",
         serde_json::json!({"name": name, "value": (lines_taken as f64 / seconds).round(), "unit": "lines/s"})
     );
     println!(
         "{}",
-        serde_json::json!({"name": format!("{name}_detail"), "value": (bytes_read as f64 / seconds / 1e6).round(),
-            "unit": "MB/s read", "lines_per_cpu_second": (lines_taken as f64 / cpu).round(), "lines": lines_read, "sent_mb": bytes_sent / 1_000_000, "retries": retries})
+        serde_json::json!({"name": format!("{name}, per core"), "value": (lines_taken as f64 / cpu).round(),
+            "unit": "lines/s of one core", "read_mb_per_second": (bytes_read as f64 / seconds / 1e6).round(), "lines": lines_read,
+            "sent_mb": bytes_sent / 1_000_000, "retries": retries})
     );
     Ok(())
 }
 
 /// Processor time of this process so far: what a busy machine does not change much. Over NATS it is the forwarder's alone.
-#[expect(clippy::cast_precision_loss, reason = "microseconds of a short run")]
 fn cpu_seconds() -> Result<f64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6)

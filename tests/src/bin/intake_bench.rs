@@ -1,70 +1,105 @@
 //! The whole intake, HTTP to detector, measured: gzipped NDJSON of ALB lines to a process that has receivers, journal and detector
-//! and nothing else, first alone and then with 10,000 connections that say nothing. `intake_bench [SECONDS]` prints one JSON
-//! object per figure; a debug build says nothing about speed. The lines are made here.
+//! and nothing else, first alone, then with 10,000 connections that say nothing, then with as many that send a byte now and then
+//! and never a whole request. The lines are the process's own workload's, so that each is judged and becomes evidence; none comes
+//! twice. `intake_bench [BATCHES]` prints one JSON object per figure; a debug build says nothing about speed.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use breachline::config::Config;
 use breachline::detector::Detector;
 use breachline::intake::{Cursors, Intake, Judged, Surroundings};
-use breachline::timestamp::Timestamp;
+use breachline::status::Status;
+use breachline_tests::simulate::access_log::{Balancer, Line, Said};
+use breachline_tests::simulate::machine::Machine;
+use breachline_tests::simulate::random::Random;
+use breachline_tests::simulate::service::{Service, host_address};
+use breachline_tests::simulate::{beginning, later};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 
 /// Lines of a request, as a forwarder batches them.
 const BATCH_LINES: usize = 5000;
-/// Different requests sent in turn, so that no memory of targets flatters the judge.
-const BATCHES: usize = 40;
-/// Connections that say nothing; the process may hold that many descriptors, or the figure says how many it got.
-const SILENT: usize = 10_000;
+/// Requests sent, when no other number is given: 1,500,000 lines.
+const BATCHES: usize = 300;
+/// Requests a second of the time that the lines tell.
+const PER_SECOND: f64 = 1000.0;
+/// Connections that say nothing or little; the process may hold that many descriptors, or the figure says how many it got.
+const OTHERS: usize = 10_000;
+/// Wait for a full server.
+const FULL_WAIT: Duration = Duration::from_millis(2);
 
 fn main() -> Result<()> {
-    let argument = std::env::args().nth(1).unwrap_or_else(|| "10".to_owned());
-    if argument == "--serve" {
+    let argument = std::env::args().nth(1);
+    if argument.as_deref() == Some("--serve") {
         return serve();
     }
-    let duration = Duration::from_secs(argument.parse().context("seconds")?);
-    let batches: Vec<Vec<u8>> = (0..BATCHES).map(batch).collect::<Result<_>>()?;
+    let batches = argument.map_or(Ok(BATCHES), |number| number.parse()).context("batches")?;
+    let batches: Vec<Vec<u8>> = (0..batches).map(batch).collect::<Result<_>>()?;
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 20_000, 20_000);
-    for silent in [0, SILENT] {
+    for (others, what) in [(0, "alone"), (OTHERS, "idle connections"), (OTHERS, "slow connections")] {
         let server = Server::start()?;
-        let connections: Vec<TcpStream> = (0..silent).map_while(|_| TcpStream::connect(server.address).ok()).collect();
-        let name = format!("with {} silent connections", connections.len());
-        measure(&server, &batches, duration, &name)?;
+        let connections: Vec<TcpStream> = (0..others).map_while(|_| TcpStream::connect(server.address).ok()).collect();
+        let name = if others == 0 { what.to_owned() } else { format!("beside {} {what}", connections.len()) };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            if what == "slow connections" {
+                scope.spawn(|| trickle(&connections, &over));
+            }
+            let measured = measure(&server, &batches, &name);
+            over.store(true, Ordering::Relaxed);
+            measured
+        })?;
     }
     Ok(())
 }
 
+/// Sends a byte of a request that never ends over one connection after the other; those that the server closed stay closed.
+fn trickle(connections: &[TcpStream], over: &AtomicBool) {
+    let request = b"POST /v1/lines HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    for byte in request.iter().cycle() {
+        for mut connection in connections {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            let _ = connection.write(&[*byte]);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Sends one request after the other over one connection, as one forwarder does.
-fn measure(server: &Server, batches: &[Vec<u8>], duration: Duration, name: &str) -> Result<()> {
+fn measure(server: &Server, batches: &[Vec<u8>], name: &str) -> Result<()> {
     let begin = Instant::now();
     let cpu = server.cpu_seconds()?;
     let (mut taken, mut refused) = (0, 0);
     let mut stream = TcpStream::connect(server.address)?;
-    for body in batches.iter().cycle() {
-        match post(&mut stream, body)? {
-            200 => taken += BATCH_LINES,
-            429 | 503 => refused += 1,
-            status => anyhow::bail!("status {status}"),
+    for body in batches {
+        loop {
+            match post(&mut stream, body)? {
+                200 => break,
+                429 | 503 => refused += 1,
+                status => anyhow::bail!("status {status}"),
+            }
+            std::thread::sleep(FULL_WAIT);
         }
-        if begin.elapsed() >= duration {
-            break;
-        }
+        taken += BATCH_LINES;
     }
-    let cpu = server.cpu_seconds()? - cpu;
+    let (seconds, cpu) = (begin.elapsed().as_secs_f64(), server.cpu_seconds()? - cpu);
     for (figure, value, unit) in [
-        ("intake lines", taken as f64 / begin.elapsed().as_secs_f64(), "lines/s"),
+        ("intake lines", taken as f64 / seconds, "lines/s"),
         ("intake lines per core", taken as f64 / cpu, "lines/s of one core"),
-        ("intake rss", server.rss_mib()?, "MiB"),
+        ("intake rss, most", server.rss_mib()?, "MiB"),
         ("intake requests sent away", f64::from(refused), "requests"),
     ] {
-        let figure = json!({"name": format!("{figure} {name}"), "value": value, "unit": unit});
+        let figure = json!({"name": format!("{figure}, {name}"), "value": value, "unit": unit});
         writeln!(io::stdout(), "{figure}")?;
     }
     Ok(())
@@ -96,28 +131,46 @@ fn post(stream: &mut TcpStream, body: &[u8]) -> Result<u16> {
 /// One gzipped NDJSON body in Vector's shape.
 fn batch(number: usize) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    for index in 0..BATCH_LINES {
-        let request = number * BATCH_LINES + index;
-        let line = format!(
-            "https 2026-11-22T10:{:02}:{:02}.{:06}Z app/shop/50dc6c495c0c9188 198.51.100.{}:{} 10.20.0.10:8080 0.000 0.0{} \
-             0.000 200 200 {} {} \"GET https://shop.example:443/item/{request}?page={}&sort=price HTTP/1.1\" \
-             \"Mozilla/5.0 (X11; Linux x86_64)\" TLS_AES_128_GCM_SHA256 TLSv1.3 arn:aws:elasticloadbalancing:eu-central-1:\
-             123456789012:targetgroup/shop/73e2d6bc24d8a067 \"Root=1-69218d60-{request:024x}\" \"shop.example\" \"-\" 0 \
-             2026-11-22T10:00:00.000000Z \"forward\" \"-\" \"-\" \"10.20.0.10:8080\" \"200\" \"-\" \"-\" TID_{request:032x}",
-            request / 60 % 60,
-            request % 60,
-            request % 1_000_000,
-            request % 250,
-            1024 + request % 60_000,
-            10 + request % 89,
-            100 + request % 700,
-            1000 + request % 9000,
-            request % 30,
-        );
-        let event = json!({"message": line, "source_type": "file", "timestamp": "2026-11-22T10:00:00Z"});
+    let (service, target) = (Service::of(SERVICE).name, instance(&mut machine()).1);
+    let (mut text, mut url) = (String::new(), String::new());
+    for request in (number * BATCH_LINES..).take(BATCH_LINES) {
+        url.clear();
+        write!(url, "/item/{request}?page={}&sort=price", request % 30)?;
+        let received = later(beginning(), 60.0 + request as f64 / PER_SECOND);
+        let client = [198, 51, 100, u8::try_from(request % 250)?];
+        let line = Line {
+            received,
+            completed: later(received, 0.02),
+            said: Arc::new(Said { method: "GET".into(), url: url.clone(), agent: AGENT.into() }),
+            client: SocketAddr::from((client, u16::try_from(1024 + request % 60_000)?)),
+            target,
+            status: 200,
+            service: Arc::clone(&service),
+            balancer: Balancer::Alb,
+        };
+        line.render(&mut text);
+        let event = json!({"message": text, "source_type": "file", "timestamp": "2026-05-04T00:10:00Z"});
         writeln!(encoder, "{event}")?;
     }
     Ok(encoder.finish()?)
+}
+
+/// A browser's, of ordinary length.
+const AGENT: &str =
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/137.0.0.0 Safari/537.36";
+
+/// Number of the service that the lines are of.
+const SERVICE: u64 = 1;
+
+fn machine() -> Machine {
+    Machine::boot(host_address(1), later(beginning(), -3600.0))
+}
+
+/// Starts the service on `machine`; gives its workload's key and the address that it listens on.
+fn instance(machine: &mut Machine) -> (String, SocketAddr) {
+    let service = Service::of(SERVICE);
+    let instance = service.start(machine, beginning(), 1, 1, 0, &mut Random::of(1, &[]));
+    (service.key(), instance.socket)
 }
 
 struct Server {
@@ -136,7 +189,7 @@ impl Server {
 
     fn rss_mib(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
         Ok(line.split_whitespace().nth(1).context("no number")?.parse::<f64>()? / 1024.0)
     }
 
@@ -154,6 +207,13 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Lines that are of a workload of the detector's host.
+fn routed(detector: &Detector) -> Option<u64> {
+    let mut status = Status::starting(beginning());
+    detector.describe(beginning(), &mut status);
+    status.counters.get("detector.edge_lines_routed").copied()
 }
 
 struct NoCursors;
@@ -188,17 +248,26 @@ fn serve() -> Result<()> {
         std::process::exit(0);
     });
     let mut detector = Detector::new(&config)?;
-    let (mut raised, mut judged) = (Vec::new(), Judged::default());
+    let (mut raised, mut judged, mut lines) = (Vec::new(), Judged::default(), 0);
+    let mut machine = machine();
+    let _ = instance(&mut machine);
+    machine.events.sort_by_key(|event| event.at);
+    for event in &machine.events {
+        detector.host(event, &mut raised);
+    }
     while let Some(batch) = batches.blocking_recv() {
         for line in &batch.lines {
             detector.edge(&batch.source, line, &mut raised);
         }
+        lines += batch.lines.len();
+        detector.advance(later(beginning(), 60.0 + lines as f64 / PER_SECOND), &mut raised);
         judged.add(batch);
         if judged.bytes() > 64 << 20 {
-            detector.advance(Timestamp::MIN, &mut raised);
             std::mem::take(&mut judged).acknowledge(true);
         }
         raised.clear();
+        let routed = routed(&detector);
+        ensure!(routed == Some(lines as u64), "{routed:?} of {lines} lines are the workload's own");
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ const MEASURED: [Storm; 3] = [
         run: |_| connects(CONNECTS / SLICES),
         programs: &[
             Measured { figure: "kernel.known_peer", program: "connect4", target_ns: 200.0 },
-            Measured { figure: "kernel.idle_packet", program: "metadata_request", target_ns: 100.0 },
+            Measured { figure: "kernel.idle_packet", program: "sent", target_ns: 100.0 },
             Measured { figure: "kernel.sock_state", program: "inet_sock_set_state", target_ns: 200.0 },
         ],
     },

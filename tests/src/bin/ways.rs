@@ -1,7 +1,7 @@
 //! Every known way around a host sensor, walked for real on the running kernel, and whether the agent saw it.
 //!
 //! In: root, a cgroup2 mount, busybox. Out: one line (or with `--json` one object `{way, group, kernel, expected, seen}`) a
-//! way; exit 1 when one is not as expected. Both directions are asserted: what must be seen is, and what cannot be seen is
+//! way, and what it took to load the programs; exit 1 when one is not as expected. Both directions are asserted: what must be seen is, and what cannot be seen is
 //! not, while that which is raised instead is. Traffic stays in a network namespace of its own.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -31,8 +31,10 @@ mod uring;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use breachline::workload::WorkloadKey;
 use observer::{Observer, Traces};
 use serde::Serialize;
 use table::{Machine, WAYS, Way};
@@ -40,9 +42,11 @@ use table::{Machine, WAYS, Way};
 /// Ports of the ways, one each: below the ephemeral ones, above the privileged.
 const FIRST_PORT: u16 = 20_000;
 
-const USAGE: &str = "usage: ways [--json] [--list] [NAME]...
+const USAGE: &str = "usage: ways [--json] [--list] [--within KEY ROOT COMMAND] [NAME]...
 
-Walks every known way around a host sensor, or those named, and says which the agent saw.
+Walks every known way around a host sensor, or those named, and says which the agent saw. Within a container: COMMAND (a
+shell's) starts it and passes `/ways serve /stage` on to it, ROOT holds the container's files, and whatever is seen must be
+placed on the workload KEY. A way that its bars keep it from walking is `barred` there.
 Exit code 0: all as expected; 1: not, or it could not be tried; 64: bad use.";
 
 fn main() -> ExitCode {
@@ -69,10 +73,18 @@ fn main() -> ExitCode {
 
 /// The ways asked for; whether all were as expected.
 fn walk(words: &[&str]) -> Result<bool> {
-    let (mut json, mut names) = (false, Vec::new());
-    for word in words {
+    let (mut json, mut names, mut container) = (false, Vec::new(), None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
         match *word {
             "--json" => json = true,
+            "--within" => {
+                let [Some(key), Some(root), Some(command)] = [words.next(), words.next(), words.next()] else {
+                    eprintln!("{USAGE}");
+                    std::process::exit(64);
+                };
+                container = Some(Container { key: WorkloadKey::new(key), root: Path::new(root), command });
+            }
             "--list" => {
                 WAYS.iter().for_each(|way| println!("{}", way.name));
                 return Ok(true);
@@ -85,7 +97,10 @@ fn walk(words: &[&str]) -> Result<bool> {
         }
     }
     let chosen = |way: &&Way| names.is_empty() || names.contains(&way.name);
-    let mut walk = Walk::begin()?;
+    let mut walk = Walk::begin(container.as_ref())?;
+    if json {
+        walk.print_loads()?;
+    }
     let mut all = true;
     for (number, way) in WAYS.iter().enumerate().filter(|(_, way)| chosen(way)) {
         let cell = walk.cell(number, way)?;
@@ -94,6 +109,18 @@ fn walk(words: &[&str]) -> Result<bool> {
     }
     Ok(all)
 }
+
+/// A container in which the ways are walked.
+struct Container<'w> {
+    key: WorkloadKey,
+    root: &'w Path,
+    command: &'w str,
+}
+
+/// Longest wait for the service to end once it gets no more orders.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+/// Where the service keeps its files within a container.
+const STAGE: &str = "/stage";
 
 /// One cell of the matrix.
 #[derive(Serialize)]
@@ -110,7 +137,7 @@ struct Cell<'w> {
 
 impl Cell<'_> {
     fn as_expected(&self) -> bool {
-        self.expected == self.seen
+        self.expected == self.seen || self.seen == "barred"
     }
 
     fn print(&self, json: bool) -> Result<()> {
@@ -124,24 +151,44 @@ impl Cell<'_> {
     }
 }
 
+/// One program, as the kernel took it.
+#[derive(Serialize)]
+struct LoadFigure<'w> {
+    program: &'w str,
+    kernel: &'w str,
+    instructions: u32,
+    verified: Option<u32>,
+    load_us: u64,
+}
+
+/// What programs and maps lock in the kernel.
+#[derive(Serialize)]
+struct MemoryFigure<'w> {
+    bpf_memory_bytes: u64,
+    kernel: &'w str,
+}
+
 /// The observer, the service, and what is between them.
 struct Walk {
     kernel: String,
     machine: Machine,
     observer: Observer,
     service: Child,
-    orders: ChildStdin,
+    /// Closed at the end, which ends the service.
+    orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    /// In a container, whose bars may keep a way from being walked.
+    contained: bool,
     // Removed at the end: what a way ran is looked at after it has ended.
     _folder: tempfile::TempDir,
 }
 
 impl Walk {
-    fn begin() -> Result<Self> {
+    fn begin(container: Option<&Container<'_>>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         // Before the service: its listener is seen being opened.
-        let mut observer = Observer::load()?;
-        let (mut service, orders, mut answers) = start(folder.path())?;
+        let mut observer = Observer::load(container.map(|container| container.key.clone()))?;
+        let (mut service, orders, mut answers) = start(folder.path(), container)?;
         let mut line = String::new();
         answers.read_line(&mut line)?;
         if line.trim() != "ready" {
@@ -149,14 +196,38 @@ impl Walk {
             service.wait()?;
             bail!("the service did not start");
         }
-        observer.begin(service.id())?;
+        match container {
+            Some(_) => observer.begin_within(STAGE)?,
+            None => observer.begin(service.id())?,
+        }
         let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
-        Ok(Self { kernel, machine: Machine::read(), observer, service, orders, answers, _folder: folder })
+        let machine = Machine::read(container.map_or(Path::new("/"), |container| container.root));
+        let contained = container.is_some();
+        let orders = Some(orders);
+        Ok(Self { kernel, machine, observer, service, orders, answers, contained, _folder: folder })
+    }
+
+    /// What each program is on this kernel and what it took to load it; and what all of it locks in the kernel.
+    fn print_loads(&self) -> Result<()> {
+        for load in self.observer.loads() {
+            let figure = LoadFigure {
+                program: &load.program,
+                kernel: &self.kernel,
+                instructions: load.instructions,
+                verified: load.verified,
+                load_us: u64::try_from(load.took.as_micros())?,
+            };
+            println!("{}", serde_json::to_string(&figure)?);
+        }
+        let memory = MemoryFigure { bpf_memory_bytes: observer::locked_bytes()?, kernel: &self.kernel };
+        println!("{}", serde_json::to_string(&memory)?);
+        Ok(())
     }
 
     fn cell<'w>(&'w mut self, number: usize, way: &'w Way) -> Result<Cell<'w>> {
         let port = FIRST_PORT + u16::try_from(number)?;
-        writeln!(self.orders, "{} {port} {number}", way.name)?;
+        let Some(orders) = &mut self.orders else { bail!("the service takes no more orders") };
+        writeln!(orders, "{} {port} {number}", way.name)?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         let (performer, code, said) = answer(&line).with_context(|| format!("{}: no answer: {line}", way.name))?;
@@ -167,8 +238,12 @@ impl Walk {
             (true, None) => "seen",
             (true, Some(_)) => "missed",
         };
+        let performer = observer::performer(&observed, way.name).unwrap_or(performer);
         let traces = Traces { name: way.name, performer, port, observed: &observed };
-        let (seen, note) = verdict(way, code, &said, &traces);
+        let (seen, note) = match verdict(way, code, &said, &traces) {
+            ("failed", note) if self.contained && code == service::BARRED => ("barred", note),
+            other => other,
+        };
         let note = if seen == expected { String::new() } else { note };
         Ok(Cell { way: way.name, group: way.group, kernel: &self.kernel, expected, seen, note })
     }
@@ -176,19 +251,28 @@ impl Walk {
 
 impl Drop for Walk {
     fn drop(&mut self) {
+        // A container outlives the command that started it: it must end by itself.
+        self.orders = None;
+        let deadline = Instant::now() + LAST_PATIENCE;
+        while matches!(self.service.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.service.kill();
         let _ = self.service.wait();
     }
 }
 
-fn start(folder: &Path) -> Result<(Child, ChildStdin, BufReader<ChildStdout>)> {
-    let mut service = Command::new(std::env::current_exe()?)
-        .arg("serve")
-        .arg(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start the service")?;
+fn start(folder: &Path, container: Option<&Container<'_>>) -> Result<(Child, ChildStdin, BufReader<ChildStdout>)> {
+    let mut command = match container {
+        Some(_) => Command::new("/bin/sh"),
+        None => Command::new(std::env::current_exe()?),
+    };
+    match container {
+        Some(container) => command.arg("-c").arg(format!("{} /ways serve {STAGE}", container.command)),
+        None => command.arg("serve").arg(folder),
+    };
+    let mut service =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the service")?;
     let (Some(orders), Some(answers)) = (service.stdin.take(), service.stdout.take()) else { bail!("no pipes") };
     Ok((service, orders, BufReader::new(answers)))
 }

@@ -12,8 +12,9 @@ use breachline::enrich::{self, Enricher};
 use breachline::event::{Actor, Contact, Exec, HostEvent, HostEventKind, MetadataRequest, ProcessKey};
 use breachline::evidence::{HostFinding, ProgramClass};
 use breachline::host::{self, Judge, Stage as Judged};
-use breachline::kernel::{self, Sensor};
+use breachline::kernel::{self, ProgramLoad, Sensor};
 use breachline::timestamp::Timestamp;
+use breachline::workload::WorkloadKey;
 use nix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 
@@ -32,6 +33,8 @@ pub(crate) struct Observer {
     judge: Judge,
     baseline: Baseline,
     service: ProcessKey,
+    /// The workload that everything must be placed on, where it is known.
+    workload: Option<WorkloadKey>,
     observed: Vec<Observed>,
 }
 
@@ -39,13 +42,13 @@ pub(crate) struct Observer {
 pub(crate) struct Observed {
     event: HostEvent,
     judged: Option<Judged>,
-    /// Whether its process descends from the service, as the process table tells it.
+    /// Whether its process descends from the service, as the process table tells it, and is placed on the right workload.
     under_service: bool,
 }
 
 impl Observer {
-    /// Loads the senses.
-    pub(crate) fn load() -> Result<Self> {
+    /// Loads the senses. What counts must be placed on `workload`, if one is named.
+    pub(crate) fn load(workload: Option<WorkloadKey>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sensor = runtime.block_on(async { Sensor::load(&kernel::Config::default()) })?;
         Ok(Self {
@@ -57,13 +60,43 @@ impl Observer {
             judge: Judge::new(host::Config::default()),
             baseline: Baseline::new(baseline::Config::default()),
             service: ProcessKey::default(),
+            workload,
             observed: Vec::new(),
         })
+    }
+
+    /// What it took to load each program.
+    pub(crate) fn loads(&self) -> &[ProgramLoad] {
+        self.sensor.loads()
     }
 
     /// Takes note of what is there: the service listens by now.
     pub(crate) fn begin(&mut self, service: u32) -> Result<()> {
         self.service = key_of(service)?;
+        self.look_around()
+    }
+
+    /// Begins with a service whose process is known by its start alone: `ways serve FOLDER` within a container.
+    pub(crate) fn begin_within(&mut self, folder: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.read("");
+            let started = self.observed.iter().find_map(|observed| match &observed.event.kind {
+                HostEventKind::Exec(exec) => (exec.argv.get(1..)? == ["serve", folder]).then_some(exec.actor.process),
+                _ => None,
+            });
+            if let Some(service) = started {
+                self.service = service;
+                return self.look_around();
+            }
+            if Instant::now() > deadline {
+                bail!("the service's start was not told within {PATIENCE:?}");
+            }
+            self.runtime.block_on(self.sensor.ready());
+        }
+    }
+
+    fn look_around(&mut self) -> Result<()> {
         let at = Timestamp::from_unix_nanos(nanos(ClockId::CLOCK_REALTIME)?);
         for fact in self.resolver.snapshot(at) {
             self.feed(fact);
@@ -106,10 +139,21 @@ impl Observer {
     fn feed(&mut self, event: HostEvent) {
         self.enricher.observe(&event);
         let judged = self.judge.judge(&event, &self.enricher, &mut self.baseline);
-        let under_service =
-            actor_of(&event.kind).is_some_and(|actor| self.enricher.place(actor, event.at).descends_from(self.service));
+        let under_service = actor_of(&event.kind).is_some_and(|actor| {
+            let place = self.enricher.place(actor, event.at);
+            let right = self.workload.as_ref().is_none_or(|workload| place.workload.key == *workload);
+            place.descends_from(self.service) && right
+        });
         self.observed.push(Observed { event, judged, under_service });
     }
+}
+
+/// The process that performed `name`, by its start: what a service in a pid namespace of its own calls it is another number.
+pub(crate) fn performer(observed: &[Observed], name: &str) -> Option<u32> {
+    observed.iter().find_map(|observed| match &observed.event.kind {
+        HostEventKind::Exec(exec) => (exec.argv.get(1..3)? == ["perform", name]).then_some(exec.actor.process.pid),
+        _ => None,
+    })
 }
 
 /// What was observed of one way.
@@ -180,6 +224,23 @@ impl Traces<'_> {
         })
     }
 
+    /// A connection to the way's own port asked for this server.
+    pub(crate) fn greeted(&self, server: &str) -> bool {
+        let own = self.observed.iter().filter_map(|observed| match &observed.event.kind {
+            HostEventKind::Contact(contact) if observed.under_service && contact.peer.port() == self.port => {
+                Some(contact.socket)
+            }
+            _ => None,
+        });
+        let sockets: Vec<u64> = own.collect();
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::Hello(hello) => {
+                sockets.contains(&hello.socket) && hello.server_name.as_deref() == Some(server)
+            }
+            _ => false,
+        })
+    }
+
     /// A metadata request of the performer, understood and judged.
     pub(crate) fn request(&self, fits: fn(&MetadataRequest) -> bool) -> bool {
         self.observed.iter().any(|observed| match &observed.event.kind {
@@ -217,6 +278,18 @@ impl Traces<'_> {
         .collect::<Vec<_>>()
         .join("; ")
     }
+}
+
+/// Bytes that this process's BPF programs and maps lock (`memlock` in their fdinfo, proc(5)).
+pub(crate) fn locked_bytes() -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        // The folder's own descriptor is gone by now.
+        let Ok(info) = fs::read_to_string(entry?.path()) else { continue };
+        let locked = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
+        bytes += locked.unwrap_or_default();
+    }
+    Ok(bytes)
 }
 
 fn actor_of(kind: &HostEventKind) -> Option<&Actor> {

@@ -2,12 +2,12 @@
 //! matter, that it is seen is.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use libc::{
-    AF_INET, AF_INET6, AF_PACKET, IPPROTO_TCP, IPPROTO_UDPLITE, MSG_FASTOPEN, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_RAW,
-    SOCK_STREAM, TCP_FASTOPEN_CONNECT, TCP_REPAIR,
+    AF_INET, AF_INET6, AF_PACKET, IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDPLITE, MSG_FASTOPEN, SOCK_DGRAM,
+    SOCK_NONBLOCK, SOCK_RAW, SOCK_STREAM, TCP_FASTOPEN_CONNECT, TCP_REPAIR,
 };
 
 use super::raw::{self, Address};
@@ -152,6 +152,74 @@ pub(crate) fn quic(stage: &Stage) -> Outcome {
     let mut initial = vec![0; QUIC_INITIAL_BYTES];
     initial[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.send_to(&initial, (Ipv4Addr::LOCALHOST, stage.port())).map(drop)
+}
+
+/// The same on a connected socket, as most clients have it.
+pub(crate) fn quic_connected(stage: &Stage) -> Outcome {
+    let mut initial = vec![0; QUIC_INITIAL_BYTES];
+    initial[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect((Ipv4Addr::LOCALHOST, stage.port()))?;
+    socket.send(&initial).map(drop)
+}
+
+/// Datagrams of ICMP without a raw socket, which the kernel lets some groups have.
+pub(crate) fn icmp_datagram(stage: &Stage) -> Outcome {
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0")?;
+    let socket = raw::socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)?;
+    // An echo request (RFC 792) with a payload; the kernel fills in identifier and sum.
+    raw::send_to(socket.as_fd(), b"\x08\0\0\0\0\0\0\x01stolen", 0, &Address::v4(Ipv4Addr::LOCALHOST, stage.port()))
+}
+
+/// SCTP.
+pub(crate) fn sctp(stage: &Stage) -> Outcome {
+    let socket = raw::socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP)?;
+    refused(raw::connect(socket.as_fd(), &loopback(stage)))
+}
+
+/// A socket to another program of this host, which may then do what it is asked.
+pub(crate) fn unix_socket(stage: &Stage) -> Outcome {
+    let path = stage.folder().join("daemon.sock");
+    let daemon = std::os::unix::net::UnixListener::bind(&path)?;
+    let mut client = std::os::unix::net::UnixStream::connect(&path)?;
+    drop(daemon);
+    io::Write::write_all(&mut client, b"start a container for me").or(Ok(()))
+}
+
+/// A connection whose first bytes name its server.
+pub(crate) fn tls(stage: &Stage) -> Outcome {
+    greeted(stage, &[&hello(TLS_SERVER)])
+}
+
+/// The same with the name in a second piece.
+pub(crate) fn tls_in_pieces(stage: &Stage) -> Outcome {
+    let hello = hello(TLS_SERVER);
+    greeted(stage, &[&hello[..60], &hello[60..]])
+}
+
+/// Listens on the way's own port and sends these pieces to it, each read before the next is sent.
+fn greeted(stage: &Stage, pieces: &[&[u8]]) -> Outcome {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, stage.port()))?;
+    let mut client = TcpStream::connect(server.local_addr()?)?;
+    client.set_nodelay(true)?;
+    let (mut served, _) = server.accept()?;
+    for piece in pieces {
+        io::Write::write_all(&mut client, piece)?;
+        io::Read::read_exact(&mut served, &mut vec![0; piece.len()])?;
+    }
+    Ok(())
+}
+
+/// The server that is asked for.
+pub(crate) const TLS_SERVER: &str = "x7.evil.example";
+
+/// A TLS client's first record (RFC 8446 4.1.2) with one extension, the server's name (RFC 6066 3).
+fn hello(server: &str) -> Vec<u8> {
+    let sized = |width: usize, bytes: &[u8]| [&bytes.len().to_be_bytes()[size_of::<usize>() - width..], bytes].concat();
+    let name = [&[0][..], &sized(2, server.as_bytes())].concat();
+    let names = [&[0, 0][..], &sized(2, &sized(2, &name))].concat();
+    let body = [&[3, 3][..], &[9; 32], &[0, 0, 2, 0x13, 1, 1, 0], &sized(2, &names)].concat();
+    [&[22, 3, 1][..], &sized(2, &[&[1][..], &sized(3, &body)].concat())].concat()
 }
 
 /// UDP-Lite (RFC 3828), which Linux 7.1 gave up.

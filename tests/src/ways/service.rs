@@ -16,11 +16,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::endpoint::ADDRESSES;
-use super::stage::{Outcome, SERVICE_PORT, Stage, is_absent};
+use super::stage::{Outcome, SERVICE_PORT, Stage, is_absent, is_barred};
 use super::table;
 
 /// How a performer ends that could not do its way because the kernel has no such thing.
 pub(crate) const ABSENT: i32 = 77;
+/// How a performer ends that was not let do its way.
+pub(crate) const BARRED: i32 = 78;
 /// Longest life of a performer with its descendants; on an emulated machine an exec takes a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,7 +58,11 @@ pub(crate) fn perform(name: &str, port: u16, folder: PathBuf) -> i32 {
         Err(error) => {
             // Standard output is the leash; the service passes on what it says.
             let _ = write!(io::stdout(), "{error}");
-            if is_absent(&error) { ABSENT } else { 1 }
+            match &error {
+                error if is_absent(error) => ABSENT,
+                error if is_barred(error) => BARRED,
+                _ => 1,
+            }
         }
     }
 }

@@ -50,6 +50,11 @@ pub(crate) fn mark(name: &str) -> String {
     format!("way={name}=")
 }
 
+/// Whether an error says that the way is barred here: a container's capabilities, namespaces or mounts do not let it be walked.
+pub(crate) fn is_barred(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| [libc::EPERM, libc::EACCES, libc::EROFS].contains(&code))
+}
+
 /// Whether an error says that the kernel has no such call, protocol, option or program format, or keeps it from everybody.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     const ABSENT: [i32; 7] = [

@@ -1,6 +1,7 @@
 //! The table of ways: what is performed, what it needs of the kernel, and what must have been observed.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use breachline::event::{Contact, ContactHook, MetadataPath, Protocol};
 
@@ -42,18 +43,20 @@ pub(crate) enum Need {
 const URING: Need = Need::Uring(&["io_submit_sqes", "io_issue_sqe", "io_uring_create"]);
 const URING_SOCKET: Need = Need::Uring(&["io_socket"]);
 const MPTCP: Need = Need::Symbol(&["mptcp_init_sock", "mptcp_sendmsg"]);
+const SCTP: Need = Need::Symbol(&["sctp_init_sock", "sctp_v4_get_dst"]);
 const UDP_LITE: Need = Need::Symbol(&["udplite_rcv", "udplite4_register"]);
 const USER_NAMESPACES: Need = Need::Symbol(&["create_user_ns"]);
 
-/// What this machine has.
+/// What this machine has, and the root directory of where the ways are walked.
 pub(crate) struct Machine {
     symbols: String,
+    root: PathBuf,
 }
 
 impl Machine {
     /// Reads `/proc/kallsyms`, whose names anybody may read.
-    pub(crate) fn read() -> Self {
-        Self { symbols: fs::read_to_string("/proc/kallsyms").unwrap_or_default() }
+    pub(crate) fn read(root: &Path) -> Self {
+        Self { symbols: fs::read_to_string("/proc/kallsyms").unwrap_or_default(), root: root.to_owned() }
     }
 
     /// Whether a way can be walked here.
@@ -68,7 +71,7 @@ impl Machine {
             Need::Calls32 => {
                 cfg!(target_arch = "x86_64") && self.symbol(&["do_int80_syscall_32", "do_int80_emulation"])
             }
-            Need::File(path) => fs::exists(path).unwrap_or(false),
+            Need::File(path) => fs::exists(self.root.join(path.trim_start_matches('/'))).unwrap_or(false),
         }
     }
 
@@ -104,6 +107,16 @@ const fn missed(
     Way { name, group, perform, needs: Need::Nothing, seen, instead: Some(instead) }
 }
 
+/// A way that no sense sees and that nothing is raised for: SECURITY.md names it.
+const fn unseen(
+    group: &'static str,
+    name: &'static str,
+    perform: fn(&Stage) -> Outcome,
+    seen: fn(&Traces<'_>) -> bool,
+) -> Way {
+    missed(group, name, perform, seen, |_| true)
+}
+
 /// Whether this kernel has the tracepoint that tells of packet sockets: `cap_capable`, since Linux 6.14.
 fn tells_packet_sockets() -> bool {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
@@ -113,6 +126,7 @@ fn tells_packet_sockets() -> bool {
 
 const PROGRAM: &str = "start a program";
 const PEER: &str = "reach a peer";
+const NAME: &str = "hide a name";
 const LINEAGE: &str = "lose one's origin";
 const METADATA: &str = "ask for a credential";
 
@@ -217,13 +231,23 @@ pub(crate) const WAYS: &[Way] = &[
     seen(PEER, "udp-connected-elsewhere", Need::Nothing, peer::udp_elsewhere, sends),
     seen(PEER, "io-uring-sendmsg", URING, peer::uring_datagram, sends),
     seen(PEER, "quic", Need::Nothing, peer::quic, sends),
+    seen(PEER, "quic-connected", Need::Nothing, peer::quic_connected, |traces| {
+        traces.contact("127.0.0.1", |contact| {
+            contact.protocol == Protocol::Udp && contact.hook == ContactHook::Connect && contact.first
+        })
+    }),
     seen(PEER, "udp-lite", UDP_LITE, peer::udp_lite, |traces| {
         traces.contact("127.0.0.1", |contact| contact.hook == ContactHook::Sendmsg)
     }),
     missed(PEER, "raw-socket", peer::raw_socket, connects, |traces| traces.raw_socket()),
+    missed(PEER, "icmp-datagram", peer::icmp_datagram, connects, |traces| traces.raw_socket()),
+    Way { needs: SCTP, ..missed(PEER, "sctp", peer::sctp, |_| false, |traces| traces.raw_socket()) },
+    unseen(PEER, "unix-socket", peer::unix_socket, |traces| traces.any_exec() || traces.raw_socket()),
     missed(PEER, "packet-socket", peer::packet_socket, connects, |traces| {
         traces.raw_socket() || !tells_packet_sockets()
     }),
+    seen(NAME, "tls-server-name", Need::Nothing, peer::tls, |traces| traces.greeted(peer::TLS_SERVER)),
+    missed(NAME, "tls-name-in-pieces", peer::tls_in_pieces, |traces| traces.greeted(peer::TLS_SERVER), connects),
     seen(LINEAGE, "double-fork", Need::Nothing, lineage::double_fork, any_shell),
     seen(LINEAGE, "setsid", Need::Nothing, lineage::new_session, any_shell),
     seen(LINEAGE, "daemon", Need::Nothing, lineage::daemon, any_shell),
@@ -276,7 +300,7 @@ mod tests {
     #[test]
     fn a_symbol_is_a_whole_word() {
         let check = |symbols: &str, expected: bool| {
-            let machine = Machine { symbols: symbols.to_owned() };
+            let machine = Machine { symbols: symbols.to_owned(), root: PathBuf::from("/") };
             assert_eq!(machine.has(Need::Symbol(&["io_socket"])), expected, "{symbols}");
         };
         check("0 t io_socket\n", true);

@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, 
 use crate::watch::{Watch, key_of, own_namespace, root};
 
 /// `MSG_FASTOPEN` (socket.h): connect and send in one call.
-const FAST_OPEN: MsgFlags = MsgFlags::from_bits_retain(0x2000_0000);
+pub(crate) const FAST_OPEN: MsgFlags = MsgFlags::from_bits_retain(0x2000_0000);
 
 /// A port on which nobody listens.
 fn refused_port() -> u16 {

@@ -2,11 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 
-use breachline::event::{HostEventKind, NameAnswer};
+use breachline::event::{HostEventKind, NameAnswer, TlsHello};
 use breachline::kernel::Config;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, sendto, socket};
 
-use crate::contact::in_namespace;
+use crate::contact::{FAST_OPEN, in_namespace};
 use crate::watch::{Watch, root};
 
 /// A message about one name with one IPv4 address, by hand: header, question, record.
@@ -114,4 +116,106 @@ fn a_flood_of_answers_is_counted_to_the_last() {
     assert!(names.lost > 0 && names.emitted > 0, "{names:?}");
     let read = watch.seen.iter().filter(|event| matches!(event.kind, HostEventKind::Answer(_))).count() as u64;
     assert_eq!(read + counters.undecodable, names.emitted);
+}
+
+/// A client's first record with extensions of so many bytes before the server's name (RFC 8446 4.1.2, RFC 6066 3).
+fn client_hello(server: &str, before: usize) -> Vec<u8> {
+    let sized = |width: usize, bytes: &[u8]| [&bytes.len().to_be_bytes()[size_of::<usize>() - width..], bytes].concat();
+    let name = [&[0][..], &sized(2, server.as_bytes())].concat();
+    let names = [&[0, 0][..], &sized(2, &sized(2, &name))].concat();
+    let shares = [&[0, 51][..], &sized(2, &vec![7; before])].concat();
+    let extensions = sized(2, &[shares, names].concat());
+    let body = [&[3, 3][..], &[9; 32], &[0, 0, 2, 0x13, 1, 1, 0], &extensions].concat();
+    [&[22, 3, 1][..], &sized(2, &[&[1][..], &sized(3, &body)].concat())].concat()
+}
+
+/// Connects to a fresh port and sends these pieces, each received before the next is sent.
+fn over_a_new_connection(pieces: &[&[u8]]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    send_to(&listener, pieces);
+    listener.local_addr().expect("address")
+}
+
+fn send_to(listener: &TcpListener, pieces: &[&[u8]]) {
+    let mut client = TcpStream::connect(listener.local_addr().expect("address")).expect("connected");
+    client.set_nodelay(true).expect("set");
+    let (mut at, _) = listener.accept().expect("accepted");
+    for piece in pieces {
+        client.write_all(piece).expect("sent");
+        at.read_exact(&mut vec![0; piece.len()]).expect("received");
+    }
+}
+
+fn hellos(watch: &Watch, socket: u64) -> Vec<&TlsHello> {
+    let hellos = watch.seen.iter().filter_map(|event| match &event.kind {
+        HostEventKind::Hello(hello) if hello.socket == socket => Some(hello),
+        _ => None,
+    });
+    hellos.collect()
+}
+
+#[test]
+fn a_tls_hello_names_its_server() {
+    if !root() {
+        return;
+    }
+    let mut watch = Watch::new(&Config::default());
+    let short = client_hello("short.example", 2);
+    let long = client_hello("post-quantum.example", 1220);
+    let too_long = client_hello("beyond.example", 4000);
+    let peers = [
+        over_a_new_connection(&[&short]),
+        over_a_new_connection(&[&long]),
+        over_a_new_connection(&[&too_long]),
+        // Once a connection: what follows on it is another matter.
+        over_a_new_connection(&[&short, &client_hello("again.example", 2)]),
+        // The first piece tells as much as stands in it.
+        over_a_new_connection(&[&short[..60], &short[60..]]),
+        over_a_new_connection(&[b"GET /a-request-that-is-long-enough-to-be-a-hello HTTP/1.1\r\nHost: x\r\n\r\n"]),
+    ];
+    // A peer that is known already is not told, nor is what it is greeted with.
+    let known = TcpListener::bind("127.0.0.1:0").expect("bound");
+    send_to(&known, &[b"x"]);
+    send_to(&known, &[&client_hello("known.example", 2)]);
+    // After all others: when it is there, they were read.
+    let last = over_a_new_connection(&[&client_hello("last.example", 2)]);
+    watch.until("the last hello", |event| match &event.kind {
+        HostEventKind::Hello(hello) if hello.server_name.as_deref() == Some("last.example") => Some(()),
+        _ => None,
+    });
+    let expected: [&[Option<&str>]; 6] =
+        [&[Some("short.example")], &[Some("post-quantum.example")], &[None], &[Some("short.example")], &[None], &[]];
+    for (peer, expected) in peers.iter().zip(expected) {
+        let contact = watch.contact("its contact", |contact| contact.peer == *peer);
+        let told: Vec<_> = hellos(&watch, contact.socket).iter().map(|hello| hello.server_name.as_deref()).collect();
+        assert_eq!(told, expected, "{peer}, the last is {last}");
+    }
+    let named = |name: &str| {
+        let told = |event: &breachline::event::HostEvent| matches!(&event.kind, HostEventKind::Hello(hello) if hello.server_name.as_deref() == Some(name));
+        watch.seen.iter().any(told)
+    };
+    assert!(!named("known.example") && !named("again.example"));
+}
+
+/// The hello travels with the handshake.
+#[test]
+fn a_hello_in_a_fast_open_names_its_server() {
+    if !root() {
+        return;
+    }
+    let mut watch = Watch::new(&Config::default());
+    let hello = client_hello("fast.example", 2);
+    in_namespace(&[], move || {
+        // Client and server, for every listener, without cookies (ip-sysctl).
+        std::fs::write("/proc/sys/net/ipv4/tcp_fastopen", "1543").expect("set");
+        let listener = TcpListener::bind("127.0.0.1:4433").expect("bound");
+        let client = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).expect("socket");
+        sendto(client.as_raw_fd(), &hello, &SockaddrIn::new(127, 0, 0, 1, 4433), FAST_OPEN).expect("sent");
+        let (mut at, _) = listener.accept().expect("accepted");
+        at.read_exact(&mut vec![0; hello.len()]).expect("received");
+    });
+    watch.until("the hello", |event| match &event.kind {
+        HostEventKind::Hello(hello) if hello.server_name.as_deref() == Some("fast.example") => Some(()),
+        _ => None,
+    });
 }

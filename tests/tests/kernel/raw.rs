@@ -6,6 +6,7 @@ use breachline::event::{HostEventKind, RawFamily, RawSocket};
 use breachline::kernel::Config;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
+use crate::contact::in_namespace;
 use crate::watch::{Watch, key_of, root};
 
 fn made(watch: &mut Watch, family: RawFamily) -> RawSocket {
@@ -60,4 +61,20 @@ fn a_loop_is_told_once() {
         _ => false,
     });
     assert!(told.count() <= 5, "once a second, however slow this machine");
+}
+
+/// Datagrams of ICMP need no right where the kernel lets a group have them, which systemd does for everybody.
+#[test]
+fn a_socket_whose_protocol_is_not_followed_is_told() {
+    if !root() {
+        return;
+    }
+    let mut watch = Watch::new(&Config::default());
+    in_namespace(&[], || {
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("set");
+        drop(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), SockProtocol::Icmp).expect("made"));
+        drop(socket(AddressFamily::Inet6, SockType::Datagram, SockFlag::empty(), SockProtocol::IcmpV6).expect("made"));
+    });
+    assert_eq!(made(&mut watch, RawFamily::Inet).protocol, 1);
+    assert_eq!(made(&mut watch, RawFamily::Inet6).protocol, 58);
 }

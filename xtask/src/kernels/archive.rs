@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -25,11 +27,21 @@ const SOURCES: &[(&str, &str)] = &[
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Seconds for apt's lists (70 MB) and for one package (up to 50 MB).
 const LISTS_SECONDS: u32 = 600;
-const PACKAGE_SECONDS: u32 = 300;
-/// Versions tried before a kernel counts as not to be had: lists may name files that the mirror no longer holds.
-const VERSIONS_MAX: usize = 24;
+const PACKAGE_SECONDS: u32 = 180;
+/// Images for containers switch apt's own caches off, in files that are read after ours; without them each call reads
+/// 100 MB of lists.
+const CACHES: [&str; 4] = ["-o", "Dir::Cache::pkgcache=pkgcache.bin", "-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"];
+/// How long lists are trusted: security updates replace packages, whose old files the mirror then no longer holds.
+const LISTS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long versions of a kernel are tried, the newest first, before it counts as not to be had: lists may name files that
+/// the mirror does not hold (a refusal takes a second, a silent mirror [`PACKAGE_SECONDS`]).
+const VERSIONS_TRIED_FOR: Duration = Duration::from_secs(300);
 
 /// The kernel's bootable image, fetched unless it is there.
+///
+/// # Errors
+///
+/// Names the packages that cannot be had, and why the newest cannot.
 pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
     let image = folder().join(kernel.name).join("vmlinuz");
     if image.exists() {
@@ -37,34 +49,54 @@ pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
     }
     let names = package_names()?;
     let candidates = candidates(kernel, names.lines());
-    for package in candidates.iter().take(VERSIONS_MAX) {
-        let Ok(unpacked) = unpacked(package, kernel.architecture) else { continue };
+    let (begun, mut refused) = (Instant::now(), None);
+    for package in candidates.iter().take_while(|_| begun.elapsed() < VERSIONS_TRIED_FOR) {
+        let unpacked = match unpacked(&[package], kernel.architecture) {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                refused.get_or_insert(error);
+                continue;
+            }
+        };
         let found = image_in(&unpacked).with_context(|| format!("{package} holds no vmlinuz"))?;
         fs::create_dir_all(image.parent().unwrap_or(&unpacked))?;
         fs::rename(found, &image)?;
         fs::remove_dir_all(unpacked)?;
         return Ok(image);
     }
-    bail!("Debian's archive has no package {}*-cloud-{} to download", kernel.series, kernel.architecture.debian())
+    let wanted = format!("{}*-cloud-{} (Debian {})", kernel.series, kernel.architecture.debian(), kernel.suite);
+    match refused {
+        Some(error) => Err(error.context(format!("no package {wanted} can be downloaded"))),
+        None => bail!("Debian's archive lists no package {wanted}"),
+    }
 }
 
-/// A package's content, unpacked into a folder that the caller moves or removes.
-pub(super) fn unpacked(package: &str, architecture: Architecture) -> Result<PathBuf> {
+/// The contents of packages (`name`, or `name=version`), unpacked into one folder that the caller moves or removes. One call of
+/// apt for all: each takes a second to begin.
+pub(super) fn unpacked(packages: &[&str], architecture: Architecture) -> Result<PathBuf> {
     lists()?;
     let folder = folder().join("download");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    say(format_args!("fetching {package} ({})", architecture.debian()));
-    let (name, version) = package.split_once('=').map_or((package, None), |(name, version)| (name, Some(version)));
-    let version = version.map(|version| format!("={version}")).unwrap_or_default();
-    let wanted = format!("{name}:{}{version}", architecture.debian());
-    bounded(PACKAGE_SECONDS, &["env", &chdir(&folder), &configured(), "apt-get", "download", "-qq", &wanted])
-        .with_context(|| format!("{wanted} cannot be downloaded"))?;
-    let archive = only_file(&folder)?;
+    say(format_args!("fetching {} ({})", packages.join(", "), architecture.debian()));
+    let wanted: Vec<String> = packages
+        .iter()
+        .map(|package| match package.split_once('=') {
+            Some((name, version)) => format!("{name}:{}={version}", architecture.debian()),
+            None => format!("{package}:{}", architecture.debian()),
+        })
+        .collect();
+    let (chdir, configured) = (format!("--chdir={}", folder.display()), configured());
+    let mut words = vec!["env", &chdir, &configured, "apt-get", "download", "-qq"];
+    words.extend(CACHES);
+    words.extend(wanted.iter().map(String::as_str));
+    bounded(PACKAGE_SECONDS, &words).with_context(|| format!("{} cannot be downloaded", wanted.join(", ")))?;
     let unpacked = folder.join("unpacked");
-    bounded(PACKAGE_SECONDS, &["dpkg", "-x", &archive.to_string_lossy(), &unpacked.to_string_lossy()])?;
+    for archive in files(&folder)? {
+        bounded(PACKAGE_SECONDS, &["dpkg", "-x", &archive.to_string_lossy(), &unpacked.to_string_lossy()])?;
+    }
     Ok(unpacked)
 }
 
@@ -76,7 +108,7 @@ pub(super) fn folder() -> PathBuf {
 /// Every package that the lists name.
 fn package_names() -> Result<String> {
     lists()?;
-    bounded(60, &["env", &configured(), "apt-cache", "pkgnames"])
+    bounded(60, &[&["env", &configured(), "apt-cache", "pkgnames"], &CACHES[..]].concat())
 }
 
 fn image_in(unpacked: &Path) -> Option<PathBuf> {
@@ -87,16 +119,22 @@ fn image_in(unpacked: &Path) -> Option<PathBuf> {
     entries(unpacked.join("boot")).chain(modules).find(is_image)
 }
 
-fn only_file(folder: &Path) -> Result<PathBuf> {
-    let mut files = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
-    files.next().with_context(|| format!("nothing was downloaded into {}", folder.display()))
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files: Vec<PathBuf> =
+        fs::read_dir(folder)?.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    if files.is_empty() {
+        bail!("nothing was downloaded into {}", folder.display());
+    }
+    Ok(files)
 }
 
-/// Makes the apt state and fetches its lists, unless that was done.
+/// Makes the apt state and fetches its lists, unless that was done today. A release that cannot be fetched is told and
+/// does not stop the others: a kernel that is missing because of it is said where it is wanted.
 fn lists() -> Result<()> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
     let state = folder().join("apt");
     let fresh = state.join("fresh");
-    if fresh.exists() {
+    if ASKED.swap(true, Ordering::Relaxed) || is_recent(&fresh) {
         return Ok(());
     }
     for part in ["lists/partial", "cache/archives/partial"] {
@@ -106,10 +144,17 @@ fn lists() -> Result<()> {
     fs::write(state.join("sources.list"), sources())?;
     fs::write(state.join("conf"), configuration(&state.to_string_lossy()))?;
     say("fetching Debian's package lists (70 MB) for kernels of other releases");
-    bounded(LISTS_SECONDS, &["env", &configured(), "apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"])
-        .context("Debian's archive (deb.debian.org) cannot be reached; the matrix of kernels needs it once")?;
-    fs::write(fresh, "")?;
+    let update = ["env", &configured(), "apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"];
+    match bounded(LISTS_SECONDS, &update) {
+        Ok(_) => fs::write(fresh, "")?,
+        Err(error) => say(format_args!("not all of Debian's package lists could be fetched: {error:#}")),
+    }
     Ok(())
+}
+
+fn is_recent(mark: &Path) -> bool {
+    let age = mark.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age < LISTS_KEPT_FOR)
 }
 
 fn sources() -> String {
@@ -133,9 +178,4 @@ fn configuration(state: &str) -> String {
 /// `env`'s word that makes apt read our configuration after the system's.
 fn configured() -> String {
     format!("APT_CONFIG={}", folder().join("apt/conf").display())
-}
-
-/// `env`'s option to run elsewhere: apt downloads to where it is.
-fn chdir(folder: &Path) -> String {
-    format!("--chdir={}", folder.display())
 }

@@ -1,75 +1,102 @@
 //! A guest: a kernel with an initramfs that walks the ways, plays the scenes and switches itself off.
 //!
-//! In: a kernel and programs. Out: what its console said, read. QEMU emulates the processor (`tcg`): no guest needs more
-//! of this machine than a process does.
+//! In: a kernel and programs. Out: what its console said. QEMU emulates the processor (`tcg`): no guest needs more of this
+//! machine than a process does.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::archive;
 use super::catalogue::{Architecture, Kernel};
 use super::cpio::Archive;
 use super::scene::{LOCKDOWN, SCENES, Scene};
-use super::table::{self, Cell};
 use super::userland::Programs;
-use super::{archive, bounded};
+use crate::process::{self, say};
 
-/// Seconds for one guest: measured 30 to 60 on two cores at rest, several times that on busy ones.
-const BOOT_SECONDS: u32 = 240;
+/// Longest silence of a guest before it counts as hung. Loading all programs is the longest, some seconds on a machine at rest;
+/// a busy one may be thirty times as slow.
+const SILENCE_MAX: Duration = Duration::from_secs(240);
+/// Longest life of a guest: about a minute on a machine at rest.
+const LIFE_MAX: Duration = Duration::from_secs(900);
+/// How often it is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// An emulator may hang and a machine may be too busy: a guest that says nothing to its end is booted once more.
+const ATTEMPTS: u32 = 2;
 /// The last words of a guest that came to its end.
 const DONE: &str = "guest-done";
 
-/// What came of a guest.
-pub(super) struct Report {
-    pub(super) cells: Vec<Cell>,
-    pub(super) scenes: usize,
-    /// A line for each scene whose answer is not the expected one.
-    pub(super) wrong: Vec<String>,
+/// Boots a kernel with these words more on its command line; what its console said, which is kept beside the kernel.
+///
+/// # Errors
+///
+/// It did not come to its end, twice.
+pub(super) fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, words: &str) -> Result<String> {
+    let log = archive::folder().join(kernel.name).join(format!("console{words}"));
+    let command = emulator(kernel.architecture, image, initramfs, &log, words);
+    for attempt in 1..=ATTEMPTS {
+        fs::write(&log, "")?;
+        // How the emulator ended says nothing: what counts is whether the guest said its last word.
+        let ended = watched(&command, &log)?;
+        let bytes = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+        let console = String::from_utf8_lossy(&bytes).into_owned();
+        if console.contains(DONE) {
+            return Ok(console);
+        }
+        say(format_args!("{} {words}: attempt {attempt} did not come to its end: {ended}", kernel.name));
+    }
+    bail!("it did not come to its end, {ATTEMPTS} times; its console: {}", log.display())
 }
 
-/// Boots a kernel, once for the ways and the scenes, and once for each lockdown mode.
-pub(super) fn walk(kernel: &Kernel, image: &Path, programs: &Programs) -> Result<Report> {
-    let initramfs = initramfs(programs)?;
-    let console = boot(kernel, image, &initramfs, "")?;
-    let cells = table::cells(&console, kernel.name)?;
-    if cells.is_empty() {
-        bail!("{}: no way was walked; its console: {}", kernel.name, console.trim());
+/// Runs an emulator for as long as its guest says something; how it ended.
+fn watched(command: &[String], log: &Path) -> Result<&'static str> {
+    let (begun, mut heard, mut said) = (Instant::now(), Instant::now(), 0);
+    let mut emulator = process::command(&command[0]);
+    let quiet = emulator.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = quiet.spawn().with_context(|| format!("cannot run {}", command[0]))?;
+    loop {
+        if child.try_wait()?.is_some() {
+            return Ok("the emulator ended");
+        }
+        let length = log.metadata()?.len();
+        if length != said {
+            (heard, said) = (Instant::now(), length);
+        }
+        let why = match (heard.elapsed() > SILENCE_MAX, begun.elapsed() > LIFE_MAX) {
+            (true, _) => "it fell silent",
+            (false, true) => "it took too long",
+            (false, false) => {
+                thread::sleep(LOOK_EVERY);
+                continue;
+            }
+        };
+        child.kill()?;
+        child.wait()?;
+        return Ok(why);
     }
-    let mut wrong: Vec<String> = SCENES.iter().filter_map(|scene| scene.complaint(&console)).collect();
-    for scene in LOCKDOWN {
-        wrong.extend(scene.complaint(&boot(kernel, image, &initramfs, scene.name)?));
-    }
-    Ok(Report { cells, scenes: SCENES.len() + LOCKDOWN.len(), wrong })
 }
 
-/// Boots with these words more on the command line; what the console said. That is kept beside the kernel.
-fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, words: &str) -> Result<String> {
-    let (emulator, machine, terminal): (&str, &[&str], &str) = match kernel.architecture {
+fn emulator(architecture: Architecture, image: &Path, initramfs: &Path, log: &Path, words: &str) -> Vec<String> {
+    let (emulator, machine, terminal): (&str, &[&str], &str) = match architecture {
         Architecture::Amd64 => ("qemu-system-x86_64", &["-cpu", "max"], "ttyS0"),
         Architecture::Arm64 => ("qemu-system-aarch64", &["-M", "virt", "-cpu", "cortex-a57"], "ttyAMA0"),
     };
-    let (image, initramfs) = (image.to_string_lossy(), initramfs.to_string_lossy());
     let line = format!("console={terminal} quiet loglevel=1 panic=-1 tsc=reliable rdinit=/init {words}");
-    let mut all = vec![emulator];
-    all.extend(machine);
-    all.extend(["-accel", "tcg", "-smp", "1", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"]);
     // Into a file: of a guest that hangs, what it said until then is there too.
-    let log = archive::folder().join(kernel.name).join(format!("console{words}"));
     let serial = format!("file:{}", log.display());
-    all.extend(["-serial", &serial, "-kernel", &image, "-initrd", &initramfs, "-append", &line]);
-    let ended = bounded(BOOT_SECONDS, &all);
-    let bytes = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-    let console = String::from_utf8_lossy(&bytes).into_owned();
-    if ended.is_err() || !console.contains(DONE) {
-        bail!("{} did not come to its end within {BOOT_SECONDS} s; its console: {}", kernel.name, log.display());
-    }
-    Ok(console)
+    let (image, initramfs) = (image.to_string_lossy(), initramfs.to_string_lossy());
+    let common = ["-accel", "tcg", "-smp", "1", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"];
+    let own = ["-serial", &serial, "-kernel", &image, "-initrd", &initramfs, "-append", &line];
+    [&[emulator], machine, &common, &own].concat().into_iter().map(str::to_owned).collect()
 }
 
-/// The guests' root file system.
-fn initramfs(programs: &Programs) -> Result<PathBuf> {
+/// The root file system of an architecture's guests.
+pub(super) fn initramfs(programs: &Programs) -> Result<PathBuf> {
     let path = archive::folder().join(format!("initramfs-{}", programs.architecture.debian()));
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut archive = Archive::new(BufWriter::new(file));
@@ -110,7 +137,7 @@ fn copy_below<W: std::io::Write>(archive: &mut Archive<W>, folder: &Path, root: 
     Ok(())
 }
 
-/// What the guest does.
+/// What the guest does: all of it on an ordinary boot, one scene where lockdown was asked for.
 fn init() -> String {
     let scenes: String = SCENES.iter().map(Scene::script).collect();
     let locked: String = LOCKDOWN.iter().map(|scene| format!("{})\n{};;\n", scene.name, scene.script())).collect();

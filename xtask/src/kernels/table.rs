@@ -38,7 +38,9 @@ impl Cell {
 
 /// The cells in a program's output; other lines (a kernel's console) are passed over.
 pub(super) fn cells(output: &str, column: &str) -> Result<Vec<Cell>> {
-    let lines = output.lines().map(str::trim).filter(|line| line.starts_with("{\"way\":"));
+    // A scene's walks are its own answer.
+    let ordinary = output.split("scene-begin ").next().unwrap_or_default();
+    let lines = ordinary.lines().map(str::trim).filter(|line| line.starts_with("{\"way\":"));
     let cell = |line| serde_json::from_str::<Cell>(line).with_context(|| format!("{column}: not a cell: {line}"));
     lines.map(|line| Ok(Cell { column: column.to_owned(), ..cell(line)? })).collect()
 }
@@ -62,13 +64,14 @@ pub(super) fn text(cells: &[Cell]) -> String {
 /// # Errors
 ///
 /// The page has no place for it.
-pub(super) fn into_page(page: &str, cells: &[Cell]) -> Result<String> {
+pub(super) fn into_page(page: &str, generated: &str) -> Result<String> {
     let (before, rest) = page.split_once(BEGIN).context("the page has no generated part")?;
     let (_, after) = rest.split_once(END).context("the generated part has no end")?;
-    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", markdown(cells)))
+    Ok(format!("{before}{BEGIN}\n{generated}\n{END}{after}"))
 }
 
-fn markdown(cells: &[Cell]) -> String {
+/// The table for a page.
+pub(super) fn markdown(cells: &[Cell]) -> String {
     let columns = columns(cells);
     let mut out = String::from("| column | kernel |\n|---|---|\n");
     columns.iter().for_each(|(column, kernel)| out.push_str(&format!("| {column} | `{kernel}` |\n")));
@@ -133,9 +136,9 @@ mod tests {
         let cells = cells(OUTPUT, "old").unwrap();
         let text = text(&cells);
         assert!(text.contains("WRONG") && text.lines().count() == 3, "{text}");
-        let page = into_page(&format!("head\n{BEGIN}stale\n{END}tail\n"), &cells).unwrap();
+        let page = into_page(&format!("head\n{BEGIN}stale\n{END}tail\n"), &markdown(&cells)).unwrap();
         assert!(page.starts_with("head\n") && page.ends_with("tail\n") && !page.contains("stale"), "{page}");
         assert!(page.contains("| connect | seen |") && page.contains("| old | `5.10` |"), "{page}");
-        assert!(into_page("no place", &cells).is_err());
+        assert!(into_page("no place", "").is_err());
     }
 }

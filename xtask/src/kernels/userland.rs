@@ -43,11 +43,13 @@ pub(super) fn build(architecture: Architecture) -> Result<PathBuf> {
             Ok(workspace::target().join("debug"))
         }
         Architecture::Arm64 => {
+            // Brings the kernel half, which is the same on all machines.
+            run(&mut cargo(&["build"]))?;
             say("building the agent and the test program for arm64");
-            let mut command = setup::arm64_cargo();
-            command.args(["build", "--package", "breachline", "--package", "breachline-tests", "--bins"]);
-            run(&mut command)?;
-            Ok(workspace::target().join("arm64/aarch64-unknown-linux-gnu/debug"))
+            let (mut command, folder) = setup::arm64_cargo(&workspace::bpf_object());
+            // Of all default members, as above: features are the same then, and macros and build scripts are there already.
+            run(command.args(["build", "--bin", "breachline", "--bin", "ways"]))?;
+            Ok(folder)
         }
     }
 }
@@ -74,10 +76,8 @@ fn debian(architecture: Architecture) -> Result<PathBuf> {
     if half_made.exists() {
         fs::remove_dir_all(&half_made)?;
     }
-    for package in PACKAGES {
-        let unpacked = archive::unpacked(package, architecture)?;
-        take(&unpacked, &unpacked, &half_made)?;
-    }
+    let unpacked = archive::unpacked(&PACKAGES, architecture)?;
+    take(&unpacked, &unpacked, &half_made)?;
     fs::rename(&half_made, &root)?;
     Ok(root)
 }

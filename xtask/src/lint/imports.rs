@@ -6,11 +6,11 @@
 /// Modules by height; a module may name those on lower floors only. The order is the house's, see ARCHITECTURE.md.
 const FLOORS: [&[&str]; 14] = [
     &["timestamp"],
-    &["event", "request", "workload", "metadata", "redact", "clock", "privileges", "telemetry"],
+    &["event", "request", "workload", "metadata", "redact", "clock", "privileges", "telemetry", "netlink"],
     &["evidence"],
     &["incident"],
     &["decode", "enrich", "intake", "edge", "baseline", "correlate"],
-    &["kernel", "host", "store", "coverage", "expectation", "lists", "identity"],
+    &["kernel", "host", "store", "coverage", "expectation", "lists", "identity", "fleet"],
     &["deliver"],
     &["status"],
     &["config"],

@@ -3,7 +3,7 @@
 //! Debian's must be of exactly its compiler's version, so that compiler builds then.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -51,23 +51,25 @@ pub(super) fn install() -> Result<()> {
     fs::rename(unpacked, &place).with_context(|| format!("cannot write {}", place.display()))
 }
 
-/// A cargo that builds for arm64, statically, into a folder of its own: another compiler would make everything else be built
-/// anew.
-pub(crate) fn cargo() -> Command {
-    let folder = workspace::target().join("arm64");
+/// A cargo that builds for arm64, statically, and the folder where it leaves programs of the profile `dev`.
+///
+/// The kernel half is not built again: its byte code is the same for all machines, and it is this one that must load there.
+pub(crate) fn cargo(object: &Path) -> (Command, PathBuf) {
     let mut flags = String::from("-C target-feature=+crt-static");
-    let mut cargo = if rustup_has_it() {
-        process::cargo(&[])
+    let (mut cargo, folder) = if rustup_has_it() {
+        // What runs here while building (macros, build scripts) is there already.
+        (process::cargo(&[]), workspace::target())
     } else {
         flags.push_str(&format!(" --sysroot {}", root().display()));
         let mut debian = command("/usr/bin/cargo");
         debian.env("RUSTC", "/usr/bin/rustc");
-        debian
+        // A folder of its own: with another compiler everything would be built anew, and again for the tests.
+        (debian, workspace::target().join("arm64"))
     };
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags);
     // Nobody debugs in the guest, and nothing is built there twice.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "none").env("CARGO_INCREMENTAL", "0");
-    cargo.env("CARGO_BUILD_TARGET", TARGET).env("CARGO_TARGET_DIR", folder);
-    cargo
+    cargo.env("CARGO_BUILD_TARGET", TARGET).env("CARGO_TARGET_DIR", &folder).env("BREACHLINE_BPF_OBJECT", object);
+    (cargo, folder.join(TARGET).join("debug"))
 }

@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-const PARTS: [Part; 22] = [
+const PARTS: [Part; 24] = [
     Part::program("gcc", "cc", Purpose::Build, "links the agent and compiles ring's assembly"),
     Part::file("libc6-dev", "/usr/lib/x86_64-linux-gnu/libc.a", Purpose::Build, "the static C library"),
     Part::program("iproute2", "ip", Purpose::Build, "network namespaces of the drill and the tests"),
@@ -60,6 +60,10 @@ const PARTS: [Part; 22] = [
     Part::program("nats-server", "nats-server", Purpose::Test, "a real bus for the forwarder's tests"),
     Part::program("openssl", "openssl", Purpose::Test, "certificates of the tests"),
     Part::file("python3-venv", "/usr/share/python-wheels", Purpose::Test, "runs the metadata emulator"),
+    Part::program("containerd", "containerd", Purpose::Test, "a real container runtime"),
+    Part::program("runc", "runc", Purpose::Test, "starts its containers"),
+    Part::program("podman", "podman", Purpose::Test, "another one, which needs no root"),
+    Part::program("binutils", "strip", Purpose::Test, "makes the containers' image small"),
     Part::program("busybox-static", "busybox", Purpose::Kernels, "a victim of the tests, and the guests' tools"),
     Part::program("qemu-system-x86", "qemu-system-x86_64", Purpose::Kernels, "boots the other kernels"),
     Part::program("qemu-system-arm", "qemu-system-aarch64", Purpose::Kernels, "boots the arm64 kernels"),
@@ -73,8 +77,6 @@ const PARTS: [Part; 22] = [
     ),
     Part::program("debootstrap", "debootstrap", Purpose::Install, "a bare Debian to install the package in"),
     Part::program("systemd-container", "systemd-nspawn", Purpose::Install, "boots it"),
-    Part::program("containerd", "containerd", Purpose::Install, "a real container runtime"),
-    Part::program("runc", "runc", Purpose::Install, "starts its containers"),
 ];
 
 /// Debian's Rust, which brings `core` for BPF; wanted only where rustup cannot supply a nightly.

@@ -23,11 +23,17 @@ pub(super) fn run(common: &Common, filter: &Filter) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Columns below which what happened has a line of its own.
+const NARROW: usize = 100;
+
 /// One line each: what is worst to miss stands left, the title takes what room is left.
 fn table(out: &mut impl Write, summaries: &[IncidentSummary], style: Style) -> io::Result<()> {
     let width =
         summaries.iter().map(|summary| clean(&summary.workload).chars().count()).max().unwrap_or(0).clamp(8, 32);
-    writeln!(out, "{:<9} {:<20} {:<23} {:>3} {:<width$} what", "severity", "latest evidence", "id", "rev", "workload")?;
+    let head =
+        format!("{:<9} {:<20} {:<23} {:>3} {:<width$} what", "severity", "latest evidence", "id", "rev", "workload");
+    writeln!(out, "{}", cut(&head, style.line_max))?;
+    let narrow = style.line_max < NARROW;
     for summary in summaries {
         let word = severity(summary.severity);
         let mut second = summary.last_seen.to_string();
@@ -36,16 +42,16 @@ fn table(out: &mut impl Write, summaries: &[IncidentSummary], style: Style) -> i
         }
         let note = if summary.expected { "(expected) " } else { "" };
         let workload = cut(&clean(&summary.workload), width);
-        let row = format!(
-            "{second:<20} {:<23} {:>3} {workload:<width$} {note}{}",
-            clean(&summary.id),
-            summary.revision,
-            clean(&summary.title)
-        );
+        let what = format!("{note}{}", clean(&summary.title));
+        let row = format!("{second:<20} {:<23} {:>3} {workload:<width$}", clean(&summary.id), summary.revision);
+        let row = if narrow { row.trim_end().to_owned() } else { format!("{row} {what}") };
         let row = cut(&row, style.line_max.saturating_sub(10));
         let padding = " ".repeat(9_usize.saturating_sub(word.len()));
         let word = if style.colour { Paint::of_severity(summary.severity).on(word) } else { word.to_owned() };
         writeln!(out, "{word}{padding} {row}")?;
+        if narrow {
+            writeln!(out, "{:10}{}", "", cut(&what, style.line_max.saturating_sub(10)))?;
+        }
     }
     Ok(())
 }
@@ -73,6 +79,11 @@ mod tests {
         let text = String::from_utf8(out).expect("text");
         assert!(text.lines().all(|line| line.chars().count() <= 100) && !text.contains('\x1b'), "{text}");
         assert_eq!(text.lines().count(), 3);
+        let mut out = Vec::new();
+        table(&mut out, &[summary("unit:shop.service started a shell")], Style::terminal(80, false)).expect("writes");
+        let narrow = String::from_utf8(out).expect("text");
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert!(narrow.contains("\n          (expected) unit:shop.service started a shell\n"), "{narrow}");
         assert!(
             text.contains(
                 "CRITICAL  2026-11-22T10:00:00Z bl-d6babd56a00a38b5839f   3 unit:shop.service (expected) \\u{1b}"

@@ -117,8 +117,10 @@ pub(super) fn contact(seconds: f64, place: Placement, peer: &str) -> EgressEvide
         peer: peer.parse().expect("an address"),
         protocol: Protocol::Tcp,
         name: None,
+        server_name: None,
         novelty: Novelty::New,
         reason: "shop never needed this peer before".into(),
+        prevalence: None,
         outcome: None,
     }
 }

@@ -145,9 +145,9 @@ fn related(incident: &Incident) -> Value {
             StepEvidence::Request { request, .. } => {
                 addresses.extend(request.client.map(|client| client.ip().to_string()))
             }
-            StepEvidence::Peer { peer, name, .. } => {
+            StepEvidence::Peer { peer, name, server_name, .. } => {
                 addresses.push(peer.ip().to_string());
-                hosts.extend(name.as_deref().map(str::to_owned));
+                hosts.extend(name.iter().chain(server_name).map(ToString::to_string));
             }
             StepEvidence::Host { .. } => {}
         }

@@ -156,6 +156,7 @@ fn the_story_is_told_from_the_request_on() {
             peer: "203.0.113.66:80".parse().expect("address"),
             protocol: crate::event::Protocol::Tcp,
             name: None::<Arc<str>>,
+            server_name: None,
             process: None,
             outcome: None,
         },

@@ -136,9 +136,10 @@ fn judge_call(part: &Part<'_>, open: usize, found: &mut Findings) {
     let sigil = start.checked_sub(1).map(|at| before[at]);
     let span = part.offset + from + start..part.offset + open + 1;
     let string_follows = matches!(part.lower[open + 1..].trim_ascii_start().first(), Some(b'\'' | b'"'));
-    let family = FAMILIES
-        .iter()
-        .any(|family| word.starts_with(family) && (word.len() > family.len() || !family.ends_with(b"_")));
+    let family = !word.is_empty()
+        && FAMILIES
+            .iter()
+            .any(|family| word.starts_with(family) && (word.len() > family.len() || !family.ends_with(b"_")));
     if sigil == Some(b'$') && word.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_') {
         found.add(CodeInjection, 50, span, "calls a function by a variable");
     } else if family && sigil.is_none_or(|byte| !matches!(byte, b'.' | b'-' | b'$')) {

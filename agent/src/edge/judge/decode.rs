@@ -255,6 +255,9 @@ fn entities(text: &[u8], out: &mut Vec<u8>, tricks: &mut Tricks) {
     }
 }
 
+/// Longest name of an entity that is looked up, and more.
+const ENTITY_NAME_MAX: usize = 10;
+
 /// The character of the entity that `text` begins with (its `&` already read), and the bytes it takes. Browsers
 /// accept any number of leading zeros and a missing semicolon.
 fn entity(text: &[u8]) -> Option<(u32, usize)> {
@@ -263,10 +266,12 @@ fn entity(text: &[u8]) -> Option<(u32, usize)> {
     } else if let Some(digits) = text.strip_prefix(b"#") {
         number(digits, 10).map(|(value, length)| (value, length + 1))?
     } else {
-        let length = text.iter().take(10).take_while(|byte| byte.is_ascii_alphabetic()).count();
-        let name = text[..length].to_ascii_lowercase();
+        let length = text.iter().take(ENTITY_NAME_MAX).take_while(|byte| byte.is_ascii_alphabetic()).count();
         text.get(length).filter(|byte| **byte == b';')?;
-        (named(&name)?, length)
+        let mut name = [0; ENTITY_NAME_MAX];
+        name[..length].copy_from_slice(&text[..length]);
+        name.make_ascii_lowercase();
+        (named(&name[..length])?, length)
     };
     Some((value, length + usize::from(text.get(length) == Some(&b';'))))
 }

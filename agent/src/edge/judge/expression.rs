@@ -5,12 +5,16 @@
 //! inside that computes, calls or reaches for a runtime. Look-ups of Log4j are resolved as Log4j would
 //! (`${lower:J}`, `${::-j}`, `${env:X:-j}`), however nested, before the word `jndi` is looked for.
 
-use memchr::{memchr_iter, memchr3_iter, memmem};
+use std::ops::{ControlFlow, Range};
+use std::sync::LazyLock;
+
+use memchr::{memchr, memchr_iter, memchr3_iter, memmem};
 
 use super::finding::{Finding, Findings, Ground};
 use super::marks::Marks;
 use super::prose;
 use super::target::Part;
+use super::words::Words;
 use crate::request::AttackClass::{JavaInjection, Ssti};
 
 /// Expressions of one part that are read in full, and most bytes of one; of those behind them the beginning is read:
@@ -20,56 +24,56 @@ const MAX_EXPRESSION: usize = 1024;
 const SHORT_EXPRESSION: usize = 48;
 
 /// Words inside an expression that reach for the engine or the runtime under it.
-const RUNTIME: &[&[u8]] = &[
-    b"class",
-    b"runtime",
-    b"config",
-    b"request",
-    b"self",
-    b"exec",
-    b"system",
-    b"process",
-    b"import",
-    b"constructor",
-    b"freemarker",
-    b"getclass",
-    b"forname",
-    b"__",
-    b"lipsum",
-    b"cycler",
-    b"joiner",
-    b"namespace",
-    b"popen",
-    b"memberaccess",
-    b"ognl",
-    b"groovy",
-    b"python",
-    b"async",
-    b"velocity",
-    b"application",
-    b"applicationscope",
-    b"t(java",
-    b"getenv",
-    b"environment",
-    b"passthru",
-    b"print_r",
-    b"phpinfo",
-    b"include(",
-    b"file.open",
-    b"dir.entries",
-    b"_self",
-    b"registerundefinedfiltercallback",
-    b"debug",
-    b"sourceforge",
-    b"objectconstructor",
-    b"@java",
-    b"new java",
-    b"systemproperties",
-    b"hostname",
-    b"dump(",
-    b"facescontext",
-    b"session.",
-    b"servlet",
+const RUNTIME: &[&str] = &[
+    "class",
+    "runtime",
+    "config",
+    "request",
+    "self",
+    "exec",
+    "system",
+    "process",
+    "import",
+    "constructor",
+    "freemarker",
+    "getclass",
+    "forname",
+    "__",
+    "lipsum",
+    "cycler",
+    "joiner",
+    "namespace",
+    "popen",
+    "memberaccess",
+    "ognl",
+    "groovy",
+    "python",
+    "async",
+    "velocity",
+    "application",
+    "applicationscope",
+    "t(java",
+    "getenv",
+    "environment",
+    "passthru",
+    "print_r",
+    "phpinfo",
+    "include(",
+    "file.open",
+    "dir.entries",
+    "_self",
+    "registerundefinedfiltercallback",
+    "debug",
+    "sourceforge",
+    "objectconstructor",
+    "@java",
+    "new java",
+    "systemproperties",
+    "hostname",
+    "dump(",
+    "facescontext",
+    "session.",
+    "servlet",
 ];
 
 /// Judges one part.
@@ -81,6 +85,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         return;
     }
     judge_lookups(part, found);
+    let mut runtime = Runtime::default();
     let mut read = 0;
     for at in memchr3_iter(b'{', b'<', b'[', part.lower) {
         let Some((start, open, close)) = delimiter(part.lower, at) else { continue };
@@ -89,7 +94,36 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         let from = start + open.len();
         let inside = &part.lower[from..(from + longest).min(part.lower.len())];
         let end = memmem::find(inside, close);
-        judge_inside(part, open, start, &inside[..end.unwrap_or(inside.len())], end.is_some(), found);
+        let inside = &inside[..end.unwrap_or(inside.len())];
+        let reaches = runtime.reached(part.lower, from..from + inside.len());
+        judge_inside(part, open, start, inside, (end.is_some(), reaches), found);
+    }
+}
+
+/// Where [`RUNTIME`]'s words stand in one part, looked for once however many expressions overlap.
+#[derive(Default)]
+struct Runtime(Option<Vec<(usize, usize)>>);
+
+impl Runtime {
+    /// Whether one of the words stands wholly in `within`.
+    fn reached(&mut self, text: &[u8], within: Range<usize>) -> bool {
+        static WORDS: LazyLock<Words> = LazyLock::new(|| Words::new(RUNTIME));
+        let found = self.0.get_or_insert_with(|| {
+            let mut found = Vec::new();
+            WORDS.walk(text, |hit| {
+                found.push((hit.start, hit.end));
+                ControlFlow::Continue(())
+            });
+            found.sort_unstable();
+            // Of each and all behind it, where the first ends.
+            let mut first_end = usize::MAX;
+            for (_, end) in found.iter_mut().rev() {
+                first_end = first_end.min(*end);
+                *end = first_end;
+            }
+            found
+        });
+        found.get(found.partition_point(|(start, _)| *start < within.start)).is_some_and(|(_, end)| *end <= within.end)
     }
 }
 
@@ -146,14 +180,21 @@ fn is_deep(inside: &[u8]) -> bool {
 fn applies(inside: &[u8], called: bool) -> bool {
     let inside = inside.trim_ascii();
     let quoted = matches!(inside.first(), Some(b'\'' | b'"' | b'['));
-    let filter = quoted && memchr::memchr(b'|', inside).is_some();
-    let argument = memchr::memchr(b'(', inside).and_then(|open| inside.get(open + 1));
+    let filter = quoted && memchr(b'|', inside).is_some();
+    let argument = memchr(b'(', inside).and_then(|open| inside.get(open + 1));
     filter || called && matches!(argument, Some(b'\'' | b'"'))
 }
 
-fn judge_inside(part: &Part<'_>, open: &[u8], at: usize, inside: &[u8], closed: bool, found: &mut Findings) {
+fn judge_inside(
+    part: &Part<'_>,
+    open: &[u8],
+    at: usize,
+    inside: &[u8],
+    (closed, reaches): (bool, bool),
+    found: &mut Findings,
+) {
     let span = part.offset + at..part.offset + at + open.len() + inside.len();
-    let reaches = inside.starts_with(b"t(") || RUNTIME.iter().any(|word| memmem::find(inside, word).is_some());
+    let reaches = reaches || inside.starts_with(b"t(");
     let calls = calls_something(inside);
     let engine = matches!(open, b"<%" | b"{%");
     let statement = engine && STATEMENTS.iter().any(|word| inside.trim_ascii_start().starts_with(word));
@@ -215,7 +256,7 @@ fn computes(inside: &[u8]) -> bool {
         let after = inside[at + 1..].trim_ascii_start();
         before.last().is_some_and(operand)
             && after.first().is_some_and(operand)
-            && before.iter().rev().take_while(|byte| operand(byte)).count() < 24
+            && before.iter().rev().take(24).take_while(|byte| operand(byte)).count() < 24
     };
     // A difference may be a date, unless nothing else is there.
     let lone = inside.len() < 16 && inside.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b' '));
@@ -235,6 +276,10 @@ fn judge_lookups(part: &Part<'_>, found: &mut Findings) {
     let Some(first) = memmem::find(part.lower, b"${") else { return };
     let span = part.offset + first..part.offset + (first + 96).min(part.lower.len());
     let text = &part.lower[first..(first + MAX_EXPRESSION * 4).min(part.lower.len())];
+    // A look-up names its kind in front of a colon; a shop's `${price}` is none.
+    if memchr(b':', text).is_none() {
+        return;
+    }
     let resolved = resolve(text);
     let looks_up =
         [&b"${jndi:"[..], b"$jndi:", b"{jndi:"].iter().any(|prefix| memmem::find(&resolved, prefix).is_some());
@@ -266,15 +311,22 @@ fn judge_lookups(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
+/// Open braces that are remembered, the innermost ones. Each is searched when it closes: without a bound the work would grow
+/// with the square of the text.
+const MAX_OPEN: usize = 64;
+
 /// Resolves look-ups from the inside out, in one pass with a stack of open braces. What cannot be resolved stays as
 /// written.
 fn resolve(text: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
-    let mut opened: Vec<usize> = Vec::new();
+    let mut opened: Vec<usize> = Vec::with_capacity(MAX_OPEN);
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         match byte {
             b'$' if text.get(at + 1) == Some(&b'{') => {
+                if opened.len() == MAX_OPEN {
+                    opened.remove(0);
+                }
                 opened.push(out.len());
                 out.extend_from_slice(b"${");
                 at += 2;

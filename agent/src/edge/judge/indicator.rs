@@ -55,6 +55,9 @@ impl Indicators {
     /// URLs and their hosts; hosts behind commands that fetch.
     fn read_text(&mut self, text: &[u8], lower: &[u8]) {
         for url in urls(lower) {
+            if self.0.len() >= MAX_INDICATORS {
+                return;
+            }
             let span = &text[url.span.clone()];
             if span.iter().any(u8::is_ascii_alphanumeric) {
                 self.add(Indicator::Url(printable(span)));

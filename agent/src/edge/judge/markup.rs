@@ -160,9 +160,11 @@ const URL_ATTRIBUTES: &[&[u8]] = &[
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::ANGLE) {
+        let mut attributes = Attributes::default();
         for (number, at) in memchr_iter(b'<', part.lower).enumerate() {
             let next = || memchr(b'<', &part.lower[at + 1..]).unwrap_or(MAX_TAG);
-            judge_tag(part, at, if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) }, found);
+            let longest = if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) };
+            judge_tag(part, at, longest, &mut attributes, found);
         }
     }
     if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE)) {
@@ -170,7 +172,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
+fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attributes, found: &mut Findings) {
     let rest = &part.lower[at + 1..];
     let span = part.offset + at..part.offset + (at + 64).min(part.lower.len());
     if let Some(declaration) = rest.strip_prefix(b"!") {
@@ -200,23 +202,27 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
             || byte < 0x20
             || matches!(byte, b'/' | b'>' | b'\\' | b'"' | b'\'' | b'<' | b'`' | b'=' | b'[')
     });
-    let active = ACTIVE.contains(&name) || ACTIVE.contains(&prefix);
-    let loads = URL_ATTRIBUTES.iter().any(|attribute| has_attribute(inside, attribute));
-    let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
-    let (weight, reason) = if !shaped {
+    if !shaped {
         return;
-    } else if inside.is_empty() && prose::goes_on(closes_tag) && prose::is_idle(part.lower) {
+    }
+    let inside_at = at + 1 + skipped + length.min(tag_end);
+    let within = inside_at..inside_at + inside.len();
+    let known = attributes.of(part.lower);
+    let loads = any_within(&known.loading, &within);
+    let active = ACTIVE.contains(&name) || ACTIVE.contains(&prefix);
+    let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
+    let (weight, reason) = if inside.is_empty() && known.idle && prose::goes_on(closes_tag) {
         // "how to use <script> tag in html".
         (20, "names an element")
-    } else if has_handler(inside) {
+    } else if any_within(&known.handlers, &within) {
         (75, "opens an element with an event handler")
-    } else if (active || loads) && prose::is_free_text(part.name) && is_mute(part.lower, inside) {
+    } else if (active || loads) && prose::is_free_text(part.name) && known.mute && !is_bare(inside) {
         // People ask about elements; one that runs nothing and fetches nothing from elsewhere is a question.
         (30, "names an element")
     } else if active {
         let certain = loads || name == b"script" || name == b"iframe" || name == b"svg";
         (if certain { 65 } else { 50 }, "opens an element that browsers act on")
-    } else if loads && inside_has_more_than_link(inside) {
+    } else if any_within(&known.more_than_links, &within) {
         (55, "opens an element that loads or styles something")
     } else if loads {
         (50, "opens an element with a link")
@@ -233,20 +239,66 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, found: &mut Findings) {
     found.add(Xss, weight, span, reason);
 }
 
-/// Whether nothing in `text` runs or fetches: no call, no script by URL, no address of another host; `inside` is the tag's.
-fn is_mute(text: &[u8], inside: &[u8]) -> bool {
+/// What a whole part says about each of its tags, found out once however many they are: where the attributes stand that
+/// judge one, by the beginning of each and the end of its `=`, sorted.
+#[derive(Default)]
+struct Attributes {
+    read: bool,
+    /// See [`prose::is_idle`] and [`is_mute`].
+    idle: bool,
+    mute: bool,
+    handlers: Vec<(usize, usize)>,
+    /// Those that take a URL.
+    loading: Vec<(usize, usize)>,
+    /// The same without plain links.
+    more_than_links: Vec<(usize, usize)>,
+}
+
+impl Attributes {
+    fn of(&mut self, text: &[u8]) -> &Self {
+        if !std::mem::replace(&mut self.read, true) {
+            self.idle = prose::is_idle(text);
+            self.mute = is_mute(text);
+            self.handlers.extend(handlers(text));
+            for equals in memchr_iter(b'=', text) {
+                let before = text[..equals].trim_ascii_end();
+                let letter = |byte: &u8| byte.is_ascii_alphanumeric();
+                let boundary = |length: usize| !before[..before.len() - length].last().is_some_and(letter);
+                // The longest name: it begins before any other that ends here, and a tag that holds it holds those.
+                let fits = |name: &&&[u8]| before.ends_with(name) && boundary(name.len());
+                for name in URL_ATTRIBUTES.iter().filter(fits) {
+                    let place = (before.len() - name.len(), equals + 1);
+                    self.loading.push(place);
+                    if **name != *b"href" {
+                        self.more_than_links.push(place);
+                    }
+                }
+            }
+            self.loading.sort_unstable();
+            self.more_than_links.sort_unstable();
+        }
+        self
+    }
+}
+
+/// Whether one of `places`, which are sorted and whose ends are too, lies in `within`.
+fn any_within(places: &[(usize, usize)], within: &std::ops::Range<usize>) -> bool {
+    let first = places.partition_point(|(start, _)| *start < within.start);
+    places.get(first).is_some_and(|(_, end)| *end <= within.end)
+}
+
+/// Whether nothing in `text` runs or fetches: no call, no script by URL, no address of another host.
+fn is_mute(text: &[u8]) -> bool {
     let calls = text.iter().any(|byte| matches!(byte, b'(' | b'`'));
     let elsewhere = [&b"//"[..], b"script:", b"data:", b"&#", b"/>", b"srcdoc"]
         .iter()
         .any(|mark| memmem::find(text, mark).is_some());
-    // `<img src=x>`: an address without quotes is what kits write.
-    let bare = memchr(b'=', inside).is_some_and(|at| !matches!(inside.get(at + 1), Some(b'"' | b'\'')));
-    !calls && !elsewhere && !bare && memmem::find(text, b"</").is_none()
+    !calls && !elsewhere && memmem::find(text, b"</").is_none()
 }
 
-/// Whether anything but a plain link stands in the tag.
-fn inside_has_more_than_link(inside: &[u8]) -> bool {
-    URL_ATTRIBUTES.iter().filter(|attribute| **attribute != b"href").any(|attribute| has_attribute(inside, attribute))
+/// `<img src=x>`: an address without quotes is what kits write.
+fn is_bare(inside: &[u8]) -> bool {
+    memchr(b'=', inside).is_some_and(|at| !matches!(inside.get(at + 1), Some(b'"' | b'\'')))
 }
 
 /// `<!--#exec`, `<!doctype`, `<!entity`, `<![cdata[`, `<!--`.
@@ -277,14 +329,9 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
     }
 }
 
-/// Whether an attribute named `on…` stands in `tag`.
-fn has_handler(tag: &[u8]) -> bool {
-    handlers(tag).next().is_some()
-}
-
-/// Positions of `on…=` that begin a word, with at least three letters of event name.
-fn handlers(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    memmem::find_iter(text, b"on").filter(|at| {
+/// Where `on…=` stands that begins a word, with at least three letters of event name: its beginning, and the end of its `=`.
+fn handlers(text: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    memmem::find_iter(text, b"on").filter_map(|at| {
         let boundary = at
             .checked_sub(1)
             .is_none_or(|before| !text[before].is_ascii_alphanumeric() && !matches!(text[before], b'_' | b'-' | b'.'));
@@ -292,22 +339,14 @@ fn handlers(text: &[u8]) -> impl Iterator<Item = usize> + '_ {
         let letters = rest.iter().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
         let spaces =
             rest[letters..].iter().take(16).take_while(|byte| byte.is_ascii_whitespace() || **byte < 0x20).count();
-        boundary && letters >= 3 && rest.get(letters + spaces) == Some(&b'=')
-    })
-}
-
-/// Whether the attribute `name` stands in `tag`, followed by `=`.
-fn has_attribute(tag: &[u8], name: &[u8]) -> bool {
-    memmem::find_iter(tag, name).take(8).any(|at| {
-        let boundary = at == 0 || !tag[at - 1].is_ascii_alphanumeric();
-        let rest = tag[at + name.len()..].trim_ascii_start();
-        boundary && rest.first() == Some(&b'=')
+        let end = at + 2 + letters + spaces;
+        (boundary && letters >= 3 && text.get(end) == Some(&b'=')).then_some((at, end + 1))
     })
 }
 
 /// `" onfocus=alert(1) x="`: a handler without a tag of its own, because the text stands in one already.
 fn judge_handler(part: &Part<'_>, found: &mut Findings) {
-    for at in handlers(part.lower) {
+    for (at, _) in handlers(part.lower) {
         let name_length = part.lower[at..].iter().take(40).take_while(|byte| **byte != b'=').count();
         let name = part.lower[at..at + name_length].trim_ascii_end();
         let closes =

@@ -15,7 +15,7 @@ mod word;
 
 use arguments::Arguments;
 use question::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
-use reader::{MAX_WORD, Words, read_command};
+use reader::{MAX_WORD, Text, Words, read_command};
 use word::{Command, command};
 
 use super::finding::Findings;
@@ -86,7 +86,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
     if !part.marks.any(SEPARATORS) {
         if part.place != Place::Path {
-            judge_command(part, 0, Door::Start, found);
+            judge_command(part, 0, Door::Start, &mut Text::new(part.lower), found);
         }
         if part.marks.any(Marks::SPACE) {
             cmd_exe::judge(part, found);
@@ -97,9 +97,10 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         return;
     }
     let mut positions = Positions { text: part.lower, at: 0, first: part.place != Place::Path };
+    let mut text = Text::new(part.lower);
     for _ in 0..MAX_COMMANDS {
         let Some((at, door)) = positions.next() else { break };
-        judge_command(part, at, door, found);
+        judge_command(part, at, door, &mut text, found);
     }
     expansion::judge(part, found);
     if part.marks.any(Marks::SPACE.and(Marks::EQUALS)) {
@@ -151,25 +152,25 @@ fn is_entity(text: &[u8]) -> bool {
     text.starts_with(b"copy;") || text.starts_with(b"reg;")
 }
 
-fn judge_command(part: &Part<'_>, at: usize, door: Door, found: &mut Findings) {
-    let Some(words) = read_command(part.lower, at) else { return };
+fn judge_command(part: &Part<'_>, at: usize, door: Door, text: &mut Text<'_>, found: &mut Findings) {
+    let Some(words) = read_command(text, at) else { return };
     // `printf("…")`: a function of a language, no command.
     let called = part.lower.get(words.name_end) == Some(&b'(');
     let known = if words.name.len() < MAX_WORD && !called { command(&words.name) } else { None };
     let Some(kind) = known else {
-        judge_unknown(part, at, door, &words, found);
+        judge_unknown(part, at, door, &words, text, found);
         return;
     };
     if matches!(&*words.name, b"export" | b"declare" | b"set" | b"readonly" | b"local")
-        && let Some(inner) = read_command(part.lower, words.name_end)
+        && let Some(inner) = read_command(text, words.name_end)
         && inner.assigned
-        && runs_its_variable(&part.lower[inner.end..], part.lower[words.name_end..].trim_ascii_start())
+        && runs_its_variable(text, inner.end, part.lower[words.name_end..].trim_ascii_start())
     {
         let reason = "puts a command into a variable and runs it";
         found.add(Cmdi, 60, part.offset + at..part.offset + inner.end, reason);
     }
     if is_wrapper(&words.name)
-        && let Some(inner) = read_command(part.lower, words.name_end)
+        && let Some(inner) = read_command(text, words.name_end)
         && command(&inner.name) >= Some(Command::Plain)
         && !(door == Door::Start && is_developers(&inner.name))
     {
@@ -306,7 +307,9 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
 /// Whether the text begins with a command, and none in it goes far.
 fn is_told(text: &[u8]) -> bool {
     let first = text.first().is_some_and(u8::is_ascii_alphabetic);
-    first && !goes_far(text) && read_command(text, 0).is_some_and(|words| command(&words.name).is_some())
+    first
+        && !goes_far(text)
+        && read_command(&mut Text::new(text), 0).is_some_and(|words| command(&words.name).is_some())
 }
 
 /// Whether a word of letters alone stands before or behind what the backquotes around `at..end` hold.
@@ -381,7 +384,7 @@ fn asks_for_command(name: &[u8]) -> bool {
 }
 
 /// A command that is no known program, yet can be nothing else: `CMD=$'id';$CMD`, `/???/b??/w?o?m?`, `{x,y}`.
-fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &mut Findings) {
+fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, whole: &mut Text<'_>, found: &mut Findings) {
     let text = &part.lower[at..words.end];
     let variable =
         text.first() == Some(&b'$') && text.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'{');
@@ -395,7 +398,7 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, found: &
             (55, "has the shell run a file")
         }
         _ if is_glob(&words.name) && part.place != Place::Path => (60, "names a program by wildcards"),
-        Door::Start | Door::Separator if words.assigned && runs_its_variable(&part.lower[words.end..], text) => {
+        Door::Start | Door::Separator if words.assigned && runs_its_variable(whole, words.end, text) => {
             (60, "puts a command into a variable and runs it")
         }
         Door::Separator if variable && part.place != Place::Path && text.len() > 2 && !words.name.contains(&b'=') => {
@@ -424,12 +427,12 @@ fn reads_a_file(arguments: &[u8]) -> bool {
     arguments.starts_with(b" ") && (path.starts_with(b"/") || path.starts_with(b"./")) && !path.contains(&b' ')
 }
 
-/// `x=…;$x`: whether the variable that `assignment` sets is used in `text`, which follows it.
-fn runs_its_variable(text: &[u8], assignment: &[u8]) -> bool {
+/// `x=…;$x`: whether the variable that `assignment` sets is used in `text` behind `from`.
+fn runs_its_variable(text: &mut Text<'_>, from: usize, assignment: &[u8]) -> bool {
     let name = assignment.split(|byte| *byte == b'=').next().unwrap_or_default();
     let plain =
         !name.is_empty() && name.len() <= 32 && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    plain && memchr::memmem::find_iter(text, name).any(|at| at > 0 && matches!(text[at - 1], b'$' | b'{'))
+    plain && text.uses_variable(name, from)
 }
 
 #[cfg(test)]

@@ -64,6 +64,9 @@ impl Sieve {
         };
         for (word, edge) in words {
             // As logged, a parameter's name and value have an `=` between them; cut into parts, the end of one.
+            if let Some(name) = word.strip_suffix(char::from(PART_END)).filter(|name| is_plain(name.as_bytes())) {
+                sieve.file(name, Edge::End);
+            }
             let word = word.replace(char::from(PART_END), "=");
             if is_plain(word.as_bytes()) {
                 sieve.file(&word, edge);
@@ -78,7 +81,10 @@ impl Sieve {
     fn file(&mut self, word: &str, edge: Edge) {
         let bytes = word.as_bytes();
         match edge {
-            Edge::End if bytes.len() <= LONGEST_END && bytes.starts_with(b".") => self.ends.extend(packed(bytes)),
+            // What is compared is what the last dot begins.
+            Edge::End if bytes.len() <= LONGEST_END && memchr::memrchr(b'.', bytes) == Some(0) => {
+                self.ends.extend(packed(bytes));
+            }
             Edge::Root if bytes.len() <= LONGEST_ROOT - 2 => {
                 self.roots.extend(packed(word.trim_end_matches('/').as_bytes()))
             }
@@ -86,9 +92,11 @@ impl Sieve {
             Edge::Segment => self.add(&["/", word], edge),
             Edge::Begin => ["=", "?", "&"].iter().for_each(|before| self.add(&[before, word], edge)),
             _ if has_pair(bytes) => {}
-            // Names of parameters and first parts of addresses: what can stand before them is known.
+            // One window and no more: at an odd place it is found by the window that begins with what stands before it.
             _ if bytes.len() < SHORTEST => {
-                ["=", "?", "&", "/"].iter().for_each(|before| self.add(&[before, word], Edge::None));
+                self.add_at(word.as_bytes(), [0], edge);
+                let before = (0..=u8::MAX).filter(|byte| is_plain(&[*byte]) && !byte.is_ascii_uppercase());
+                before.for_each(|before| self.add_at(&[&[before], bytes].concat(), [0], Edge::None));
             }
             _ => self.add(&[word], edge),
         }
@@ -96,11 +104,16 @@ impl Sieve {
 
     /// Files the word that `pieces` make under the two neighbouring windows that are rarest.
     fn add(&mut self, pieces: &[&str], edge: Edge) {
-        let word: Box<[u8]> = pieces.concat().into_bytes().into();
-        let rarest = (0..=word.len().saturating_sub(SHORTEST))
-            .min_by_key(|at| super::words::commonness(&word[*at..*at + SHORTEST]));
-        let (Some(at), Ok(number)) = (rarest, u16::try_from(self.words.len())) else { return };
-        for offset in [at, at + 1] {
+        let word = pieces.concat();
+        let pair = |at: &usize| super::words::commonness(&word.as_bytes()[*at..*at + SHORTEST]);
+        let rarest = (0..=word.len().saturating_sub(SHORTEST)).min_by_key(pair);
+        rarest.into_iter().for_each(|at| self.add_at(word.as_bytes(), [at, at + 1], edge));
+    }
+
+    /// Files a word under its windows at `offsets`.
+    fn add_at<const WINDOWS: usize>(&mut self, word: &[u8], offsets: [usize; WINDOWS], edge: Edge) {
+        let Ok(number) = u16::try_from(self.words.len()) else { return };
+        for offset in offsets {
             let Some(window) = word[offset..].first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { continue };
             let bit = number_of(window);
             self.bits[bit >> 6] |= 1 << (bit & 63);
@@ -111,7 +124,7 @@ impl Sieve {
                 offset: u8::try_from(offset).unwrap_or(u8::MAX),
             });
         }
-        self.words.push((word, edge));
+        self.words.push((word.into(), edge));
     }
 
     /// A sieve for text of any kind: names that begin as words do.
@@ -153,7 +166,8 @@ impl Sieve {
     pub(super) fn passes(&self, target: &[u8]) -> bool {
         is_plain(target)
             && !has_pair(target)
-            && !self.ends_or_roots(target)
+            && !ends_in_comment(target)
+            && !self.path_stands_out(target)
             && !self.holds_word(target)
             && !carries_text(target)
     }
@@ -183,10 +197,14 @@ impl Sieve {
         })
     }
 
-    /// Whether the path ends as one of a table's does, or is as a whole one of a table's.
+    /// Whether the path ends as one of a table's does, is as a whole one of a table's, or holds an ampersand.
     #[inline]
-    fn ends_or_roots(&self, target: &[u8]) -> bool {
+    fn path_stands_out(&self, target: &[u8]) -> bool {
         let path = memchr::memchr(b'?', target).map_or(target, |question| &target[..question]);
+        // In a query it separates parameters, in a path only a shell's commands.
+        if memchr::memchr(b'&', path).is_some() {
+            return true;
+        }
         let tail = &path[path.len().saturating_sub(LONGEST_END)..];
         let dot = tail.iter().rposition(|byte| *byte == b'.');
         dot.is_some_and(|dot| packed(&tail[dot..]).is_some_and(|end| self.ends.binary_search(&end).is_ok()))
@@ -202,8 +220,15 @@ impl Sieve {
 
 /// Whether a value of the query, or a long segment of the path, may be base64 of a text.
 fn carries_text(target: &[u8]) -> bool {
-    let long = target.len() > base64::MIN_WORD;
-    long && target.split(|byte| matches!(byte, b'=' | b'/')).any(base64::looks_like_text)
+    if target.len() <= base64::MIN_WORD {
+        return false;
+    }
+    let mut start = 0;
+    memchr::memchr2_iter(b'=', b'/', target).chain([target.len()]).any(|end| {
+        let word = &target[start..end];
+        start = end + 1;
+        base64::looks_like_text(word)
+    })
 }
 
 /// A short text in lower case as one number, for one comparison; `None` for what is longer.
@@ -240,7 +265,8 @@ fn is_plain(target: &[u8]) -> bool {
         // `-` `.` `/` and the digits stand in a row.
         let digit = byte.wrapping_sub(b'-') < 13;
         let mark = (byte == b'_') | (byte == b'=') | (byte == b'&') | (byte == b'?') | (byte == b',') | (byte == b'~');
-        u8::from(!(letter | digit | mark | (byte == b'!') | (byte == b'*') | (byte == b'@')))
+        // Neither `@` nor `*`: SQL has variables and products of them.
+        u8::from(!(letter | digit | mark | (byte == b'!')))
     };
     // The last sixteen bytes are looked at as a whole; most of them twice.
     let Some(last) = target.last_chunk::<16>() else { return target.iter().all(|byte| odd(*byte) == 0) };
@@ -254,15 +280,31 @@ fn is_plain(target: &[u8]) -> bool {
     u128::from_le_bytes(odd_in_chunks) == 0
 }
 
-/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `/*` `//` `__` `==`.
+/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `//` `__` `==`.
 #[inline]
 fn has_pair(target: &[u8]) -> bool {
-    let pair = |one: u8, other: u8| {
+    any_pair(target, |one, other| {
         let dots = (one == b'.') & ((other == b'.') | (other == b'/'));
-        let slash = (one == b'/') & ((other == b'.') | (other == b'*'));
+        let slash = (one == b'/') & (other == b'.');
         let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&') | (one == b'/'));
-        u8::from(dots | slash | twice)
-    };
+        dots | slash | twice
+    })
+}
+
+/// Whether SQL's comment, with nothing but a byte behind it, ends the path or a parameter.
+#[inline]
+fn ends_in_comment(target: &[u8]) -> bool {
+    any_pair(target, |one, other| (one == b'-') & (other == b'-'))
+        && memchr::memmem::find_iter(target, b"--").any(|at| {
+            let ends = |byte: Option<&u8>| matches!(byte, None | Some(b'&' | b'?' | b'='));
+            ends(target.get(at + 2)) || ends(target.get(at + 3))
+        })
+}
+
+/// Whether `pair` holds of two neighbours; written for the compiler to do sixteen at a time.
+#[inline]
+fn any_pair(target: &[u8], pair: impl Fn(u8, u8) -> bool) -> bool {
+    let pair = |one: u8, other: u8| u8::from(pair(one, other));
     let following = target.get(1..).unwrap_or_default();
     let ones = &target[..following.len()];
     let (Some(last), Some(last_following)) = (ones.last_chunk::<16>(), following.last_chunk::<16>()) else {
@@ -300,8 +342,10 @@ mod tests {
         ("info.php", Edge::Segment),
         ("env", Edge::Root),
         (".bak", Edge::End),
+        (".conf.js", Edge::End),
         ("/etc", Edge::Begin),
         ("cmd=", Edge::None),
+        ("bsh.", Edge::None),
         ("type\nrau", Edge::None),
     ];
 
@@ -331,10 +375,13 @@ mod tests {
             "/env?x=1",
             "/a.bak",
             "/a.bak?x=y",
+            "/a.conf.js",
             "/a?x=/etc",
             "/a?/etc",
             "/a?x=y&/etc/a",
             "/a?cmd=ls",
+            "/,bsh.x",
+            "/xbsh.y",
             "/a?b=c&cmd=ls",
             "/a?type=rau",
             "/a/../b",
@@ -345,6 +392,11 @@ mod tests {
             "/a?x=/*y",
             "/a%20b",
             "/a b",
+            "/a&b",
+            "/a@b",
+            "/a?x,y--",
+            "/a?x,y--&b=c",
+            "/a?x,y--z",
             "/a;b",
             "/a?x='",
             "/a?x=\u{e9}",

@@ -120,6 +120,13 @@ const fn evidence(
 const TABLES: &[&[Group]] =
     &[wake::GROUPS, database::GROUPS, runtime::GROUPS, browser::GROUPS, reach::GROUPS, probe::GROUPS];
 
+/// Every word of the tables and every path of the fingerprints.
+#[cfg(test)]
+pub(super) fn words() -> Vec<&'static str> {
+    let groups = TABLES.iter().copied().flatten().flat_map(|group| group.words.iter().copied());
+    groups.chain(fingerprint::all().map(|entry| entry.path)).collect()
+}
+
 /// What the words of one part woke.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Woken {

@@ -40,7 +40,9 @@ pub(super) struct Url {
 
 /// The URLs in `text` (lower case): `scheme://…`, `//host` at the beginning, `http:host`.
 pub(super) fn urls(text: &[u8]) -> impl Iterator<Item = Url> + '_ {
-    let absolute = memmem::find_iter(text, b":/").filter_map(|colon| {
+    // URLs without a blank between them overlap: the blank is looked for once.
+    let mut blank = 0;
+    let absolute = memmem::find_iter(text, b":/").filter_map(move |colon| {
         let scheme = text[..colon]
             .iter()
             .rev()
@@ -48,17 +50,17 @@ pub(super) fn urls(text: &[u8]) -> impl Iterator<Item = Url> + '_ {
             .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-' | b'_'))
             .count();
         let slashes = text[colon + 1..].iter().take(4).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
-        (scheme > 0).then(|| read(text, colon - scheme..colon, colon + 1 + slashes))
+        (scheme > 0).then(|| read(text, colon - scheme..colon, colon + 1 + slashes, &mut blank))
     });
     let opaque = [&b"http:"[..], b"https:"]
         .into_iter()
         .filter(|scheme| text.starts_with(scheme) && text.get(scheme.len()).is_some_and(|byte| *byte != b'/'))
         .map(|scheme| {
             let slashes = text[scheme.len()..].iter().take(4).take_while(|byte| **byte == b'\\').count();
-            read(text, 0..scheme.len() - 1, scheme.len() + slashes)
+            read(text, 0..scheme.len() - 1, scheme.len() + slashes, &mut 0)
         });
     let slashes = text.iter().take(4).take_while(|byte| matches!(byte, b'/' | b'\\')).count();
-    let relative = (slashes >= 2).then(|| read(text, 0..0, slashes));
+    let relative = (slashes >= 2).then(|| read(text, 0..0, slashes, &mut 0));
     opaque
         .chain(relative)
         .chain(absolute)
@@ -74,7 +76,8 @@ impl Url {
     }
 }
 
-fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
+/// Reads one URL; `blank` is the first place behind the last URL that may end one, or one before `authority`.
+fn read(text: &[u8], scheme: Range<usize>, authority: usize, blank: &mut usize) -> Url {
     let rest = &text[authority.min(text.len())..];
     let stop = |byte: &u8| {
         matches!(
@@ -109,7 +112,11 @@ fn read(text: &[u8], scheme: Range<usize>, authority: usize) -> Url {
         _ => memchr::memchr(b':', host).unwrap_or(host.len()),
     };
     let space = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'\n');
-    let end = authority + rest.iter().position(space).unwrap_or(rest.len());
+    let authority = authority.min(text.len());
+    if *blank < authority {
+        *blank = authority + text[authority..].iter().position(space).unwrap_or(text.len() - authority);
+    }
+    let end = (*blank).min(authority + rest.len());
     Url { span: scheme.start..end, scheme, host: host_start..host_start + host_length.min(MAX_HOST), userinfo: user }
 }
 

@@ -72,10 +72,14 @@ impl Identities {
 
     /// Learns the shells and interpreters installed on this host.
     pub(super) fn learn_installed(&mut self) {
-        let entries = DIRECTORIES.iter().filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+        self.learn_below(DIRECTORIES.iter().map(Path::new));
+    }
+
+    fn learn_below<'p>(&mut self, directories: impl Iterator<Item = &'p Path>) {
+        let entries = directories.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
         for path in entries.map(|entry| entry.path()).filter(|path| is_known_name(&path.to_string_lossy())) {
             if let Ok(file) = File::open(&path) {
-                self.learn(&file, &path.to_string_lossy());
+                self.learn(&file, &own_name(&path));
             }
         }
     }
@@ -111,12 +115,28 @@ impl Identities {
             return;
         }
         if let Some(build_id) = build_id(file) {
-            self.known.entry(Identity::BuildId(build_id)).or_insert_with(|| path.into());
+            self.name(Identity::BuildId(build_id), path);
         } else if let (Ok(metadata), Some(content)) = (file.metadata(), content(file)) {
             self.sizes.insert(metadata.len());
-            self.known.entry(Identity::Content(content)).or_insert_with(|| path.into());
+            self.name(Identity::Content(content), path);
         }
     }
+
+    /// The first name of a content stays, unless another says more: of busybox's hard links only `busybox` tells that
+    /// the arguments decide what it is.
+    fn name(&mut self, identity: Identity, path: &str) {
+        let name = self.known.entry(identity).or_insert_with(|| path.into());
+        if is_multi_call(path) && !is_multi_call(name) {
+            *name = path.into();
+        }
+    }
+}
+
+/// What a file calls itself: where its links lead, if that is a known program's name. Where busybox is installed, `wget` and
+/// `sh` are links to it, and its content must not be taken for wget's.
+fn own_name(path: &Path) -> String {
+    let target = std::fs::canonicalize(path).ok().map(|target| target.to_string_lossy().into_owned());
+    target.filter(|target| is_known_name(target)).unwrap_or_else(|| path.to_string_lossy().into_owned())
 }
 
 fn is_known_name(path: &str) -> bool {
@@ -256,6 +276,26 @@ mod tests {
         assert_eq!(copy_of("copy").as_deref(), path("zsh").to_str());
         assert_eq!(copy_of("same-size"), None);
         assert_eq!(copy_of("longer"), None);
+    }
+
+    #[test]
+    fn a_copy_of_busybox_is_busybox_whatever_its_links_are_called() {
+        type Link = fn(&Path, &Path) -> std::io::Result<()>;
+        let check = |link: Link| {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = |name: &str| directory.path().join(name);
+            std::fs::write(path("busybox"), "applets").expect("writes");
+            for applet in ["ash", "awk", "nc", "sh", "vi", "wget"] {
+                link(&path("busybox"), &path(applet)).expect("links");
+            }
+            std::fs::write(path("innocent"), "applets").expect("writes");
+            let mut identities = Identities::new();
+            identities.learn_below([directory.path()].into_iter());
+            let seen = identities.check(&exec(&path("innocent")), Timestamp::default()).expect("a known program");
+            assert_eq!(Some(seen.copy_of.as_str()), path("busybox").to_str());
+        };
+        check(|file, link| std::os::unix::fs::symlink(file, link));
+        check(|file, link| std::fs::hard_link(file, link));
     }
 
     proptest! {

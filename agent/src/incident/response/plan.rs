@@ -15,6 +15,10 @@ const DENY_OLDER_SESSIONS: &str = r#"{"Version":"2012-10-17","Statement":[{"Effe
 /// A policy that denies all traffic of pods with the label that the step before sets.
 const QUARANTINE_POLICY: &str = r#"{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"quarantine"},"spec":{"podSelector":{"matchLabels":{"quarantine":"true"}},"policyTypes":["Ingress","Egress"]}}"#;
 
+/// A policy that lets pods reach everything but the metadata addresses of machines. Policies add up: where another one limits
+/// the egress of the same pods, this one would widen it.
+const NO_METADATA_POLICY: &str = r#"{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"no-metadata"},"spec":{"podSelector":{},"policyTypes":["Egress"],"egress":[{"to":[{"ipBlock":{"cidr":"0.0.0.0/0","except":["169.254.169.254/32","169.254.169.252/32","168.63.129.16/32"]}},{"ipBlock":{"cidr":"::/0","except":["fd00:ec2::254/128","fd20:ce::254/128"]}}]}]}}"#;
+
 /// Steps as they come; [`Plan::finish`] orders them.
 #[derive(Default)]
 pub(super) struct Plan(Vec<ResponseStep>);
@@ -108,12 +112,24 @@ impl Plan {
             "keep new pods off the node",
             Some("kubectl cordon <node>".into()),
         );
+        self.add(
+            Phase::Contain,
+            "kubernetes.node.drain",
+            "move the other pods away once the evidence is saved; a node that an intruder may have left his pod for is replaced",
+            Some("kubectl drain <node> --ignore-daemonsets --delete-emptydir-data --pod-selector='quarantine!=true'".into()),
+        );
     }
 
     fn contain_machine(&mut self, provider: Provider) {
         match provider {
             Provider::AwsInstance => self.contain_ec2(),
             Provider::AwsEcsTask | Provider::AwsEksPod => {
+                self.add(
+                    Phase::Contain,
+                    "aws.task.isolate",
+                    "isolate the task's network interface (awsvpc) with an empty security group while its state is saved",
+                    Some("aws ec2 modify-network-interface-attribute --network-interface-id <task-interface> --groups <isolation-sg>".into()),
+                );
                 self.add(
                     Phase::Contain,
                     "aws.task.stop",
@@ -191,6 +207,17 @@ impl Plan {
                 );
                 let text = "revoke the role's older sessions; it hits everything that uses the role, so restart clean users afterwards";
                 self.add(Phase::Revoke, "aws.role.revoke-sessions", text, Some(command)).know_if("role", named);
+                if provider == Provider::AwsInstance && workload.pod.is_none() {
+                    let text = "then take the role from this instance: clean ones keep theirs";
+                    let command = "aws ec2 disassociate-iam-instance-profile --association-id $(aws ec2 describe-iam-instance-profile-associations --filters Name=instance-id,Values=<instance-id> --query 'IamInstanceProfileAssociations[0].AssociationId' --output text)";
+                    self.add(Phase::Revoke, "aws.instance-profile.remove", text, Some(command.into()));
+                }
+                if provider == Provider::AwsEksPod {
+                    let text = "take the pod's association with the role away, and make it anew for the clean pod";
+                    let command = "aws eks delete-pod-identity-association --cluster-name <cluster> --association-id <association-id>";
+                    self.add(Phase::Revoke, "aws.pod-identity.remove", text, Some(command.into()))
+                        .know_if("role", named);
+                }
                 if workload.pod.is_some() && provider == Provider::AwsInstance {
                     let text = "this is the node's role, reached from a pod: rotate it for the whole node group";
                     self.add(Phase::Revoke, "aws.node-role.rotate", text, None).know_if("role", named);
@@ -200,11 +227,17 @@ impl Plan {
                 let text = "tokens cannot be revoked one by one and live about an hour: disable the account or remove its bindings";
                 let command = format!("gcloud iam service-accounts disable {}", role("email"));
                 self.add(Phase::Revoke, "gcp.account.disable", text, Some(command)).know_if("email", named);
+                let text = "list the account's own keys, and delete those that nobody knows: an intruder with its token can have made one";
+                let command =
+                    format!("gcloud iam service-accounts keys list --managed-by=user --iam-account {}", role("email"));
+                self.add(Phase::Revoke, "gcp.account.keys", text, Some(command)).know_if("email", named);
             }
             Provider::Azure => {
                 let text = "tokens live up to 24 hours and cannot be revoked: remove the identity's role assignments";
                 let command = "az role assignment delete --assignee <principal-id>".to_owned();
                 self.add(Phase::Revoke, "azure.identity.remove-roles", text, Some(command)).know_if("identity", named);
+                let text = "make a user-assigned identity anew under another name, and give the roles to that one; secrets in extension settings and custom data are to be changed too";
+                self.add(Phase::Revoke, "azure.identity.replace", text, None).know_if("identity", named);
             }
             Provider::Unknown => {
                 let text = "revoke or rotate the credential that the metadata service handed out";
@@ -213,31 +246,63 @@ impl Plan {
         }
     }
 
-    pub(super) fn hunt(&mut self, providers: &[Provider], since: &str) {
+    pub(super) fn hunt(&mut self, providers: &[Provider], since: &str, named: Option<&str>, workload: &Workload) {
+        let who = |unnamed: &str| named.map_or_else(|| format!("<{unnamed}>"), quoted);
         for provider in providers {
-            let (action, text) = match provider {
-                Provider::AwsInstance | Provider::AwsEcsTask | Provider::AwsEksPod => (
+            let (action, text, command) = match provider {
+                Provider::AwsInstance => (
                     "aws.cloudtrail.search",
                     format!(
-                        "search CloudTrail since {since} for this role's session from any address but the instance's (GuardDuty: InstanceCredentialExfiltration)"
+                        "search CloudTrail since {since} for this role's session (its name is the instance id) from any address but the instance's (GuardDuty: InstanceCredentialExfiltration)"
                     ),
+                    Some(format!(
+                        "aws cloudtrail lookup-events --lookup-attributes AttributeKey=Username,AttributeValue=<instance-id> --start-time {since}"
+                    )),
+                ),
+                Provider::AwsEcsTask | Provider::AwsEksPod => (
+                    "aws.cloudtrail.search",
+                    format!(
+                        "search CloudTrail since {since} for this role's sessions from any address but the task's or pod's"
+                    ),
+                    Some(format!(
+                        "aws cloudtrail lookup-events --lookup-attributes AttributeKey=ResourceName,AttributeValue={} --start-time {since}",
+                        who("role")
+                    )),
                 ),
                 Provider::Gcp => (
                     "gcp.audit.search",
                     format!(
                         "search the audit logs since {since} for this account with a callerIp that is not the instance's"
                     ),
+                    Some(format!(
+                        "gcloud logging read 'timestamp>=\"{since}\" AND protoPayload.authenticationInfo.principalEmail:*' --format='value(timestamp,protoPayload.authenticationInfo.principalEmail,protoPayload.requestMetadata.callerIp,protoPayload.methodName)'"
+                    )),
                 ),
                 Provider::Azure => (
                     "azure.signins.search",
                     format!("search sign-ins and the activity log of the managed identity since {since}"),
+                    Some(format!("az monitor activity-log list --caller <principal-id> --start-time {since}")),
                 ),
                 Provider::Unknown => (
                     "cloud.audit.search",
                     format!("search the cloud's audit log since {since} for uses of this machine's credential"),
+                    None,
                 ),
             };
-            self.add(Phase::Hunt, action, &text, None).know("since", since);
+            self.add(Phase::Hunt, action, &text, command).know("since", since);
+        }
+        if let Some(pod) = &workload.pod {
+            let (namespace, _) = namespaced(pod);
+            let text = format!(
+                "search the cluster's audit log since {since} for this pod's service account: what it read, above all secrets, and what it made; this lists what it may do"
+            );
+            let command = format!(
+                "kubectl auth can-i --list -n {0} --as system:serviceaccount:{0}:<service-account>",
+                quoted(namespace)
+            );
+            self.add(Phase::Hunt, "kubernetes.audit.search", &text, Some(command))
+                .know("namespace", namespace)
+                .know("since", since);
         }
     }
 
@@ -255,6 +320,13 @@ impl Plan {
         self.add(Phase::Close, "edge.request.block", text, None);
     }
 
+    pub(super) fn harden_pods(&mut self, pod: &str) {
+        let (namespace, _) = namespaced(pod);
+        let text = "let no pod of the namespace reach the machine's metadata; where their egress is limited already, make it an exception there instead (policies add up)";
+        let command = format!("echo '{NO_METADATA_POLICY}' | kubectl -n {} apply -f -", quoted(namespace));
+        self.add(Phase::Harden, "kubernetes.metadata.deny", text, Some(command)).know("namespace", namespace);
+    }
+
     pub(super) fn harden(&mut self, provider: Provider) {
         let (action, text, command) = match provider {
             Provider::AwsInstance => (
@@ -264,9 +336,18 @@ impl Plan {
                     "aws ec2 modify-instance-metadata-options --instance-id <instance-id> --http-tokens required --http-put-response-hop-limit 1",
                 ),
             ),
-            Provider::AwsEcsTask | Provider::AwsEksPod => {
-                ("aws.metadata.block", "block the instance metadata address for tasks and pods", None)
-            }
+            Provider::AwsEcsTask => (
+                "aws.metadata.block",
+                "block the instance's metadata address for tasks",
+                Some("echo ECS_AWSVPC_BLOCK_IMDS=true >> /etc/ecs/ecs.config"),
+            ),
+            Provider::AwsEksPod => (
+                "aws.metadata.block",
+                "keep pods from the node's metadata: IMDSv2 with a hop limit of 1",
+                Some(
+                    "aws ec2 modify-instance-metadata-options --instance-id <instance-id> --http-tokens required --http-put-response-hop-limit 1",
+                ),
+            ),
             Provider::Gcp => {
                 ("gcp.scopes.narrow", "use Workload Identity and narrow scopes instead of cloud-platform", None)
             }

@@ -204,12 +204,17 @@ impl Unpack {
         let Self { packed, mut room, coding, protocol, limits, queue } = self;
         let unpacked_max = limits.unpacked_bytes_max;
         let mut grow = |bytes| queue.try_grow(&mut room, bytes);
+        let mut over = if coding == Coding::Identity { 0 } else { packed.len() };
         let plain = inflate(coding, packed, unpacked_max, &mut grow)?;
         let limits = Limits { lines: limits.lines_max, line_bytes: LINE_BYTES_MAX };
         let content = protocol.read(&plain, limits, unpacked_max, &mut grow)?;
-        if !grow(content.lines.copied + queue::handles(content.lines.lines.len())) {
+        if !grow(content.lines.copied() + queue::handles(content.lines.lines.len())) {
             return Err(NotTaken::Full.into());
         }
+        // A body of which no line is a part goes now.
+        over += if plain.is_unique() { plain.len() } else { 0 };
+        drop(plain);
+        room.give_back(over);
         Ok((content, room))
     }
 }

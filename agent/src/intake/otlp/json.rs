@@ -83,7 +83,7 @@ fn record(whole: &Bytes, record: &RawValue, into: &mut Lines) -> Result<bool, Co
     let found: Record<'_> = object(record.get())?;
     let text = found.body.and_then(|body| serde_json::from_str::<Text<'_>>(body.get()).ok()?.text);
     if let Some(text) = text.filter(|text| text.get().starts_with('"') && text.get().len() > 2) {
-        string(whole, text.get(), into)?;
+        string(whole, text.get(), into);
         return Ok(true);
     }
     if record.get().len() > into.limits().line_bytes.saturating_mul(OVERHEAD_MAX) {

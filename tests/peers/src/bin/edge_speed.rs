@@ -1,5 +1,5 @@
-//! Speed of the edge road on one core, beside the `regex` crate with the usual ALB expression on the same lines in
-//! the same run.
+//! Speed of the edge road on one core, beside the `regex` crate with the usual ALB expression and beside Vector's
+//! `parse_aws_alb_log` on the same lines in the same run.
 //!
 //! `edge_speed [FILE]` reads ALB lines (gzip or not; default: the day's log under `$BREACHLINE_SHARED/data`),
 //! prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`. Each rate is the sum over chunks of
@@ -13,20 +13,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
 use breachline::edge::formats::Format;
 use breachline::edge::judge::{Judge, Scratch};
 use breachline::request::AccessRecord;
 use breachline::timestamp::Timestamp;
+use bytes::Bytes;
 use regex::bytes::Regex;
 use serde_json::json;
+use vrl::compiler::state::RuntimeState;
+use vrl::compiler::{Context as VrlContext, Program, TargetValue, TimeZone};
+use vrl::value::{Secrets, Value};
 
 /// Passes over each chunk of lines, of which the fastest counts, and lines in a chunk: short enough that some pass over
 /// each runs undisturbed on a machine that does other things too.
 const PASSES: usize = 7;
 const CHUNK: usize = 2000;
 
-/// Bytes that the expression is tried on: it is so slow that the whole file would take minutes.
+/// Bytes that the peers are tried on: they are so slow that the whole file would take minutes.
 const PEER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The expression that AWS publishes for Athena, in bytes and with the fields that came later left to its tail.
@@ -75,17 +79,20 @@ fn main() -> anyhow::Result<()> {
     let mut locations = expression.capture_locations();
     let regex = fastest(&peer_lines, |line| expression.captures_read(&mut locations, line).is_some());
 
+    let vector = vector(&peer_lines)?;
+
     let parse = fastest(&lines, |line| Format::Alb.parse(line).is_ok());
     let both = fastest(&lines, |line| {
         Format::Alb.parse(line).is_ok_and(|record| judge.judge(&record, &mut scratch).is_some())
     });
-    report("ALB parse", parse, regex);
-    report("ALB parse and judge", both, regex);
-    report("ALB parse and judge, once through from nothing", once_through(&lines, &judge), regex);
+    report("ALB parse", parse, (REGEX, regex));
+    report("ALB parse, beside Vector", parse, ("vrl parse_aws_alb_log", vector));
+    report("ALB parse and judge", both, (REGEX, regex));
+    report("ALB parse and judge, once through from nothing", once_through(&lines, &judge), (REGEX, regex));
     let unseen = unseen(&lines);
     let unseen: Vec<&[u8]> = unseen.iter().map(Vec::as_slice).collect();
     // Once each, or a memory would have seen them.
-    report("ALB parse and judge, targets never seen", once_through(&unseen, &judge), regex);
+    report("ALB parse and judge, targets never seen", once_through(&unseen, &judge), (REGEX, regex));
     measure_ordinary(&lines, &judge, &mut scratch);
     measure_worst(&lines, &judge, &mut scratch);
     Ok(())
@@ -144,13 +151,33 @@ fn once_through(lines: &[&[u8]], judge: &Judge) -> f64 {
     total as f64 / (0..COLD_PASSES).map(pass).fold(f64::INFINITY, f64::min)
 }
 
-fn report(name: &str, ours: f64, peer: f64) {
+/// The peer of most figures.
+const REGEX: &str = "regex with the usual ALB expression";
+
+fn report(name: &str, ours: f64, (peer, theirs): (&str, f64)) {
     let megabytes = |rate: f64| (rate / 1e4).round() / 100.0;
     println!(
         "{}",
-        json!({"name": name, "value": megabytes(ours), "unit": "MB/s", "peer": "regex with the usual ALB expression",
-               "peer_value": megabytes(peer), "ratio": (ours / peer * 10.0).round() / 10.0})
+        json!({"name": name, "value": megabytes(ours), "unit": "MB/s", "peer": peer,
+               "peer_value": megabytes(theirs), "ratio": (ours / theirs * 10.0).round() / 10.0})
     );
+}
+
+/// Bytes per second of Vector's own parser for these lines, as its `remap` transform runs it.
+fn vector(lines: &[&[u8]]) -> anyhow::Result<f64> {
+    let source = "parse_aws_alb_log!(string!(.), strict_mode: false)";
+    let compiled = vrl::compiler::compile(source, &vrl::stdlib::all()).map_err(|error| anyhow!("vrl: {error:?}"))?;
+    let (program, zone): (Program, _) = (compiled.program, TimeZone::default());
+    let mut state = RuntimeState::default();
+    let mut parses = |line: &[u8]| {
+        let value = Value::Bytes(Bytes::copy_from_slice(line));
+        let metadata = Value::Object(Default::default());
+        let mut target = TargetValue { value, metadata, secrets: Secrets::default() };
+        program.resolve(&mut VrlContext::new(&mut target, &mut state, &zone)).is_ok()
+    };
+    let read = lines.iter().take(CHUNK).filter(|line| parses(line)).count();
+    ensure!(read * 10 > lines.len().min(CHUNK) * 9, "Vector's parser read {read} lines: nothing is compared");
+    Ok(fastest(lines, parses))
 }
 
 /// Time and allocations of requests that get no verdict.
@@ -205,10 +232,53 @@ const ATOMS: [&str; 24] = [
 /// Bytes of a hostile value.
 const HOSTILE_BYTES: usize = 4096;
 
-/// Hostile targets: every pair of atoms, one after the other, over and over.
-fn hostile_targets() -> Vec<String> {
-    let pairs = ATOMS.iter().flat_map(|one| ATOMS.iter().map(move |other| format!("{one}{other}")));
-    pairs.map(|pair| format!("/x?y={}", pair.repeat(HOSTILE_BYTES / pair.len()))).collect()
+/// Sequences of atoms that are tried beside the pairs, and rounds in which the slowest are varied.
+const SEQUENCES: usize = 600;
+const ROUNDS: usize = 3;
+
+/// A hostile value: some atoms, over and over.
+fn hostile_target(atoms: &[usize]) -> String {
+    let text: String = atoms.iter().map(|atom| ATOMS[*atom]).collect();
+    format!("/x?y={}", text.repeat((HOSTILE_BYTES / text.len()).max(1)))
+}
+
+/// What hostile lines cost, found by fuzzing for time: every pair of atoms, then sequences by chance, then the slowest of
+/// all with an atom changed, added or removed. The same in every run but for what is measured.
+fn hostile(mut cost: impl FnMut(&str) -> f64) -> Vec<(f64, Vec<usize>)> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut below = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % bound as u64) as usize
+    };
+    let mut tried: Vec<(f64, Vec<usize>)> = Vec::new();
+    let mut run = |atoms: Vec<usize>, tried: &mut Vec<(f64, Vec<usize>)>| {
+        let cost = cost(&hostile_target(&atoms));
+        tried.push((cost, atoms));
+    };
+    for pair in 0..ATOMS.len() * ATOMS.len() {
+        run(vec![pair / ATOMS.len(), pair % ATOMS.len()], &mut tried);
+    }
+    for _ in 0..SEQUENCES {
+        let length = 3 + below(6);
+        run((0..length).map(|_| below(ATOMS.len())).collect(), &mut tried);
+    }
+    for _ in 0..ROUNDS {
+        tried.sort_by(|one, other| other.0.total_cmp(&one.0));
+        for rank in 0..SEQUENCES / ROUNDS {
+            let mut atoms = tried[rank % 50].1.clone();
+            let (at, atom) = (below(atoms.len()), below(ATOMS.len()));
+            match below(3) {
+                0 => atoms[at] = atom,
+                1 if atoms.len() < 12 => atoms.insert(at, atom),
+                _ if atoms.len() > 1 => drop(atoms.remove(at)),
+                _ => atoms.push(atom),
+            }
+            run(atoms, &mut tried);
+        }
+    }
+    tried
 }
 
 /// The slowest 1 % of hostile lines beside the median of the ordinary ones, per byte.
@@ -225,12 +295,16 @@ fn measure_worst(lines: &[&[u8]], judge: &Judge, scratch: &mut Scratch) {
     // A line is parsed too, at what the first figure says.
     let mut median: Vec<f64> = records.map(|(record, bytes)| cost(&record, bytes) + NANOS_PER_PARSED_BYTE).collect();
     let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
-    let mut hostile: Vec<f64> = hostile_targets()
-        .iter()
-        .map(|target| cost(&AccessRecord { method: b"GET", path_and_query: target.as_bytes(), ..blank }, target.len()))
-        .collect();
+    let mut found = hostile(|target| {
+        cost(&AccessRecord { method: b"GET", path_and_query: target.as_bytes(), ..blank }, target.len())
+    });
+    found.sort_by(|one, other| one.0.total_cmp(&other.0));
+    if let Some((most, atoms)) = found.last() {
+        let atoms: Vec<&str> = atoms.iter().map(|atom| ATOMS[*atom]).collect();
+        eprintln!("edge_speed: the slowest hostile line takes {most:.1} ns/B: {atoms:?}");
+    }
+    let hostile: Vec<f64> = found.iter().map(|(cost, _)| *cost).collect();
     median.sort_by(f64::total_cmp);
-    hostile.sort_by(f64::total_cmp);
     let at = |costs: &[f64], share: f64| costs[((costs.len() - 1) as f64 * share) as usize];
     let ratio = at(&hostile, 0.99) / at(&median, 0.5);
     println!(

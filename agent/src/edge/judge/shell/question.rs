@@ -1,7 +1,7 @@
 //! What looks like a command line and is none: lists of words, questions about a command, names of tools and languages.
 
 use super::Words;
-use super::reader::read_command;
+use super::reader::{Text, read_command};
 use super::word::command;
 use crate::edge::judge::target::Part;
 
@@ -19,7 +19,7 @@ pub(super) fn is_list(text: &[u8]) -> bool {
 pub(super) fn goes_on(part: &Part<'_>, words: &Words) -> bool {
     let rest = part.lower[words.end..].trim_ascii_start();
     let rest = rest.get(1..).unwrap_or_default();
-    let next = read_command(rest, 0);
+    let next = read_command(&mut Text::new(rest), 0);
     next.is_none_or(|next| command(&next.name).is_some() || next.name.iter().any(|byte| !byte.is_ascii_alphabetic()))
 }
 

@@ -37,6 +37,55 @@ impl std::ops::Deref for Name {
     }
 }
 
+/// Variables that are searched for one by one; with more of them each search through the text would make its cost grow with the
+/// square of its length.
+const ASKED_MAX: usize = 8;
+
+/// A text of commands, and what was found out about it: commands overlap (`<(<(<(`), and each would look again.
+pub(super) struct Text<'t> {
+    text: &'t [u8],
+    /// From where to where no command ends; asked in any order, used as long as it fits.
+    unbroken: std::ops::Range<usize>,
+    /// Variables that were asked for.
+    asked: usize,
+    /// What stands behind each `$` and `{`, sorted.
+    variables: Option<Vec<&'t [u8]>>,
+}
+
+impl<'t> Text<'t> {
+    pub(super) fn new(text: &'t [u8]) -> Self {
+        Self { text, unbroken: 0..0, asked: 0, variables: None }
+    }
+
+    /// Whether `$name` or `${name` stands behind `from`; where many variables were asked for, whether it stands anywhere.
+    pub(super) fn uses_variable(&mut self, name: &[u8], from: usize) -> bool {
+        let text = self.text;
+        let opens = |at: usize| at > 0 && matches!(text[at - 1], b'$' | b'{');
+        if self.asked < ASKED_MAX {
+            self.asked += 1;
+            return memchr::memmem::find_iter(&text[from..], name).any(|at| opens(from + at) && at > 0);
+        }
+        let variables = self.variables.get_or_insert_with(|| {
+            let behind = |at: usize| &text[at + 1..(at + 1 + MAX_WORD).min(text.len())];
+            let mut variables: Vec<_> = memchr::memchr2_iter(b'$', b'{', text).map(behind).collect();
+            variables.sort_unstable();
+            variables
+        });
+        let first = variables.partition_point(|variable| *variable < name);
+        variables.get(first).is_some_and(|variable| variable.starts_with(name))
+    }
+
+    /// Where the simple command that goes on at `from` ends.
+    fn command_end(&mut self, from: usize) -> usize {
+        if !self.unbroken.contains(&from) {
+            let ends = |byte: &u8| matches!(byte, b';' | b'|' | b'&' | b'`' | b'\n' | b'\r');
+            let length = self.text[from..].iter().position(ends).unwrap_or(self.text.len() - from);
+            self.unbroken = from..from + length;
+        }
+        self.unbroken.end
+    }
+}
+
 /// The words of one simple command, unquoted.
 pub(super) struct Words {
     /// The command word.
@@ -54,7 +103,8 @@ pub(super) struct Words {
 }
 
 /// Reads one simple command at `at`: skips spaces, parentheses and assignments, unquotes its first word.
-pub(super) fn read_command(text: &[u8], at: usize) -> Option<Words> {
+pub(super) fn read_command(whole: &mut Text<'_>, at: usize) -> Option<Words> {
+    let text = whole.text;
     let mut words =
         Words { name: Name::default(), name_end: 0, end: 0, disguised: false, assigned: false, braced: false };
     let mut start = at;
@@ -85,18 +135,13 @@ pub(super) fn read_command(text: &[u8], at: usize) -> Option<Words> {
         start = words.name_end;
         words.name.clear();
     }
-    words.end = command_end(text, words.name_end);
+    words.end = whole.command_end(words.name_end);
     (!words.name.is_empty()).then_some(words)
 }
 
 /// `$x` as a word: expands to nothing where it is not set.
 fn is_empty_variable(word: &[u8]) -> bool {
     word.len() <= 3 && word.starts_with(b"$") && word[1..].iter().all(u8::is_ascii_alphabetic)
-}
-
-/// Where the simple command that goes on at `from` ends.
-fn command_end(text: &[u8], from: usize) -> usize {
-    from + text[from..].iter().take_while(|byte| !matches!(byte, b';' | b'|' | b'&' | b'`' | b'\n' | b'\r')).count()
 }
 
 /// Unquotes the word at `from` into `words.name`; gives its end. Empty quotes, backslashes and carets, `$@`, `$1`,

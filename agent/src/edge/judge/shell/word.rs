@@ -75,7 +75,9 @@ pub(super) fn command(word: &[u8]) -> Option<Command> {
         || [&b"bin/"[..], b"usr/", b"sbin/", b"system32\\", b"windows\\"].iter().any(|root| word.starts_with(root));
     let name = if path { word.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(word) } else { word };
     let name = name.strip_suffix(b".exe").unwrap_or(name);
-    let known = if listed(TOOLS, name) || interpreter_with_version(name) {
+    let known = if !name.first().is_some_and(u8::is_ascii_lowercase) {
+        None // no program of the tables is named so
+    } else if listed(TOOLS, name) || interpreter_with_version(name) {
         Some(Command::Tool)
     } else if listed(PLAIN, name) {
         Some(Command::Plain)
@@ -120,6 +122,7 @@ mod tests {
     fn tables_are_sorted_to_be_searched() {
         for table in [TOOLS, PLAIN, AMBIGUOUS] {
             assert!(table.is_sorted());
+            assert!(table.iter().all(|name| name[0].is_ascii_lowercase()));
         }
         assert_eq!(command(b"/usr/bin/id"), Some(Command::Tool));
         assert_eq!(command(b"python3.11"), Some(Command::Tool));

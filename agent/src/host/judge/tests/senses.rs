@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{
     CgroupSeen, Connection, ContactHook, Flow, FlowState, Listen, MetadataStatus, NameAnswer, NamedAddress, ProcessKey,
-    ProcessSeen, Serving,
+    ProcessSeen, Serving, TlsHello,
 };
 
 /// The shop's own process, and one that it forks.
@@ -99,6 +99,13 @@ fn a_server_never_asked_before_is_not_believed() {
     let last = egresses([habit(), forged()].concat()).pop().expect("egress");
     assert_eq!((last.name.as_deref(), last.novelty), (None, Novelty::New));
     assert!(last.reason.contains("called pay.example.com by 198.51.100.53"), "{}", last.reason);
+    // UDP to a web server's port is said to be what it looks like.
+    let quic = |seconds: u64| {
+        let HostEventKind::Contact(contact) = contact(seconds, "192.0.2.67:443", 0).kind else { unreachable!() };
+        event(seconds, HostEventKind::Contact(Contact { protocol: Protocol::Udp, ..contact }))
+    };
+    let last = egresses([habit(), vec![quic(LATER)]].concat()).pop().expect("egress");
+    assert!(last.reason.contains("by what looks like QUIC, which"), "{}", last.reason);
     // The same server, asked all along, is the shop's resolver.
     let last = egresses([habit(), vec![ask(3)], forged()].concat()).pop().expect("egress");
     assert_eq!((last.name.as_deref(), last.novelty), (Some("pay.example.com"), Novelty::Known));
@@ -127,6 +134,31 @@ fn a_contact_is_told_again_when_it_has_ended() {
     let outcome = ended.outcome.expect("an end");
     assert_eq!((outcome.bytes_sent, outcome.bytes_received, outcome.lasted_ms), (3_200_000, 117, 4_000));
     assert_eq!(EgressEvidence { outcome: None, ..ended.clone() }, *began, "the same evidence otherwise");
+}
+
+#[test]
+fn a_contact_is_told_again_with_the_server_it_greets() {
+    let hello = |seconds: u64, socket: u64, server_name: Option<&str>| {
+        event(seconds, HostEventKind::Hello(TlsHello { socket, server_name: server_name.map(ToOwned::to_owned) }))
+    };
+    let found = egresses(vec![
+        answer(9, "127.0.0.53", "cdn.example", "203.0.113.9"),
+        contact(10, "203.0.113.9:443", 5),
+        hello(10, 5, Some("evil.example")),
+        contact(11, "198.51.100.66:443", 6),
+        hello(11, 6, Some("evil.example")),
+        contact(12, "198.51.100.67:443", 7),
+        hello(12, 7, None),
+        hello(13, 8, Some("nobody.example")),
+    ]);
+    let told: Vec<_> = found.iter().map(|egress| (egress.name.as_deref(), egress.server_name.as_deref())).collect();
+    let evil = Some("evil.example");
+    let cdn = Some("cdn.example");
+    assert_eq!(told, [(cdn, None), (cdn, evil), (None, None), (None, evil), (None, None), (None, None)]);
+    assert!(found[1].reason.ends_with("; its TLS hello names another server, evil.example"), "{}", found[1].reason);
+    assert!(found[3].reason.ends_with("; its TLS hello names evil.example"), "{}", found[3].reason);
+    assert!(found[5].reason.ends_with("; its TLS hello names no server"), "{}", found[5].reason);
+    assert_eq!(found[3].novelty, found[2].novelty, "a name that the client chose makes nothing ordinary");
 }
 
 fn hosts(events: Vec<HostEvent>) -> Vec<HostEvidence> {

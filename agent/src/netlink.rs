@@ -1,4 +1,4 @@
-//! The few rtnetlink requests a range needs: bring a link up, make a veth pair, add an address, add a default route.
+//! The few rtnetlink requests that a network namespace of one's own needs: bring a link up, make a veth pair, add an address, add a default route.
 //!
 //! In: names and addresses. Out: the kernel's yes or its error. It speaks to the network namespace that the calling
 //! thread is in when [`Netlink::open`] is called, and never reads state back. Written out here because `ip` may be absent on
@@ -55,7 +55,7 @@ const HEADER_BYTES: usize = 16;
 const ANSWER_BYTES: usize = 4096;
 
 /// A socket that asks the kernel to change one network namespace.
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: OwnedFd,
 }
 
@@ -65,20 +65,20 @@ impl Netlink {
     /// # Errors
     ///
     /// The kernel's own.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         Ok(Self { socket })
     }
 
     /// `ip link set NAME up`.
-    pub(super) fn link_up(&self, name: &str) -> io::Result<()> {
+    pub(crate) fn link_up(&self, name: &str) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWLINK, 0);
         message.link(index_of(name)?, IFF_UP);
         self.ask(message)
     }
 
     /// `ip link add NAME type veth peer name PEER netns NAMESPACE`.
-    pub(super) fn add_veth(&self, name: &str, peer: &str, peer_namespace: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn add_veth(&self, name: &str, peer: &str, peer_namespace: BorrowedFd<'_>) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
         message.link(0, 0);
         message.text(IFLA_IFNAME, name);
@@ -96,7 +96,7 @@ impl Netlink {
     }
 
     /// `ip address add ADDRESS/PREFIX dev NAME nodad`.
-    pub(super) fn add_address(&self, name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    pub(crate) fn add_address(&self, name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
         let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
         message.bytes(&[family(address), prefix, flags, RT_SCOPE_UNIVERSE]);
@@ -107,7 +107,7 @@ impl Netlink {
     }
 
     /// `ip route add default via GATEWAY dev NAME`.
-    pub(super) fn add_default_route(&self, name: &str, gateway: IpAddr) -> io::Result<()> {
+    pub(crate) fn add_default_route(&self, name: &str, gateway: IpAddr) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
         // struct rtmsg: family, destination and source prefix lengths, tos, table, protocol, scope, type, flags.
         message.bytes(&[family(gateway), 0, 0, 0]);
@@ -120,7 +120,7 @@ impl Netlink {
 
     /// `ip route add local NETWORK/PREFIX dev NAME`: the namespace answers for the whole network without owning one address of it
     /// (AnyIP). IPv4.
-    pub(super) fn add_local_network(&self, name: &str, network: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    pub(crate) fn add_local_network(&self, name: &str, network: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let mut message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
         message.bytes(&[AF_INET, prefix, 0, 0]);
         message.bytes(&[RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL]);

@@ -1,0 +1,24 @@
+//! Sense: packets sent, of which two kinds are looked at: the beginnings of TLS connections that the connect sense told, for the
+//! server that they name, and plain requests on connections to metadata endpoints. It always lets the packet pass.
+
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+
+use crate::packet::{self, TCP};
+use crate::{exchange, hello, watch};
+
+/// What a cgroup packet program returns to let the packet pass. 0 would drop it.
+const PASS: i32 = 1;
+
+#[cgroup_skb(egress)]
+pub fn sent(context: SkBuffContext) -> i32 {
+    if let Some(transport) = packet::transport(&context)
+        && transport.protocol == TCP
+    {
+        hello::look(&context, transport.offset);
+        if watch::active() {
+            exchange::asking(&context, transport.offset);
+        }
+    }
+    PASS
+}
