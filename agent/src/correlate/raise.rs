@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::incident::{Incident, Severity};
+use crate::incident::{Incident, Severity, Stage};
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
@@ -153,7 +153,10 @@ impl Chain {
                 let certain = |incident: &Incident| {
                     incident.candidates.best().is_some_and(|best| best.echoes.iter().any(|echo| echo.distinctive))
                 };
+                let told =
+                    |incident: &Incident| incident.timeline.iter().filter(|step| step.stage == Stage::Edge).count();
                 let urgent = certain(&incident) && !certain(known)
+                    || told(&incident) > told(known)
                     || incident.severity > known.severity
                     || incident.stages.iter().any(|stage| !known.stages.contains(stage))
                     || request(&incident) != request(known)
