@@ -124,12 +124,11 @@ const MAX_PATH: usize = 128;
 pub(super) fn could_hide(path: &[u8]) -> bool {
     let tail = &path[path.len().saturating_sub(8)..];
     let ends = tail.iter().rposition(|byte| *byte == b'.').is_some_and(|dot| {
-        let end = &tail[dot..];
-        end.len() > 3
-            && matches!(
-                end[1] | 0x20,
-                b'p' | b'j' | b'y' | b't' | b'x' | b'c' | b'd' | b'l' | b'i' | b'e' | b'z' | b'g'
-            )
+        let mut end = [0; 8];
+        let end = &mut end[..tail.len() - dot];
+        end.copy_from_slice(&tail[dot..]);
+        end.make_ascii_lowercase();
+        end.starts_with(b".ph") || DATA.contains(&&*end)
     });
     let mut lower = [0; MAX_PATH];
     let Some(lower) = lower.get_mut(..path.len()).filter(|_| ends) else { return false };
