@@ -2,13 +2,14 @@
 
 use breachline_abi::contact::{ContactRecord, FLAG_FIRST, FLAG_MAPPED, FLAG_METADATA, FLAG_TAINTED};
 use breachline_abi::control::{EndpointKey, RepeatKey, TAINT_METADATA};
+use breachline_abi::filter::FILTER_METADATA;
 use breachline_abi::record::KIND_CONTACT;
 
 use crate::emit::{self, Lane};
 use crate::known::{self, Who};
 use crate::maps::{FLOWS, METADATA, REPEATS};
 use crate::memory::Object;
-use crate::{taint, task, watch};
+use crate::{filter, taint, task, watch};
 
 /// A process that reaches for the same noted peer again within this time (ns) is only counted: without it one loop
 /// around `connect` could fill the priority ring.
@@ -61,7 +62,8 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
     let tainted = taint::of(pid) != 0;
     // Only a connection has an outcome to be joined with.
     let socket = || if protocol == TCP { cookie() } else { 0 };
-    let known = known::find(place);
+    let now = known::ticks();
+    let known = known::find(place, now);
     let first = known.is_none();
     let metadata = known.unwrap_or_else(|| is_metadata(&attempt.peer));
     if !first && !((metadata || tainted) && due(place.tag, pid)) {
@@ -70,7 +72,7 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
     let flags = flags(first, metadata, tainted, attempt.mapped);
     // What could not be handed over was no first contact: the next one is.
     if report(task, attempt, &who, flags, socket()) && first {
-        known::remember(place, metadata);
+        known::remember(place, metadata, now);
     }
     first
 }
@@ -90,6 +92,11 @@ fn due(tag: u64, pid: u32) -> bool {
 
 #[inline(always)]
 fn is_metadata(peer: &EndpointKey) -> bool {
+    let [first, second, third, last] = peer.address;
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    if !filter::may_hold(FILTER_METADATA, [pair(first, second), pair(third, last)]) {
+        return false;
+    }
     let Some(endpoint) = METADATA.get_ptr(peer.address) else { return false };
     // SAFETY: a valid map value, filled before the programs are attached.
     let endpoint = unsafe { &*endpoint };

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::SkBuffContext;
 use breachline_abi::hello::{FLOW_HELLO, HelloRecord, HelloText};
@@ -15,6 +16,8 @@ use crate::packet::tcp_payload;
 /// Bytes from the TCP header on below which there is no hello: the header (20), record and message headers (9), version,
 /// random and the empty rest (41). Acknowledgements, which most packets without a payload are, end here.
 const SEGMENT_BYTES_MIN: u32 = 20 + 9 + 41;
+/// What `bytes_acked` counts for a handshake: its SYN (RFC 9293 3.4), where that is acknowledged by itself.
+const HANDSHAKE_BYTES: u64 = 1;
 /// How a hello begins: type of the record, its version (and minor version and length), type of the message (RFC 8446 5.1, 4).
 const HANDSHAKE: u8 = 22;
 const VERSION: u8 = 3;
@@ -23,7 +26,7 @@ const CLIENT_HELLO: u8 = 1;
 /// A segment goes out on some connection.
 #[inline(always)]
 pub fn look(context: &SkBuffContext, transport: u32) {
-    if context.len() < transport + SEGMENT_BYTES_MIN {
+    if context.len() < transport + SEGMENT_BYTES_MIN || !begins(context) {
         return;
     }
     let Some(payload) = tcp_payload(context, transport) else { return };
@@ -39,6 +42,22 @@ pub fn look(context: &SkBuffContext, transport: u32) {
         *flow |= FLOW_HELLO;
     }
     hand_over(context, payload, cookie);
+}
+
+/// Whether the other side has acknowledged nothing yet but the handshake: a connection's first bytes. Read from the socket, since
+/// a look into the packet costs several times as much, and most packets are later ones.
+#[inline(always)]
+fn begins(context: &SkBuffContext) -> bool {
+    let skb: *mut __sk_buff = context.skb.skb;
+    // SAFETY: a field of the context, and one of a socket that the helper says is a whole TCP socket.
+    unsafe {
+        let sock = (*skb).__bindgen_anon_2.sk;
+        if sock.is_null() {
+            return false;
+        }
+        let tcp = generated::bpf_tcp_sock(sock);
+        !tcp.is_null() && (&raw const (*tcp).bytes_acked).read_volatile() <= HANDSHAKE_BYTES
+    }
 }
 
 /// Written where it will be read: with the longest hello it is too long for the stack, and so no scratch is shared with a packet

@@ -65,14 +65,14 @@ pub fn place(who: &Who, peer: &EndpointKey) -> Option<Place> {
     Some(Place { set, tag })
 }
 
-/// Whether the contact is known: `None` when not, else whether the peer is a metadata endpoint. Being asked for keeps it.
+/// Whether the contact is known: `None` when not, else whether the peer is a metadata endpoint. Being asked for at `now`
+/// keeps it.
 #[inline(always)]
-pub fn find(place: Place) -> Option<bool> {
+pub fn find(place: Place, now: u32) -> Option<bool> {
     for way in 0..CONTACT_WAYS as usize {
         // SAFETY: a way of a valid map value; a race costs at most a record more.
         let known = unsafe { &mut (*place.set)[way] };
         if known.tag == place.tag {
-            let now = ticks();
             if known.seen != now {
                 known.seen = now;
             }
@@ -82,12 +82,11 @@ pub fn find(place: Place) -> Option<bool> {
     None
 }
 
-/// Remembers it, in place of the one that was met longest ago where its place is full.
+/// Remembers it as met at `now`, in place of the one that was met longest ago where its place is full.
 #[inline(always)]
-pub fn remember(place: Place, metadata: bool) {
+pub fn remember(place: Place, metadata: bool, now: u32) {
     // SAFETY: ways of a valid map value; a race costs at most a record more.
     let set = unsafe { &mut *place.set };
-    let now = ticks();
     let contact = KnownContact { tag: place.tag, seen: now, metadata: u32::from(metadata) };
     let age = |way: usize| if set[way].tag == 0 { u32::MAX } else { now.wrapping_sub(set[way].seen) };
     let ages = [age(0), age(1), age(2), age(3)];
@@ -103,8 +102,9 @@ pub fn remember(place: Place, metadata: bool) {
     }
 }
 
+/// The time as contacts have it, see [`SEEN_TICKS_SHIFT`].
 #[inline(always)]
-fn ticks() -> u32 {
+pub fn ticks() -> u32 {
     // SAFETY: the helper has no preconditions.
     (unsafe { generated::bpf_jiffies64() } >> SEEN_TICKS_SHIFT) as u32
 }

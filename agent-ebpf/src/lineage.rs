@@ -7,7 +7,7 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use breachline_abi::control::{COUNTER_LINEAGE_CUT, Orphan};
 use breachline_abi::limits::{ANCESTORS_MAX, ORPHANED_CHILDREN_MAX};
-use breachline_abi::record::ProcessId;
+use breachline_abi::record::{ActorRecord, ProcessId};
 
 use crate::emit::count;
 use crate::maps::{ORPHAN_SCRATCH, ORPHANS};
@@ -15,13 +15,19 @@ use crate::memory::{Address, Object, parameter};
 use crate::noted;
 use crate::task;
 
-/// Brings `ancestors`, which hold those of another process (or nothing), up to those of `task`; returns how many.
+/// Brings `ancestors`, which hold those of another process (or nothing), up to those of `task`, which is `actor`; returns
+/// how many.
 ///
 /// Programs are started by the same few parents again and again: if the first ancestor is this task's parent already,
 /// the rest is true too, and stays true whatever became of them since. That saves a walk through eight cold tasks.
 #[inline(always)]
-pub fn refresh_ancestors<K: Object>(task: K, ancestors: &mut [ProcessId; ANCESTORS_MAX], count: u32) -> u32 {
-    if count > 0 && ancestors[0] == task::parent(task) && find(task::process(task)).is_none() {
+pub fn refresh_ancestors<K: Object>(
+    task: K,
+    actor: &ActorRecord,
+    ancestors: &mut [ProcessId; ANCESTORS_MAX],
+    count: u32,
+) -> u32 {
+    if count > 0 && ancestors[0] == actor.parent && find(actor.process).is_none() {
         return count;
     }
     write_ancestors(task, ancestors)

@@ -11,6 +11,7 @@
 mod contact;
 mod emit;
 mod exchange;
+mod filter;
 mod hello;
 mod known;
 mod lineage;

@@ -6,6 +6,7 @@ use breachline_abi::control::{
     CONTACT_WAYS, COUNTERS, ContactSet, LastConnect, MetadataPorts, Orphan, RepeatKey, TOLD_SLOTS,
 };
 use breachline_abi::exec::ExecRecord;
+use breachline_abi::filter::FILTERS_WORDS;
 use breachline_abi::limits::{
     ANSWER_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, NOTED_SLOTS,
     ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, RAW_MAKER_ENTRIES,
@@ -82,8 +83,12 @@ pub static WATCH_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Base names of programs that take the priority ring, filled from user space.
 #[map]
-pub static PRIORITY_PROGRAMS: HashMap<[u8; PROGRAM_NAME_BYTES], u32> =
+pub static PRIORITY_PROGRAMS: HashMap<[u64; PROGRAM_NAME_BYTES / 8], u32> =
     HashMap::with_max_entries(PRIORITY_PROGRAM_ENTRIES, 0);
+
+/// What is certainly in neither of the two sets above, see `breachline_abi::filter`.
+#[map]
+pub static FILTERS: Array<u64> = Array::with_max_entries(FILTERS_WORDS, 0);
 
 /// The last connect on each CPU.
 #[map]

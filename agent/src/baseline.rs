@@ -35,6 +35,9 @@ const PREFIX_V6: u8 = 48;
 /// Pruning looks at every habit: some hundred thousand on a large host, whose age counts in days.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
+/// At the bound, one in so many workloads goes at once.
+const EVICTION_SHARE: usize = 64;
+
 /// A program asks for its credential when it starts; after this long what it asks for is a refresh.
 const JUST_STARTED: Duration = Duration::from_secs(60);
 
@@ -70,7 +73,7 @@ impl Default for Config {
             settle_after: Duration::from_secs(24 * 3600),
             forget_after: Duration::from_secs(30 * 24 * 3600),
             additions_per_day: 64,
-            max_workloads: 4096,
+            max_workloads: 16_384,
             max_peers: 4096,
             max_callers: 256,
             max_shells: 1024,
@@ -465,12 +468,8 @@ impl Baseline {
     }
 
     fn profile(&mut self, workload: &WorkloadKey, at: Timestamp) -> &mut Profile {
-        if !self.profiles.contains_key(workload) && self.profiles.len() >= self.config.max_workloads {
-            let oldest = self.profiles.iter().min_by_key(|(key, profile)| (profile.last_seen, *key));
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.profiles.remove(&oldest);
-                self.counters.workloads_evicted += 1;
-            }
+        if self.profiles.len() >= self.config.max_workloads.max(1) && !self.profiles.contains_key(workload) {
+            self.evict_workloads();
         }
         let fleet = &self.fleet;
         let profile = self.profiles.entry(workload.clone()).or_insert_with(|| {
@@ -480,6 +479,19 @@ impl Baseline {
         });
         profile.touch(at);
         profile
+    }
+
+    /// Drops those unseen for longest, one in so many at once: finding them is a look at all of them.
+    fn evict_workloads(&mut self) {
+        let mut seen: Vec<_> = self.profiles.iter().map(|(key, profile)| (profile.last_seen, key.clone())).collect();
+        let count = (self.config.max_workloads / EVICTION_SHARE).clamp(1, seen.len().max(1));
+        if count < seen.len() {
+            seen.select_nth_unstable(count);
+        }
+        for (_, oldest) in seen.into_iter().take(count) {
+            self.profiles.remove(&oldest);
+            self.counters.workloads_evicted += 1;
+        }
     }
 }
 

@@ -235,7 +235,7 @@ impl Detector {
         // What a front server passes on shows on the workload behind it: the same request is evidence there too.
         let routes = std::iter::once(route.clone()).chain(self.enricher.behind(&route).iter().cloned());
         for Route { workload, owner, basis } in routes {
-            let evidence = EdgeEvidence { record: *record, verdict: verdict.cloned(), workload, owner, basis, spike };
+            let evidence = EdgeEvidence { record: *record, verdict, workload, owner, basis, spike };
             revisions.extend(self.correlator.edge(evidence));
         }
     }
@@ -245,11 +245,12 @@ impl Detector {
     pub fn advance(&mut self, now: Timestamp, raised: &mut Vec<Incident>) {
         self.coverage.advance(now);
         self.expectations.advance(now);
+        let swept = self.correlator.swept();
         let revisions = self.correlator.advance(now);
         self.raise(revisions, raised);
         self.baseline.prune(now);
-        // As a rule nothing is open, and time passes before every look at the rings.
-        if self.frozen.is_empty() {
+        // As a rule nothing is open, or nothing was closed, and time passes before every look at the rings.
+        if self.frozen.is_empty() || self.correlator.swept() == swept {
             return;
         }
         let open = self.correlator.open_workloads();

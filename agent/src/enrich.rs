@@ -212,6 +212,14 @@ impl Enricher {
         self.listeners.in_cgroup(self.cgroup_of(actor))
     }
 
+    /// Whether `actor` is the head of a service and was started by nothing that belongs to one.
+    #[must_use]
+    pub fn heads_a_service_of_its_own(&self, actor: &Actor) -> bool {
+        let mut line = self.processes.lineage(actor.process);
+        let heads = line.next().and_then(|(key, process)| Some(process.service.as_ref()?.process == key));
+        heads == Some(true) && line.all(|(_, process)| process.service.is_none())
+    }
+
     /// What `actor`'s workload calls `address`.
     #[must_use]
     pub fn name_of(&self, actor: &Actor, address: IpAddr, at: Timestamp) -> Named<'_> {

@@ -245,7 +245,7 @@ pub struct EdgeEvidence<'l> {
     /// The request.
     pub record: AccessRecord<'l>,
     /// The judge's word; `None` for an ordinary request.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<&'l Verdict>,
     /// The workload it was routed to.
     pub workload: Arc<Workload>,
     /// The process that owns the target's listener.

@@ -8,8 +8,10 @@
 
 mod attach;
 mod cost;
+mod filters;
 mod floor;
 mod layout;
+mod memory;
 mod notes;
 mod pins;
 mod programs;
@@ -35,6 +37,7 @@ use zerocopy::IntoBytes as _;
 pub use self::cost::{ProgramCost, ProgramLoad};
 pub use self::floor::Floor;
 use self::layout::Layout;
+pub use self::memory::KernelMemory;
 use self::pins::Pins;
 use self::resume::Previous;
 pub use self::resume::RESTART;
@@ -239,6 +242,12 @@ impl Sensor {
     #[must_use]
     pub fn loads(&self) -> &[ProgramLoad] {
         &self.loads
+    }
+
+    /// Kernel memory of the senses; zeros where they were taken over from an earlier agent.
+    #[must_use]
+    pub fn memory(&self) -> KernelMemory {
+        self.ebpf.as_ref().map(memory::read).unwrap_or_default()
     }
 
     /// What each program costs, while the kernel counts it.

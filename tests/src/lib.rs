@@ -1,6 +1,7 @@
 //! What the whole-agent tests share: the binary under test, and a bounded wait.
 
 pub mod simulate;
+pub mod storm;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,6 @@
 //! The judge on requests that were written for it by hand: hostile ones of every class in many spellings, and odd but
-//! honest ones. Half of them it was tuned with; the other half was written afterwards and judged once.
+//! honest ones. The larger part it was tuned with; the other part was written afterwards, and nobody has looked at what
+//! it misses there.
 //!
 //! `judge_quality FILE` (in this crate) prints the figures of either file class by class.
 
@@ -20,8 +21,9 @@ fn measure(file: &str) -> (f64, f64) {
     for line in text.lines() {
         let row: Value = serde_json::from_str(line).expect("is JSON");
         let record = AccessRecord {
-            method: b"GET",
+            method: row["method"].as_str().unwrap_or("GET").as_bytes(),
             path_and_query: row["url"].as_str().expect("has a URL").as_bytes(),
+            user_agent: row["user_agent"].as_str().unwrap_or_default().as_bytes(),
             escape: LogEscape::Raw,
             ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
         };
@@ -41,10 +43,10 @@ fn check(file: &str, recall_min: f64, false_positives_max: f64) {
 
 #[test]
 fn requests_that_it_was_tuned_with() {
-    check("tuned.jsonl", 0.965, 0.055);
+    check("tuned.jsonl", 0.928, 0.035);
 }
 
 #[test]
 fn requests_that_it_was_not_tuned_with() {
-    check("untouched.jsonl", 0.928, 0.055);
+    check("untouched.jsonl", 0.955, 0.030);
 }

@@ -17,7 +17,7 @@ use crate::workspace;
 /// What can be measured.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
 enum Area {
-    /// Kernel time per event, slow-down of storms, the agent's own cost (needs root)
+    /// Kernel time per event, slow-down of storms, the agent's own cost, auditd and bpftrace beside it (needs root)
     Kernel,
     /// Load balancer lines: speed of parsing and judging beside its peers, quality beside the CRS, the whole intake, `forward`
     Edge,
@@ -30,16 +30,21 @@ pub(crate) struct Args {
     /// What to measure; everything when left out
     #[arg(value_enum)]
     areas: Vec<Area>,
-    /// One JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`
+    /// One JSON object per figure: `{name, value, unit, peer, peer_value, ratio, note}`
     #[arg(long)]
     json: bool,
+    /// Install Debian's packages of those who are measured beside us, where they are missing
+    #[arg(long)]
+    install_peers: bool,
 }
 
 /// One measured number, beside a peer's where there is one.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Figure {
     name: String,
-    value: f64,
+    /// None where it could not be measured: the note says why.
+    #[serde(default)]
+    value: Option<f64>,
     unit: String,
     #[serde(default)]
     peer: Option<String>,
@@ -48,6 +53,9 @@ struct Figure {
     /// `value` over `peer_value`.
     #[serde(default)]
     ratio: Option<f64>,
+    /// What there is to say beside it.
+    #[serde(default)]
+    note: Option<String>,
 }
 
 /// A measuring program.
@@ -60,9 +68,13 @@ struct Program {
     root: bool,
 }
 
-const PROGRAMS: [Program; 7] = [
+/// The program that can install what it measures beside us.
+const PEER_BENCH: &str = "peer_bench";
+
+const PROGRAMS: [Program; 8] = [
     Program { area: Area::Kernel, folder: "tests", bin: "kernel_bench", root: true },
     Program { area: Area::Kernel, folder: "tests", bin: "agent_bench", root: true },
+    Program { area: Area::Kernel, folder: "tests", bin: PEER_BENCH, root: true },
     Program { area: Area::Edge, folder: "tests", bin: "judge_quality", root: false },
     Program { area: Area::Edge, folder: "tests/peers", bin: "edge_speed", root: false },
     Program { area: Area::Edge, folder: "tests", bin: "intake_bench", root: false },
@@ -76,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut figures = Vec::new();
     let mut failed = Vec::new();
     for program in PROGRAMS.iter().filter(|p| args.areas.is_empty() || args.areas.contains(&p.area)) {
-        match measure(program, args.json) {
+        match measure(program, args) {
             Ok(measured) => figures.extend(measured),
             Err(error) => {
                 say(format_args!("{}: {error:#}", program.bin));
@@ -95,7 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Runs one program; with `json` each figure is passed on as it comes.
 #[expect(clippy::print_stdout, reason = "figures are the result")]
-fn measure(program: &Program, json: bool) -> Result<Vec<Figure>> {
+fn measure(program: &Program, args: &Args) -> Result<Vec<Figure>> {
     let source = format!("{}/src/bin/{}.rs", program.folder, program.bin);
     if !workspace::root().join(&source).exists() {
         bail!("there is no {source}");
@@ -107,11 +119,14 @@ fn measure(program: &Program, json: bool) -> Result<Vec<Figure>> {
     if program.root {
         command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", root_prefix()?.join(" "));
     }
+    if args.install_peers && program.bin == PEER_BENCH {
+        command.args(["--", "--install-peers"]);
+    }
     let mut child = command.spawn().with_context(|| format!("cannot start {}", program.bin))?;
     let mut figures = Vec::new();
     for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
         let line = line?;
-        if json {
+        if args.json {
             println!("{line}");
         }
         figures.push(figure(&line).with_context(|| format!("{} printed no figure: {line}", program.bin))?);
@@ -136,10 +151,14 @@ fn print_table(figures: &[Figure]) {
 }
 
 fn row(figure: &Figure, width: usize) -> String {
-    let mut row = format!("{:width$}  {:>14} {}", figure.name, number(figure.value), figure.unit);
+    let value = figure.value.map_or_else(|| "-".to_owned(), number);
+    let mut row = format!("{:width$}  {value:>14} {}", figure.name, figure.unit);
     if let (Some(peer), Some(value)) = (&figure.peer, figure.peer_value) {
         row.push_str(&format!("  ({peer}: {}", number(value)));
         row.push_str(&figure.ratio.map_or_else(|| ")".to_owned(), |ratio| format!(", ratio {})", number(ratio))));
+    }
+    if let Some(note) = &figure.note {
+        row.push_str(&format!("  [{note}]"));
     }
     row
 }
@@ -165,5 +184,11 @@ mod tests {
     fn what_is_no_figure_is_an_error() {
         assert!(figure("warming up").is_err());
         assert!(figure(r#"{"name":"exec"}"#).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_measured_says_why() {
+        let line = r#"{"name":"beside x","unit":"ns","peer":"x","note":"not measured: no x"}"#;
+        assert_eq!(row(&figure(line).unwrap(), 8), "beside x               - ns  [not measured: no x]");
     }
 }

@@ -10,6 +10,7 @@
 pub mod contact;
 pub mod control;
 pub mod exec;
+pub mod filter;
 pub mod hello;
 pub mod limits;
 pub mod names;

@@ -69,7 +69,7 @@ pub const METADATA_ENTRIES: u32 = 512;
 /// Program names that take the priority ring.
 pub const PRIORITY_PROGRAM_ENTRIES: u32 = 512;
 /// Bytes of the priority ring unless the loader says otherwise.
-pub const PRIORITY_RING_BYTES: u32 = 4 << 20;
+pub const PRIORITY_RING_BYTES: u32 = 2 << 20;
 /// Bytes of the bulk ring unless the loader says otherwise.
 pub const BULK_RING_BYTES: u32 = 4 << 20;
 

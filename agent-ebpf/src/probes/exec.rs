@@ -9,6 +9,7 @@ use breachline_abi::exec::{
     ExecRecord, FLAG_ARGV_TRUNCATED, FLAG_CWD_TRUNCATED, FLAG_EXE_PATH_KNOWN, FLAG_EXE_PATH_TRUNCATED,
     FLAG_INTERPRETED, FLAG_LINK_COUNT_KNOWN, FLAG_MEMFD, STDIO_INET_SOCKET,
 };
+use breachline_abi::filter::FILTER_PROGRAMS;
 use breachline_abi::limits::{ARGV_BYTES_MAX, NAME_BYTES_MAX, PROGRAM_NAME_BYTES, TAIL_BYTES_MAX};
 use breachline_abi::parameters::MISSING;
 use breachline_abi::record::KIND_EXEC;
@@ -17,11 +18,11 @@ use crate::emit::{self, Lane};
 use crate::known::Who;
 use crate::maps::{EXEC_SCRATCH, ExecScratch, PRIORITY_PROGRAMS};
 use crate::memory::{Address, Object, Typed, parameter};
-use crate::path::{self, Place};
-use crate::{lineage, serving, stdio, taint, task};
+use crate::{filter, lineage, path, serving, stdio, taint, task};
 
-/// How `memfd_create` names its files.
-const MEMFD_PREFIX: [u8; 6] = *b"memfd:";
+/// How `memfd_create` names its files, as the start of a word.
+const MEMFD_PREFIX: u64 = u64::from_ne_bytes(*b"memfd:\0\0");
+const MEMFD_MASK: u64 = u64::from_ne_bytes([u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX, u8::MAX, 0, 0]);
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
@@ -48,9 +49,10 @@ fn sense(task: Typed, binprm: Typed) {
     record.stdio = stdio::classify(task);
     record.capabilities = capabilities(task);
     record.ancestor_count =
-        lineage::refresh_ancestors(task, &mut record.ancestors, u32::from(record.ancestor_count)) as u8;
-    let program = write_link_count(record, task);
+        lineage::refresh_ancestors(task, &record.actor, &mut record.ancestors, u32::from(record.ancestor_count)) as u8;
+    write_link_count(record, task);
     let tail_len = write_tail(scratch, task, binprm);
+    let program = program_name(scratch, task);
     let lane = lane(&mut scratch.record, program);
     if lane != Lane::Bulk {
         // Told before the program itself: whoever judges that knows already what its parent was being asked.
@@ -67,9 +69,8 @@ fn capabilities(task: Typed) -> u64 {
     cred.address().number(parameter!(cred_cap_effective))
 }
 
-/// Notes the link count and returns the start of the program's base name, zeros when it cannot be read.
 #[inline(always)]
-fn write_link_count(record: &mut ExecRecord, task: Typed) -> [u8; PROGRAM_NAME_BYTES] {
+fn write_link_count(record: &mut ExecRecord, task: Typed) {
     record.link_count = 0;
     if let Some(inode) = task::exe_inode(task)
         && parameter!(inode_nlink) != MISSING
@@ -77,19 +78,57 @@ fn write_link_count(record: &mut ExecRecord, task: Typed) -> [u8; PROGRAM_NAME_B
         record.link_count = inode.number(parameter!(inode_nlink));
         record.flags |= FLAG_LINK_COUNT_KNOWN;
     }
-    let mut name = [0; PROGRAM_NAME_BYTES];
-    if let Some(dentry) = exe_dentry(task)
-        && let Some(text) = Address::new(dentry.number(parameter!(dentry_name)))
-    {
-        // SAFETY: an array of that size.
-        unsafe { text.string(name.as_mut_ptr(), PROGRAM_NAME_BYTES as u32) };
+}
+
+/// The start of the program's base name as two words, NULs behind it and one in the last place; zeros when it is not known.
+/// It begins the path that was written, unless the file is a mount point: then it has a name of its own below.
+#[inline(always)]
+fn program_name(scratch: &ExecScratch, task: Typed) -> [u64; 2] {
+    if scratch.record.exe_path_len == 0 || exe_is_mounted(task) {
+        return own_name(task).unwrap_or_default();
     }
-    name
+    // SAFETY: the tail is longer, and aligned to 8 bytes like the record before it.
+    let [low, high] = unsafe { (&raw const scratch.tail).cast::<[u64; 2]>().read() };
+    let (low, ended) = up_to_nul(low);
+    let (high, _) = up_to_nul(high);
+    [low, if ended { 0 } else { high & LAST_BYTE_NUL }]
+}
+
+/// All but the byte that lies last in memory.
+const LAST_BYTE_NUL: u64 = u64::MAX >> 8;
+
+/// A word of text with zeros from its first NUL on, and whether there is one. The bytes of a NUL are found by subtraction's
+/// borrow (Hacker's Delight 6-1); the lowest that is found is always a true one.
+#[inline(always)]
+fn up_to_nul(word: u64) -> (u64, bool) {
+    let nul = word.wrapping_sub(0x0101_0101_0101_0101) & !word & 0x8080_8080_8080_8080;
+    let first = nul & nul.wrapping_neg();
+    (word & first.wrapping_sub(1), nul != 0)
 }
 
 #[inline(always)]
-fn exe_dentry(task: Typed) -> Option<Typed> {
-    task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?.object(parameter!(file_dentry))
+fn exe_file(task: Typed) -> Option<Typed> {
+    task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))
+}
+
+#[inline(always)]
+fn exe_is_mounted(task: Typed) -> bool {
+    let ends = || {
+        let file = exe_file(task)?;
+        let root = file.object(parameter!(file_mnt))?.object(parameter!(vfsmount_root))?;
+        Some(file.object(parameter!(file_dentry))?.address() == root.address())
+    };
+    ends().unwrap_or(true)
+}
+
+#[inline(always)]
+fn own_name(task: Typed) -> Option<[u64; 2]> {
+    let dentry = exe_file(task)?.object(parameter!(file_dentry))?;
+    let text = Address::new(dentry.number(parameter!(dentry_name)))?;
+    let mut name = [0; 2];
+    // SAFETY: an array of that size.
+    unsafe { text.string((&raw mut name).cast(), PROGRAM_NAME_BYTES as u32) };
+    Some(name)
 }
 
 /// Writes the variable part and its lengths; returns its size.
@@ -98,29 +137,17 @@ fn write_tail(scratch: &mut ExecScratch, task: Typed, binprm: Typed) -> u32 {
     let mut end = 0;
     scratch.record.exe_path_len = 0;
     scratch.record.cwd_len = 0;
-    if let Some(fs) = task.object(parameter!(task_fs))
-        && let Some(root) = Place::read(fs, parameter!(fs_root_dentry), parameter!(fs_root_mnt))
-    {
-        if let Some(exe) = exe_place(task) {
-            let walk = path::write(scratch, exe, root, end);
-            scratch.record.exe_path_len = (walk.end - end) as u16;
-            scratch.record.flags |= FLAG_EXE_PATH_KNOWN | if walk.truncated { FLAG_EXE_PATH_TRUNCATED } else { 0 };
-            end = walk.end;
-        }
-        if let Some(cwd) = Place::read(fs, parameter!(fs_pwd_dentry), parameter!(fs_pwd_mnt)) {
-            let walk = path::write(scratch, cwd, root, end);
-            scratch.record.cwd_len = (walk.end - end) as u16;
-            scratch.record.flags |= if walk.truncated { FLAG_CWD_TRUNCATED } else { 0 };
-            end = walk.end;
-        }
+    if let Some(walk) = path::write(path::PROGRAM, end) {
+        scratch.record.exe_path_len = (walk.end - end) as u16;
+        scratch.record.flags |= FLAG_EXE_PATH_KNOWN | if walk.truncated { FLAG_EXE_PATH_TRUNCATED } else { 0 };
+        end = walk.end;
+    }
+    if let Some(walk) = path::write(path::DIRECTORY, end) {
+        scratch.record.cwd_len = (walk.end - end) as u16;
+        scratch.record.flags |= if walk.truncated { FLAG_CWD_TRUNCATED } else { 0 };
+        end = walk.end;
     }
     write_arguments(&mut scratch.record, scratch.tail.as_mut_ptr(), end, task, binprm)
-}
-
-#[inline(always)]
-fn exe_place(task: Typed) -> Option<Place> {
-    let file = task.object(parameter!(task_mm))?.object(parameter!(mm_exe_file))?;
-    Place::read(file, parameter!(file_dentry), parameter!(file_mnt))
 }
 
 #[inline(always)]
@@ -163,13 +190,14 @@ fn write_name(name: Option<Address>, tail: *mut u8, position: u32) -> u32 {
 
 /// Which ring it takes, and what it makes of its line.
 #[inline(always)]
-fn lane(record: &mut ExecRecord, program: [u8; PROGRAM_NAME_BYTES]) -> Lane {
+fn lane(record: &mut ExecRecord, program: [u64; 2]) -> Lane {
     let nameless = record.flags & FLAG_LINK_COUNT_KNOWN != 0 && record.link_count == 0;
-    if nameless && program[..MEMFD_PREFIX.len()] == MEMFD_PREFIX {
+    let [begins, _] = program;
+    if nameless && begins & MEMFD_MASK == MEMFD_PREFIX {
         record.flags |= FLAG_MEMFD;
     }
     // SAFETY: the map is filled before the programs are attached and not changed after.
-    let listed = unsafe { PRIORITY_PROGRAMS.get(program) }.is_some();
+    let listed = filter::may_hold(FILTER_PROGRAMS, program) && unsafe { PRIORITY_PROGRAMS.get(program) }.is_some();
     let on_socket = record.stdio.contains(&STDIO_INET_SOCKET);
     let bits = if nameless { TAINT_FILELESS } else { 0 } | if listed && on_socket { TAINT_SOCKET_SHELL } else { 0 };
     if bits != 0 {

@@ -5,7 +5,8 @@
 //! for an unknown format or a file that cannot be opened, 65 when not one line could be read, 1 when reading breaks
 //! off. A reader that closes the pipe ends the command, and that is success.
 
-use std::borrow::Cow;
+mod request;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,17 +14,21 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use flate2::bufread::MultiGzDecoder;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use self::request::{RequestRow, RowId, RowVerdict, repaired};
 use crate::edge::formats::{Format, MAX_LINE_BYTES};
 use crate::edge::judge::{Judge, Scratch, Step};
-use crate::request::{AccessRecord, AttackClass, Indicator, LogEscape, Target, Verdict};
+use crate::request::{AccessRecord, AttackClass, Indicator, Target, Verdict};
 use crate::timestamp::Timestamp;
 
 /// Bad use (`sysexits.h` `EX_USAGE`).
 const BAD_USE: u8 = 64;
 /// No line was of the format (`sysexits.h` `EX_DATAERR`).
 const NO_LINE_READ: u8 = 65;
+/// Longest row of `--requests`: far more than any URL, of which the judge reads the first 64 KiB; without a bound one row
+/// could take all memory.
+const MAX_ROW_BYTES: usize = 16 * 1024 * 1024;
 /// Most unreadable lines that are reported one by one; the rest is only counted, or a wrong file would flood the
 /// terminal.
 const MAX_REPORTS: u64 = 20;
@@ -47,7 +52,8 @@ pub(super) struct Args {
     /// Format of the lines (`alb`, …); found by itself from the first line when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "requests")]
     pub format: Option<String>,
-    /// Read JSON lines `{id, method, url, user_agent, status}` instead of log lines; write JSON lines.
+    /// Read JSON lines `{id, method, url, user_agent, status}` instead of log lines; write one JSON line for each, in
+    /// order. Only `url` is needed.
     #[arg(long)]
     pub requests: bool,
     /// Tell every decoding step and every finding.
@@ -125,13 +131,15 @@ impl<W: Write> Session<'_, W> {
     fn read(&mut self, mut input: impl BufRead) -> io::Result<()> {
         let mut line = Vec::new();
         let mut number = 0;
-        while let Some(whole) = read_line(&mut input, &mut line)? {
+        let longest = if self.args.requests { MAX_ROW_BYTES } else { MAX_LINE_BYTES };
+        while let Some(whole) = read_line(&mut input, &mut line, longest)? {
             number += 1;
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let outcome = match (whole, self.args.requests) {
-                (false, _) => Err(format!("is longer than {MAX_LINE_BYTES} bytes")),
+                (false, true) => self.refuse(&[], format!("is longer than {MAX_ROW_BYTES} bytes"))?,
+                (false, false) => Err(format!("is longer than {MAX_LINE_BYTES} bytes")),
                 (true, true) => self.judge_request(&line)?,
                 (true, false) => self.judge_line(number, &line)?,
             };
@@ -181,18 +189,33 @@ impl<W: Write> Session<'_, W> {
         }
     }
 
-    /// One row of JSON lines.
+    /// One row of JSON lines. A row that cannot be judged is answered too, with what is wrong with it.
     fn judge_request(&mut self, line: &[u8]) -> io::Result<Result<(), String>> {
-        let row: RequestRow<'_> = match serde_json::from_slice(line) {
+        let again;
+        let row = match RequestRow::read(line) {
             Ok(row) => row,
-            Err(error) => return Ok(Err(format!("is not a request in JSON: {error}"))),
+            Err(_) => {
+                again = repaired(line);
+                match RequestRow::read(&again) {
+                    Ok(row) => row,
+                    Err(problem) => return self.refuse(&again, problem),
+                }
+            }
         };
         let record = row.record();
         if self.args.explain {
-            return self.explain(&format!("request {}", row.id), &record).map(Ok);
+            return self.explain(&row.title(), &record).map(Ok);
         }
         let verdict = self.judge.judge(&record, &mut self.scratch);
         self.write_json(&RowVerdict::new(&row, verdict.as_ref())).map(Ok)
+    }
+
+    fn refuse(&mut self, line: &[u8], problem: String) -> io::Result<Result<(), String>> {
+        if !self.args.explain {
+            let id = serde_json::from_slice::<RowId<'_>>(line).ok().and_then(|row| row.id);
+            self.write_json(&RowVerdict::unreadable(id, &problem))?;
+        }
+        Ok(Err(problem))
     }
 
     fn explain(&mut self, title: &str, record: &AccessRecord<'_>) -> io::Result<()> {
@@ -227,15 +250,15 @@ impl<W: Write> Session<'_, W> {
     }
 }
 
-/// Reads one line into `line`, without its end, keeping at most [`MAX_LINE_BYTES`]. `None` at the end of the input,
+/// Reads one line into `line`, without its end, keeping at most `longest` bytes. `None` at the end of the input,
 /// `Some(false)` for a line that was too long (and has been skipped).
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, longest: usize) -> io::Result<Option<bool>> {
     line.clear();
-    let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let limit = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
     if input.by_ref().take(limit).read_until(b'\n', line)? == 0 {
         return Ok(None);
     }
-    if line.ends_with(b"\n") || line.len() <= MAX_LINE_BYTES {
+    if line.ends_with(b"\n") || line.len() <= longest {
         return Ok(Some(true));
     }
     loop {
@@ -250,58 +273,6 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<
                 let length = available.len();
                 input.consume(length);
             }
-        }
-    }
-}
-
-/// A request as `--requests` reads it. Fields that it does not name are ignored.
-#[derive(Debug, Deserialize)]
-struct RequestRow<'a> {
-    /// Echoed as it came: a string or a number.
-    #[serde(default)]
-    id: serde_json::Value,
-    #[serde(default, borrow)]
-    method: Cow<'a, str>,
-    #[serde(borrow)]
-    url: Cow<'a, str>,
-    #[serde(default, borrow)]
-    user_agent: Cow<'a, str>,
-    #[serde(default)]
-    status: Option<u16>,
-}
-
-impl RequestRow<'_> {
-    fn record(&self) -> AccessRecord<'_> {
-        AccessRecord {
-            status: self.status,
-            method: self.method.as_bytes(),
-            path_and_query: self.url.as_bytes(),
-            user_agent: self.user_agent.as_bytes(),
-            // As the client sent it: no log has escaped anything.
-            escape: LogEscape::Raw,
-            ..AccessRecord::blank(Timestamp::default(), Timestamp::default())
-        }
-    }
-}
-
-/// What `--requests` writes for a row.
-#[derive(Debug, Serialize)]
-struct RowVerdict<'a> {
-    id: &'a serde_json::Value,
-    exploit_like: bool,
-    score: u8,
-    class: Option<AttackClass>,
-    reason: Option<&'a str>,
-}
-
-impl<'a> RowVerdict<'a> {
-    fn new(row: &'a RequestRow<'_>, verdict: Option<&'a Verdict>) -> Self {
-        Self {
-            id: &row.id,
-            exploit_like: verdict.is_some_and(Verdict::exploit_like),
-            score: verdict.map_or(0, |verdict| verdict.score),
-            class: verdict.map(|verdict| verdict.class),
-            reason: verdict.map(|verdict| verdict.reason.as_str()),
         }
     }
 }
@@ -396,6 +367,9 @@ not json
         let (out, judged, unreadable) = judged(&args(true, false, false), input);
         assert_eq!((judged, unreadable), (2, 2));
         let rows: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(rows.len(), 4, "a row is answered whatever is in it: {out}");
+        assert!(rows[2]["id"].is_null() && rows[2]["error"].is_string(), "{out}");
+        assert_eq!((&rows[3]["id"], &rows[3]["exploit_like"]), (&3.into(), &false.into()));
         assert_eq!(rows[0]["id"], "a");
         assert_eq!((&rows[0]["exploit_like"], &rows[0]["class"]), (&true.into(), &"sqli".into()));
         assert_eq!(
@@ -419,7 +393,7 @@ not json
 
     #[test]
     fn an_endless_line_is_skipped() {
-        let input = format!("{}\n{{\"id\":1,\"url\":\"/\"}}\n", "x".repeat(3 * MAX_LINE_BYTES));
+        let input = format!("{}\n{{\"id\":1,\"url\":\"/\"}}\n", "x".repeat(MAX_ROW_BYTES + 5));
         let (out, judged, unreadable) = judged(&args(true, false, false), &input);
         assert_eq!((judged, unreadable), (1, 1), "{out}");
     }

@@ -108,9 +108,20 @@ impl Rates {
     /// Poisson, with the rate of the hour and the one before, and half a request as the prior for what was never seen.
     pub(super) fn chance(&self, at: Timestamp, verdict: Option<&Verdict>, width: Duration) -> f64 {
         let Some(kind) = verdict.map(kind) else { return -f64::exp_m1(-ORDINARY_RATE * width.as_secs_f64()) };
+        self.chance_of(at, width, |other| *other == kind)
+    }
+
+    /// The same for a request of any class that is as specific: had another one been there, it would have been taken for evidence
+    /// as well.
+    pub(super) fn chance_of_any(&self, at: Timestamp, verdict: Option<&Verdict>, width: Duration) -> f64 {
+        let Some((specificity, _)) = verdict.map(kind) else { return self.chance(at, None, width) };
+        self.chance_of(at, width, |(other, _)| *other >= specificity)
+    }
+
+    fn chance_of(&self, at: Timestamp, width: Duration, meant: impl Fn(&Kind) -> bool) -> f64 {
         let hour = hour_of(at);
-        let counts = [hour - 1, hour].into_iter().filter_map(|hour| self.hours.get(&hour)?.get(&kind));
-        let seen: f64 = counts.map(|count| count.estimate).sum();
+        let hours = [hour - 1, hour].into_iter().filter_map(|hour| self.hours.get(&hour)).flatten();
+        let seen: f64 = hours.filter(|(kind, _)| meant(kind)).map(|(_, count)| count.estimate).sum();
         let start = Timestamp::from_unix_nanos((hour - 1).saturating_mul(HOUR_NS));
         let end = Timestamp::from_unix_nanos((hour + 1).saturating_mul(HOUR_NS));
         let span = end.since(self.first.unwrap_or(start).max(start)).max(LEAST_SPAN);

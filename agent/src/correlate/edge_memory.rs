@@ -2,14 +2,16 @@
 //! explain a finding at a given time. A flood cannot flush it: each minute keeps the best few of each attack class, the
 //! total is capped by evicting the least promising first, and ordinary requests live in a ring of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::request::{AttackClass, Verdict};
 use crate::timestamp::Timestamp;
 
+use super::fingerprint::Hashed;
 use super::kept::{Kept, Rank, RequestId};
+use super::observation::Observation;
 
 /// Requests kept for each class in each minute. More would only repeat the same class; fewer would leave no candidates.
 const PER_CLASS: usize = 3;
@@ -21,14 +23,24 @@ const MINUTE_NS: i64 = 60_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct EdgeMemory {
     minutes: BTreeMap<i64, Minute>,
-    count: usize,
+    /// Every request with the list that it is in, least promising first.
+    ranked: BTreeSet<(Rank, List)>,
+    /// How many of them name each thing to look for, by its key.
+    named: HashMap<u64, u32, Hashed>,
+    /// How many name something that has no key.
+    keyless: usize,
     longest: Duration,
 }
+
+/// A list of one minute: that of a class, or of requests in whose window a finding fell.
+type List = Option<AttackClass>;
 
 #[derive(Debug, Default)]
 struct Minute {
     classes: BTreeMap<AttackClass, Vec<Arc<Kept>>>,
     near: Vec<Near>,
+    /// Longest flight of any of its requests, so far.
+    longest: Duration,
 }
 
 /// A request in whose window a finding fell.
@@ -63,7 +75,6 @@ impl EdgeMemory {
     pub(super) fn keep_judged(&mut self, kept: &Arc<Kept>) {
         let Some(class) = kept.verdict.as_ref().map(|verdict: &Verdict| verdict.class) else { return };
         let held = self.minutes.entry(minute_of(kept.id.received)).or_default().classes.entry(class).or_default();
-        let before = held.len();
         if held.iter().any(|other| other.id == kept.id) {
             return;
         }
@@ -72,82 +83,128 @@ impl EdgeMemory {
             return;
         }
         held.insert(place, Arc::clone(kept));
-        held.truncate(PER_CLASS);
-        self.count += held.len() - before;
-        self.note_flight(kept);
+        let gone = if held.len() > PER_CLASS { held.pop() } else { None };
+        self.enter(kept, Some(class));
+        gone.iter().for_each(|gone| self.leave(gone, Some(class)));
     }
 
     /// Keeps a request in whose window a finding fell.
     pub(super) fn keep_near(&mut self, kept: &Arc<Kept>, strict: bool) {
         let near = &mut self.minutes.entry(minute_of(kept.id.received)).or_default().near;
-        let before = near.len();
         let offer = Near { strict, kept: Arc::clone(kept) };
         if let Some(at) = near.iter().position(|other| other.kept.id == kept.id) {
             // A second finding may have fallen into the window more strictly than the first.
             if near[at].strict || !strict {
                 return;
             }
-            near.remove(at);
+            let known = near.remove(at);
+            self.leave(&known.kept, None);
         }
+        let near = &mut self.minutes.entry(minute_of(kept.id.received)).or_default().near;
         let place = near.partition_point(|other| other.rank() > offer.rank());
         if place >= NEAR_PER_MINUTE {
             return;
         }
         near.insert(place, offer);
-        near.truncate(NEAR_PER_MINUTE);
-        self.count = self.count + near.len() - before;
-        self.note_flight(kept);
+        let gone = if near.len() > NEAR_PER_MINUTE { near.pop() } else { None };
+        self.enter(kept, None);
+        gone.iter().for_each(|gone| self.leave(&gone.kept, None));
     }
 
-    fn note_flight(&mut self, kept: &Kept) {
-        self.longest = self.longest.max(kept.request.completed.since(kept.request.received));
+    fn enter(&mut self, kept: &Kept, list: List) {
+        self.ranked.insert((kept.rank(), list));
+        let flight = kept.request.completed.since(kept.request.received);
+        self.longest = self.longest.max(flight);
+        if let Some(minute) = self.minutes.get_mut(&minute_of(kept.id.received)) {
+            minute.longest = minute.longest.max(flight);
+        }
+        for sought in kept.sought() {
+            match sought.key {
+                Some(key) => *self.named.entry(key).or_default() += 1,
+                None => self.keyless += 1,
+            }
+        }
+    }
+
+    fn leave(&mut self, kept: &Kept, list: List) {
+        self.ranked.remove(&(kept.rank(), list));
+        for sought in kept.sought() {
+            let Some(key) = sought.key else {
+                self.keyless -= 1;
+                continue;
+            };
+            if let Some(count) = self.named.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.named.remove(&key);
+                }
+            }
+        }
     }
 
     /// Gives up the least promising requests beyond `capacity`; how many went.
     pub(super) fn shrink(&mut self, capacity: usize) -> u64 {
-        (capacity.max(1)..self.count).take_while(|_| self.evict_least()).count() as u64
+        (capacity.max(1)..self.ranked.len()).take_while(|_| self.evict_least()).count() as u64
     }
 
-    /// Drops the least promising request of all. A linear look, but at most a few requests a minute pass the quotas of a full memory.
+    /// Drops the least promising request of all.
     fn evict_least(&mut self) -> bool {
-        let judged = self.minutes.iter().flat_map(|(minute, held)| {
-            held.classes.iter().filter_map(|(class, kept)| Some((kept.last()?.rank(), *minute, Some(*class))))
+        let Some((rank, list)) = self.ranked.first().copied() else { return false };
+        let minute = self.minutes.get_mut(&minute_of(rank.id().received));
+        let gone = minute.and_then(|minute| match list {
+            Some(class) => take(minute.classes.get_mut(&class)?, |kept| kept.id == rank.id()),
+            None => take(&mut minute.near, |near| near.kept.id == rank.id()).map(|near| near.kept),
         });
-        let near =
-            self.minutes.iter().filter_map(|(minute, held)| Some((held.near.last()?.kept.rank(), *minute, None)));
-        let Some((_, minute, class)) = judged.chain(near).min_by_key(|(rank, ..)| *rank) else { return false };
-        if let Some(held) = self.minutes.get_mut(&minute) {
-            match class {
-                Some(class) => drop(held.classes.get_mut(&class).and_then(Vec::pop)),
-                None => drop(held.near.pop()),
-            }
-            self.count -= 1;
+        match gone {
+            Some(gone) => self.leave(&gone, list),
+            None => drop(self.ranked.pop_first()),
         }
         true
     }
 
-    /// Whether a request that names something to look for was in flight at `at`, skew allowed for.
-    pub(super) fn asks_at(&self, at: Timestamp, skew: Duration) -> bool {
-        let minutes = minute_of(at.minus(self.longest).minus(skew))..=minute_of(at.plus(skew));
-        let asks = |kept: &Arc<Kept>| {
-            kept.verdict.as_ref().is_some_and(|verdict| !verdict.indicators.is_empty())
-                && kept.request.received <= at.plus(skew)
-                && at <= kept.request.completed.plus(skew)
-        };
-        self.minutes.range(minutes).any(|(_, minute)| minute.iter().any(asks))
+    /// Whether a request asked for what is ordinary by itself: it was in flight then, skew allowed for, and something that it named
+    /// reappears there. For a contact it is enough that something distinctive does, named no longer than `lateness` before.
+    pub(super) fn asks_for(&self, seen: &Observation, skew: Duration, lateness: Duration) -> bool {
+        if self.keyless == 0 && !seen.keys().iter().any(|key| self.named.contains_key(key)) {
+            return false;
+        }
+        let before = if seen.as_egress().is_some() { lateness } else { skew };
+        let at = seen.at();
+        self.around(at.minus(before), at.plus(skew)).any(|kept| {
+            seen.may_echo(kept.sought()) && {
+                let pinned = kept.request.received <= at.plus(skew) && at <= kept.request.completed.plus(skew);
+                let echoes = seen.echoes(kept.sought());
+                if pinned { !echoes.is_empty() } else { echoes.iter().any(|echo| echo.distinctive) }
+            }
+        })
     }
 
     /// Requests received from `from` to `to`, and earlier ones that may still have been in flight at `from`; some of them twice.
-    pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> Vec<&Arc<Kept>> {
+    pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &Arc<Kept>> {
         let (first, last) = (minute_of(from.minus(self.longest)), minute_of(to));
         let range = if first <= last { first..=last } else { last..=last };
-        self.minutes.range(range).flat_map(|(_, minute)| minute.iter()).collect()
+        let start = minute_of(from);
+        let flown = move |(minute, held): &(&i64, &Minute)| {
+            **minute >= start || minute_of(start_of(**minute + 1).plus(held.longest)) >= start
+        };
+        self.minutes.range(range).filter(flown).flat_map(|(_, minute)| minute.iter())
     }
 
     /// Forgets what was received before `horizon`.
     pub(super) fn evict_before(&mut self, horizon: Timestamp) {
-        self.minutes = self.minutes.split_off(&minute_of(horizon));
-        self.count = self.minutes.values().map(Minute::len).sum();
+        let rest = self.minutes.split_off(&minute_of(horizon));
+        for minute in std::mem::replace(&mut self.minutes, rest).into_values() {
+            for (class, kept) in &minute.classes {
+                kept.iter().for_each(|kept| self.leave(kept, Some(*class)));
+            }
+            minute.near.iter().for_each(|near| self.leave(&near.kept, None));
+        }
+        self.longest = self.minutes.values().map(|minute| minute.longest).max().unwrap_or_default();
+    }
+
+    /// When the earliest request was received, to the minute.
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
+        self.minutes.keys().next().map(|minute| start_of(*minute))
     }
 
     /// Everything kept, and whether it is kept for a finding in its window (strictly or not): what a checkpoint saves.
@@ -160,8 +217,8 @@ impl EdgeMemory {
 
     /// How many requests are kept.
     #[cfg(test)]
-    pub(super) const fn len(&self) -> usize {
-        self.count
+    pub(super) fn len(&self) -> usize {
+        self.ranked.len()
     }
 }
 
@@ -169,12 +226,17 @@ impl Minute {
     fn iter(&self) -> impl Iterator<Item = &Arc<Kept>> {
         self.classes.values().flatten().chain(self.near.iter().map(|near| &near.kept))
     }
-
-    fn len(&self) -> usize {
-        self.classes.values().map(Vec::len).sum::<usize>() + self.near.len()
-    }
 }
 
 fn minute_of(at: Timestamp) -> i64 {
     at.as_unix_nanos().div_euclid(MINUTE_NS)
+}
+
+fn start_of(minute: i64) -> Timestamp {
+    Timestamp::from_unix_nanos(minute.saturating_mul(MINUTE_NS))
+}
+
+/// Takes the last that is meant out of a list.
+fn take<T>(list: &mut Vec<T>, meant: impl Fn(&T) -> bool) -> Option<T> {
+    list.iter().rposition(meant).map(|place| list.remove(place))
 }

@@ -64,7 +64,7 @@ impl Kept {
     pub(super) fn own(
         id: RequestId,
         record: &AccessRecord<'_>,
-        verdict: Option<Verdict>,
+        verdict: Option<&Verdict>,
         routed: Routed,
         spike: Option<ErrorSpike>,
     ) -> Self {
@@ -75,6 +75,7 @@ impl Kept {
             ..spike
         });
         let upstream_local = record.upstream_local;
+        let verdict = verdict.cloned();
         Self { id, request: own(record), verdict, routed, spike, upstream_local, sought: OnceLock::new() }
     }
 
@@ -131,6 +132,13 @@ impl Rank {
             score: verdict.map_or(0, |verdict| verdict.score),
             id: Reverse(id),
         }
+    }
+}
+
+impl Rank {
+    /// Whose rank it is.
+    pub(super) const fn id(&self) -> RequestId {
+        self.id.0
     }
 }
 

@@ -1,13 +1,17 @@
 //! What the host and egress stages say, in one shape: a time, a place, a weight, and the surface that a request may echo on.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::{MetadataPath, ProcessKey};
 use crate::evidence::{EgressEvidence, HostEvidence, HostFinding, Novelty, Placement, Prevalence, ProgramClass};
+use crate::incident::Echo;
 use crate::timestamp::Timestamp;
 
-use super::echo::Surface;
+use super::echo::{Keys, Surface};
 use super::fingerprint;
+use super::sought::Sought;
 
 /// Identity of an observation: its time and its content without the judgement of it, so that the same event judged twice
 /// (a second delivery, when the baseline already knows it) stays one.
@@ -36,7 +40,10 @@ pub(super) enum Finding {
 pub(super) struct Observation {
     pub(super) id: ObservationId,
     pub(super) finding: Finding,
-    pub(super) surface: Surface,
+    weight: f64,
+    keys: Box<[u64]>,
+    /// Worked out when something that a request named is among the keys, which is rare.
+    surface: OnceLock<Box<Surface>>,
 }
 
 /// Chains are told apart by the instance and by the process that everything descends from.
@@ -64,22 +71,23 @@ impl Lineage {
 
 impl Observation {
     pub(super) fn host(evidence: HostEvidence) -> Self {
-        let surface = Surface::of(&evidence.place).with_finding(&evidence.finding);
         let process = evidence.place.process().map(|node| node.process);
         let id = ObservationId { at: evidence.at, fingerprint: fingerprint::of(&(0_u8, process, &evidence.finding)) };
-        Self { id, finding: Finding::Host(evidence), surface }
+        let keys = Keys::of(&evidence.place).with_finding(&evidence.finding);
+        Self::new(id, Finding::Host(evidence), keys)
     }
 
     pub(super) fn egress(evidence: EgressEvidence) -> Self {
-        let names = evidence.name.iter().chain(&evidence.server_name).map(|name| &**name);
-        let surface = Surface::of(&evidence.place).with_peer(evidence.peer, names);
         let process = evidence.place.process().map(|node| node.process);
         let said = (1_u8, process, evidence.peer, evidence.protocol);
-        Self {
-            id: ObservationId { at: evidence.at, fingerprint: fingerprint::of(&said) },
-            finding: Finding::Egress(evidence),
-            surface,
-        }
+        let id = ObservationId { at: evidence.at, fingerprint: fingerprint::of(&said) };
+        let keys = Keys::of(&evidence.place).with_peer(evidence.peer, names_of(&evidence));
+        Self::new(id, Finding::Egress(evidence), keys)
+    }
+
+    fn new(id: ObservationId, finding: Finding, keys: Box<[u64]>) -> Self {
+        let weight = finding.weight();
+        Self { id, finding, weight, keys, surface: OnceLock::new() }
     }
 
     pub(super) fn from(finding: Finding) -> Self {
@@ -87,6 +95,35 @@ impl Observation {
             Finding::Host(evidence) => Self::host(evidence),
             Finding::Egress(evidence) => Self::egress(evidence),
         }
+    }
+
+    /// Keys of everything that a request could name and find here, sorted.
+    pub(super) fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
+    /// Whether any of `sought` may reappear here: a look at the keys.
+    pub(super) fn may_echo(&self, sought: &[Sought]) -> bool {
+        sought.iter().any(|sought| self.may_hold(sought))
+    }
+
+    fn may_hold(&self, sought: &Sought) -> bool {
+        sought.key.is_none_or(|key| self.keys.binary_search(&key).is_ok())
+    }
+
+    /// What of `sought` reappears here, in the same order.
+    pub(super) fn echoes(&self, sought: &[Sought]) -> Vec<Echo> {
+        if !self.may_echo(sought) {
+            return Vec::new();
+        }
+        let surface = self.surface.get_or_init(|| {
+            let surface = Surface::of(self.place());
+            Box::new(match &self.finding {
+                Finding::Host(evidence) => surface.with_finding(&evidence.finding),
+                Finding::Egress(evidence) => surface.with_peer(evidence.peer, names_of(evidence)),
+            })
+        });
+        surface.echoes(sought.iter().filter(|sought| self.may_hold(sought)))
     }
 
     pub(super) const fn at(&self) -> Timestamp {
@@ -108,10 +145,7 @@ impl Observation {
     }
 
     pub(super) const fn novelty(&self) -> Novelty {
-        match &self.finding {
-            Finding::Host(evidence) => evidence.novelty,
-            Finding::Egress(evidence) => evidence.novelty,
-        }
+        self.finding.novelty()
     }
 
     /// Whether its end is known: what a metadata endpoint answered, what became of a contact.
@@ -163,13 +197,32 @@ impl Observation {
         self.is_pivot() || (self.as_egress().is_some() && self.novelty() != Novelty::Known)
     }
 
+    /// Whether it is ordinary here: it counts only together with a request that asked for it.
+    pub(super) fn is_ordinary(&self) -> bool {
+        self.novelty() == Novelty::Known && !self.is_pivot()
+    }
+
+    /// How much likelier a breach makes this than an ordinary day, in nats.
+    pub(super) const fn weight(&self) -> f64 {
+        self.weight
+    }
+}
+
+impl Finding {
+    const fn novelty(&self) -> Novelty {
+        match self {
+            Self::Host(evidence) => evidence.novelty,
+            Self::Egress(evidence) => evidence.novelty,
+        }
+    }
+
     /// How much likelier a breach makes this than an ordinary day, in nats. Judgement, from the false-positive causes that the
     /// field reports for each kind: an odd shell under a service is rare (3.0: twenty to one), a shell on a socket has next to no
     /// honest use, credentials are asked for by every SDK, new peers come with every webhook.
-    pub(super) fn weight(&self) -> f64 {
-        let (base, intrinsic) = match &self.finding {
-            Finding::Host(evidence) => host_weight(&evidence.finding),
-            Finding::Egress(evidence) => {
+    fn weight(&self) -> f64 {
+        let (base, intrinsic) = match self {
+            Self::Host(evidence) => host_weight(&evidence.finding),
+            Self::Egress(evidence) => {
                 let rarity = evidence.prevalence.map_or(1.0, rarity);
                 (rarity, if evidence.name.is_none() { 0.5 } else { 0.0 })
             }
@@ -183,6 +236,11 @@ impl Observation {
             Novelty::Known => intrinsic,
         }
     }
+}
+
+/// The names that a peer was reached by.
+fn names_of(evidence: &EgressEvidence) -> impl Iterator<Item = &str> {
+    evidence.name.iter().chain(&evidence.server_name).map(|name| &**name)
 }
 
 /// Hosts from which on it says something that none or so many of them contact a peer.

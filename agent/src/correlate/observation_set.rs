@@ -9,7 +9,10 @@ use super::observation::{Observation, ObservationId};
 /// The set.
 #[derive(Debug, Default)]
 pub(super) struct ObservationSet {
-    held: BTreeMap<ObservationId, Observation>,
+    // Boxed: evidence is large, and sorted insertion moves what is beside it.
+    held: BTreeMap<ObservationId, Box<Observation>>,
+    /// How many of each kind: executions, other findings, contacts.
+    kinds: [usize; 3],
     /// What found no room, counted once each.
     pub(super) omitted: Distinct,
 }
@@ -19,7 +22,8 @@ pub(super) struct ObservationSet {
 pub(super) enum Give {
     /// The lightest, of those the latest, never the first of all: the start of a chain is what explains it.
     Lightest,
-    /// The oldest: ordinary things matter only near the request that they happen in.
+    /// The oldest of the kind that there are most of: ordinary things matter only near the request that they happen in, and calls
+    /// to partners must not push out what was asked of a metadata service.
     Oldest,
 }
 
@@ -41,23 +45,26 @@ impl ObservationSet {
             if judgement(known) >= judgement(&observation) {
                 return Insertion::Duplicate;
             }
-            *known = observation;
+            **known = observation;
             return Insertion::Changed;
         }
-        self.held.insert(id, observation);
+        self.kinds[kind(&observation)] += 1;
+        self.held.insert(id, Box::new(observation));
         if self.held.len() <= capacity {
             return Insertion::Changed;
         }
-        let first = self.held.keys().next().copied();
         let gone = match give {
-            Give::Oldest => first,
+            Give::Oldest => {
+                let most = (0..self.kinds.len()).max_by_key(|kind| self.kinds[*kind]).unwrap_or_default();
+                self.held.iter().find(|(_, held)| kind(held) == most).map(|(id, _)| *id)
+            }
             Give::Lightest => {
                 let others = self.held.iter().skip(1).rev();
                 others.min_by(|a, b| a.1.weight().total_cmp(&b.1.weight())).map(|(id, _)| *id)
             }
         };
         let Some(gone) = gone else { return Insertion::Changed };
-        self.held.remove(&gone);
+        self.remove(gone);
         self.omitted.add(fingerprint::of(&gone));
         if gone == id { Insertion::Omitted } else { Insertion::Changed }
     }
@@ -67,20 +74,31 @@ impl ObservationSet {
     }
 
     pub(super) fn remove(&mut self, id: ObservationId) {
-        self.held.remove(&id);
+        if let Some(gone) = self.held.remove(&id) {
+            self.kinds[kind(&gone)] -= 1;
+        }
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Observation> {
-        self.held.values()
+        self.held.values().map(AsRef::as_ref)
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&Observation) -> bool) {
-        self.held.retain(|_, observation| keep(observation));
+        let kinds = &mut self.kinds;
+        self.held.retain(|_, observation| {
+            let stays = keep(observation);
+            kinds[kind(observation)] -= usize::from(!stays);
+            stays
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
+}
+
+fn kind(observation: &Observation) -> usize {
+    if observation.is_execution() { 0 } else { 1 + usize::from(observation.as_egress().is_some()) }
 }
 
 /// The weightier judgement of an event wins, then the one that knows its end, then the one that knows its middle; between equals

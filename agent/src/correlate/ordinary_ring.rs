@@ -1,4 +1,4 @@
-//! The latest ordinary requests of one workload, unparsed, in slots that are written over: a finding that arrives after the
+//! The latest ordinary requests of this host, unparsed, in slots that are written over: a finding that arrives after the
 //! line of the request that it happened in still finds it. Writing a slot copies the line's texts and allocates nothing once
 //! the ring is warm.
 
@@ -18,6 +18,8 @@ const SLOT_BYTES: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct OrdinaryRing {
     slots: Vec<Slot>,
+    /// Received and completed of each slot: what a finding looks through.
+    flights: Vec<(Timestamp, Timestamp)>,
     next: usize,
 }
 
@@ -44,11 +46,14 @@ impl OrdinaryRing {
         spike: Option<ErrorSpike>,
         capacity: usize,
     ) {
+        let flight = (record.received, record.completed);
         if self.slots.len() < capacity.max(1) {
             self.slots.push(Slot::of(id, record, routed, spike, Vec::new()));
+            self.flights.push(flight);
             return;
         }
         self.next %= self.slots.len();
+        self.flights[self.next] = flight;
         let slot = &mut self.slots[self.next];
         let mut text = std::mem::take(&mut slot.text);
         text.clear();
@@ -59,22 +64,10 @@ impl OrdinaryRing {
 
     /// Requests in flight at `at` when `skew` is allowed for, and whether they were even without it.
     pub(super) fn in_flight(&self, at: Timestamp, skew: Duration) -> impl Iterator<Item = (Kept, bool)> {
-        self.slots.iter().filter_map(move |slot| {
-            let (received, completed) = (slot.frame.received, slot.frame.completed);
+        self.flights.iter().zip(&self.slots).filter_map(move |((received, completed), slot)| {
             let loosely = received.minus(skew) <= at && at <= completed.plus(skew);
-            loosely.then(|| (slot.own(), received <= at && at <= completed))
+            loosely.then(|| (slot.own(), *received <= at && at <= *completed))
         })
-    }
-
-    /// Gives up the oldest slots beyond `capacity`: other workloads want their share.
-    pub(super) fn shrink(&mut self, capacity: usize) {
-        if self.slots.len() > capacity.max(1) {
-            let split = self.next.min(self.slots.len());
-            self.slots.rotate_left(split);
-            self.slots.drain(..self.slots.len() - capacity.max(1));
-            self.slots.shrink_to_fit();
-            self.next = 0;
-        }
     }
 
     /// Every slot from the oldest to the newest: what a checkpoint saves.

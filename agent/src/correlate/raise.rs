@@ -1,12 +1,12 @@
 //! From sessions to revisions: which incident a session is, whether what is known of it now is news, and what an open incident
 //! holds on to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::incident::{Incident, Severity};
+use crate::incident::{Incident, Severity, Stage};
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
@@ -21,7 +21,7 @@ use super::tie::Scales;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 /// Requests that an open incident keeps from being forgotten: those that its record may name, and as many again.
-const HELD_MAX: usize = 16;
+const HELD_MAX: usize = 64;
 
 /// What a chain amounts to now.
 struct Assessment {
@@ -41,26 +41,7 @@ impl Correlator {
         }
     }
 
-    /// Chains that `kept` is tied to: those of its own workload and `others`. The rest it cannot change.
-    pub(super) fn tied_chains(
-        &self,
-        kept: &Kept,
-        others: BTreeSet<(WorkloadKey, Lineage)>,
-    ) -> Vec<(WorkloadKey, Lineage)> {
-        let own_key = &kept.routed.workload;
-        let own = self.sites.get(own_key).into_iter().flat_map(|site| site.chains.keys());
-        let mut chains = others;
-        chains.extend(own.map(|lineage| (own_key.clone(), lineage.clone())));
-        chains.into_iter().filter(|(key, lineage)| self.is_tied(kept, key, lineage)).collect()
-    }
-
-    fn is_tied(&self, kept: &Kept, key: &WorkloadKey, lineage: &Lineage) -> bool {
-        let Some(site) = self.sites.get(key) else { return false };
-        let scales = self.scales(key, site);
-        site.chains.get(lineage).is_some_and(|chain| chain.iter().any(|seen| scales.tie(kept, seen).is_some()))
-    }
-
-    fn scales<'s>(&'s self, workload: &'s WorkloadKey, site: &'s Site) -> Scales<'s> {
+    pub(super) fn scales<'s>(&'s self, workload: &'s WorkloadKey, site: &'s Site) -> Scales<'s> {
         Scales { config: &self.config, workload, rates: &site.rates, host_rates: &self.host_rates }
     }
 
@@ -72,20 +53,31 @@ impl Correlator {
         out: &mut Vec<Incident>,
     ) -> Option<Timestamp> {
         let assessment = self.assess(key, lineage)?;
-        let (now, renotify) = (self.now, self.config.renotify);
+        let (now, renotify, kept) = (self.now, self.config.renotify, self.observations_kept());
         let chain = self.sites.get_mut(key)?.chains.get_mut(lineage)?;
         chain.held = assessment.held;
         let first_new = out.len();
-        chain.supersede(&assessment.incidents, out);
+        chain.supersede(&assessment.incidents, (now, kept), out);
         for incident in assessment.incidents {
             let settled = incident.settled;
             let id = incident.id.clone();
+            if let Some(raised) = chain.raised.get_mut(&incident.id) {
+                raised.waits = false;
+            }
             if let Some(revision) = chain.revise(incident, now, renotify) {
                 out.push(revision);
             }
             if settled {
                 chain.raised.remove(&id);
             }
+        }
+        let open = !chain.raised.is_empty();
+        let later =
+            chain.raised.values().filter(|raised| raised.waits).map(|raised| raised.notified.plus(renotify)).min();
+        match later {
+            Some(at) => self.look_at_when(key, at),
+            None if open => self.look_at_open(key),
+            None => {}
         }
         for revision in &out[first_new..] {
             let counter =
@@ -102,15 +94,16 @@ impl Correlator {
         let mut assessment = Assessment { incidents: Vec::new(), held: BTreeMap::new(), open: None };
         for session in session::sessions(lineage, chain, site, &self.host_edge, scales) {
             let (first, last) = session.span();
-            let settled = self.now.since(last) > self.retention().max(self.config.quiet + self.config.skew);
+            let settled = self.now.since(last) > self.observations_kept();
             if !settled {
                 assessment.open = Some(assessment.open.map_or(first, |open| open.min(first)));
             }
-            let Some(incident) = self.incident(&session, key, lineage, chain, settled) else { continue };
-            if !settled {
+            let incident = self.incident(&session, key, lineage, chain, settled);
+            if !settled && (incident.is_some() || !chain.raised.is_empty()) {
                 let held = session.requests.iter().take(HELD_MAX).map(|found| (found.kept.id, Arc::clone(found.kept)));
                 assessment.held.extend(held);
             }
+            let Some(incident) = incident else { continue };
             assessment.incidents.push(incident);
         }
         Some(assessment)
@@ -125,7 +118,8 @@ impl Correlator {
         settled: bool,
     ) -> Option<Incident> {
         let id = incident_id(key, lineage, session.anchor()?);
-        let score = Score::of(session);
+        let counted = session.counted();
+        let score = Score::of(counted.as_ref().unwrap_or(session));
         // What was raised once is told to its end, also when it turned out to be less.
         let severity = score.severity(&self.config).or(chain.raised.contains_key(&id).then_some(Severity::Low))?;
         let (first, last) = session.span();
@@ -146,6 +140,8 @@ impl Chain {
     /// not known to be exposed; within `renotify` for anything else.
     fn revise(&mut self, incident: Incident, now: Timestamp, renotify: std::time::Duration) -> Option<Incident> {
         let revision = match self.raised.get(&incident.id) {
+            // It was told to its end; what is still remembered of it is no news.
+            None if incident.settled => return None,
             None => 1,
             Some(last) => {
                 let known = &last.incident;
@@ -157,30 +153,48 @@ impl Chain {
                 let certain = |incident: &Incident| {
                     incident.candidates.best().is_some_and(|best| best.echoes.iter().any(|echo| echo.distinctive))
                 };
+                let told =
+                    |incident: &Incident| incident.timeline.iter().filter(|step| step.stage == Stage::Edge).count();
                 let urgent = certain(&incident) && !certain(known)
+                    || told(&incident) > told(known)
                     || incident.severity > known.severity
                     || incident.stages.iter().any(|stage| !known.stages.contains(stage))
                     || request(&incident) != request(known)
                     || incident.exposures.iter().any(|exposed| !known.exposures.contains(exposed));
                 if !urgent && !incident.settled && now.since(last.notified) < renotify {
+                    if let Some(last) = self.raised.get_mut(&incident.id) {
+                        last.waits = true;
+                    }
                     return None;
                 }
                 known.revision + 1
             }
         };
         let incident = Incident { revision, ..incident };
-        self.raised.insert(incident.id.clone(), Raised { incident: incident.clone(), notified: now });
+        self.raised.insert(incident.id.clone(), Raised { incident: incident.clone(), notified: now, waits: false });
         Some(incident)
     }
 
     /// Closes incidents that turned out to be part of another: an earlier finding arrived late, and moved the start.
-    fn supersede(&mut self, now_known: &[Incident], out: &mut Vec<Incident>) {
+    fn supersede(
+        &mut self,
+        now_known: &[Incident],
+        (now, kept): (Timestamp, std::time::Duration),
+        out: &mut Vec<Incident>,
+    ) {
         let gone = self.raised.keys().filter(|id| now_known.iter().all(|incident| incident.id != **id));
         for id in gone.cloned().collect::<Vec<_>>() {
             let Some(Raised { incident, .. }) = self.raised.get(&id) else { continue };
             let covers =
                 |other: &&Incident| other.first_seen <= incident.last_seen && incident.first_seen <= other.last_seen;
-            let Some(heir) = now_known.iter().find(covers) else { continue };
+            let Some(heir) = now_known.iter().find(covers) else {
+                // It turned out to be less: it stands as it was told, and ends with its time.
+                if now.since(incident.last_seen) > kept {
+                    out.push(Incident { revision: incident.revision + 1, settled: true, ..incident.clone() });
+                    self.raised.remove(&id);
+                }
+                continue;
+            };
             out.push(Incident {
                 revision: incident.revision + 1,
                 superseded_by: Some(heir.id.clone()),

@@ -5,6 +5,7 @@ use crate::incident::{Contribution, Join, Severity, Stage};
 use crate::request::{AttackClass, Indicator};
 
 use super::Config;
+use super::kept::Kept;
 use super::observation::Observation;
 use super::session::{Match, Session};
 
@@ -37,6 +38,8 @@ pub(super) struct Score {
     both_host_kinds: bool,
     /// Each program was started on the very URL that a request asked the service to fetch: a service that fetches for its users.
     fetched: Option<Fetched>,
+    /// It has a finding, or a contact that a request opened.
+    begun: bool,
     /// Nothing in it is more than new to a workload whose habits are still being learned.
     only_learning: bool,
 }
@@ -46,8 +49,8 @@ pub(super) struct Score {
 enum Fetched {
     /// By a workload that does not do so as a rule.
     New,
-    /// By one whose habits are still being learned: as likely as not one of them.
-    WhileLearning,
+    /// By one that does so as a rule, or whose habits are still being learned: as likely as not it is one of them.
+    Usual,
 }
 
 #[derive(Copy, Clone, Default)]
@@ -55,6 +58,8 @@ struct Edge {
     weight: f64,
     /// Tied at least to the same workload, or by a distinctive echo.
     joined: bool,
+    /// Tied by more than time: something distinctive reappeared, or it came over the connection that was being answered.
+    certain: bool,
     /// A distinctive echo of a class whose input runs as code: the service had no other reason to do it.
     code_echo: bool,
 }
@@ -68,6 +73,7 @@ impl Score {
             edge: Edge::default(),
             both_host_kinds: false,
             fetched: fetched(session),
+            begun: !session.findings.is_empty() || !session.in_process.is_empty(),
             only_learning: only_learning(session),
         };
         score.edge_stage(session);
@@ -78,6 +84,11 @@ impl Score {
             .map(|(stage, cap)| score.weight(stage).min(cap))
             .sum();
         score
+    }
+
+    /// The sum, each stage's part capped.
+    pub(super) const fn total(&self) -> f64 {
+        self.total
     }
 
     /// Whether the request named first is part of it, rather than one that only was there.
@@ -101,6 +112,10 @@ impl Score {
             // Without a finding on the host only code that the request itself named makes more of a contact.
             (true, false, true) if !self.edge.code_echo => (self.total >= MEDIUM).then_some(Severity::Medium),
             (false, true, _) if self.both_host_kinds => (self.total >= MEDIUM).then_some(Severity::High),
+            // That both happened at one moment may be chance, once in hundreds of odd shells.
+            (true, true, false) if !self.edge.certain && !self.both_host_kinds => {
+                (self.total >= MEDIUM).then_some(Severity::Medium)
+            }
             (true, true, false) | (false, true, true) | (true, false, true) => match self.total {
                 HIGH.. => Some(Severity::High),
                 MEDIUM.. => Some(Severity::Medium),
@@ -108,9 +123,9 @@ impl Score {
             },
             _ => None,
         };
-        let severity = severity.filter(|_| !self.only_learning);
+        let severity = severity.filter(|_| !self.only_learning && self.begun);
         let severity = match self.fetched {
-            Some(Fetched::WhileLearning) => None,
+            Some(Fetched::Usual) => None,
             Some(Fetched::New) => severity.map(|severity| severity.min(Severity::Medium)),
             None => severity,
         };
@@ -137,6 +152,9 @@ impl Score {
         self.edge = Edge {
             weight,
             joined: best.tie.join >= Join::SameWorkload || best.tie.decisive(),
+            certain: best.tie.join == Join::Connection
+                || best.tie.decisive()
+                || best.tie.timing.pinned() && !best.tie.echoes.is_empty(),
             code_echo: best.tie.decisive() && verdict.is_some_and(|verdict| !reaches_out(verdict.class)),
         };
         let name = match (best.tie.decisive(), best.tie.timing.pinned()) {
@@ -212,10 +230,7 @@ fn only_learning(session: &Session<'_>) -> bool {
     let odd = |finding: &Observation| match finding.as_host().map(|host| &host.finding) {
         Some(HostFinding::Spawn { socket_stdio, fileless, .. }) => *socket_stdio || *fileless,
         Some(HostFinding::FilelessExec) => true,
-        Some(HostFinding::Metadata { .. }) => session.findings.iter().any(|other| {
-            let started = other.is_execution().then(|| other.process()).flatten();
-            other.id != finding.id && started.is_some_and(|process| finding.place().descends_from(process))
-        }),
+        Some(HostFinding::Metadata { .. }) => below_any(finding, session),
         _ => false,
     };
     let new = |seen: &Observation| seen.novelty() == Novelty::New;
@@ -236,20 +251,48 @@ pub(super) const fn reaches_out(class: AttackClass) -> bool {
 /// command line holds exactly that one. What an intruder starts beside it, or on another path of the same place, is not covered.
 fn fetched(session: &Session<'_>) -> Option<Fetched> {
     let best = session.requests.first()?;
-    best.kept.verdict.as_ref().filter(|verdict| reaches_out(verdict.class))?;
-    let whole_url = |finding: &Observation| {
-        let echoes = finding.surface.echoes(best.kept.sought());
-        echoes.iter().any(|echo| echo.distinctive && matches!(echo.indicator, Indicator::Url(_)))
-    };
-    let plain = |finding: &Observation| match finding.as_host().map(|host| &host.finding) {
-        Some(HostFinding::Spawn { socket_stdio, fileless, .. }) => !socket_stdio && !fileless,
-        _ => false,
-    };
-    if session.findings.is_empty() || !session.findings.iter().all(|finding| plain(finding) && whole_url(finding)) {
+    if !only_names(best.kept) {
         return None;
     }
-    let learning = session.findings.iter().all(|finding| finding.novelty() == Novelty::NewWhileLearning);
-    Some(if learning { Fetched::WhileLearning } else { Fetched::New })
+    // What the service itself asks a metadata service for has nothing to do with it.
+    let started: Vec<&Observation> = session
+        .findings
+        .iter()
+        .copied()
+        .filter(|finding| finding.is_execution() || below_any(finding, session))
+        .collect();
+    if started.is_empty() || !started.iter().all(|finding| stands_to_reason(finding, best.kept)) {
+        return None;
+    }
+    let usual = started.iter().all(|finding| matches!(finding.novelty(), Novelty::NewWhileLearning | Novelty::Known));
+    Some(if usual { Fetched::Usual } else { Fetched::New })
+}
+
+/// Whether a request does no more than name something to be fetched, as far as its text tells.
+pub(super) fn only_names(kept: &Kept) -> bool {
+    kept.verdict.as_ref().is_some_and(|verdict| reaches_out(verdict.class) || !verdict.exploit_like())
+}
+
+/// Whether an observation is what fetching what the request named looks like: a program with exactly that URL on its command line,
+/// a contact with that place.
+pub(super) fn stands_to_reason(seen: &Observation, kept: &Kept) -> bool {
+    let echoes = seen.echoes(kept.sought());
+    let mut distinctive = echoes.iter().filter(|echo| echo.distinctive).map(|echo| &echo.indicator);
+    match seen.as_host().map(|host| &host.finding) {
+        Some(HostFinding::Spawn { socket_stdio: false, fileless: false, .. }) => {
+            distinctive.any(|indicator| matches!(indicator, Indicator::Url(_)))
+        }
+        Some(_) => false,
+        None => distinctive.any(|what| matches!(what, Indicator::Url(_) | Indicator::Address(_) | Indicator::Host(_))),
+    }
+}
+
+/// Whether a finding descends from a program that another one tells of.
+fn below_any(finding: &Observation, session: &Session<'_>) -> bool {
+    session.findings.iter().any(|other| {
+        let started = other.is_execution().then(|| other.process()).flatten();
+        other.id != finding.id && started.is_some_and(|process| finding.place().descends_from(process))
+    })
 }
 
 /// A shell and then another kind of program below it: what one-line payloads do.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::evidence::Novelty;
-use crate::incident::{Join, Timing};
+use crate::incident::{Join, Severity, Timing};
 use crate::timestamp::Timestamp;
 
 use super::chance::Specificity;
@@ -15,6 +15,7 @@ use super::kept::{Kept, RequestId};
 use super::observation::{Lineage, Observation, ObservationId};
 use super::score;
 use super::site::{Chain, Site};
+use super::strands;
 use super::tie::{Scales, Tie};
 
 /// A contact this long before the first finding may still belong to it: a helper process can be quicker than the shell's record.
@@ -25,8 +26,9 @@ const CONTACT_AFTER: Duration = Duration::from_secs(3600);
 const FOREIGN_CONTACT_AFTER: Duration = Duration::from_secs(600);
 /// Difference of clocks that are kept by NTP, and then some: what is ordinary by itself counts no further from its request.
 const USUAL_SKEW: Duration = Duration::from_millis(200);
-/// Least weight of a request that makes a contact of the service itself, without any finding, the start of a session.
-const IN_PROCESS_WEIGHT: f64 = 4.0;
+/// Least weight of a request that makes a contact of the service itself, without any finding or echo, the start of a session: a
+/// content network that moves makes hundreds of contacts new for a day, and scanners' requests are in flight all the time.
+const IN_PROCESS_WEIGHT: f64 = 6.5;
 
 /// A request and the observation that it is best tied to.
 #[derive(Clone)]
@@ -48,9 +50,41 @@ pub(super) struct Session<'s> {
     pub(super) in_flight: u64,
     /// Contacts that are here because a request is tied to them, not because of a finding.
     pub(super) in_process: BTreeSet<ObservationId>,
+    /// What of it counts; `None` when all does. The rest is told, for it came after.
+    pub(super) scope: Option<BTreeSet<ObservationId>>,
 }
 
-impl Session<'_> {
+impl<'s> Session<'s> {
+    /// The part of it that is made of these observations.
+    pub(super) fn part(&self, ids: &BTreeSet<ObservationId>) -> Self {
+        Session {
+            findings: self.findings.iter().copied().filter(|seen| ids.contains(&seen.id)).collect(),
+            contacts: self.contacts.iter().copied().filter(|(seen, _)| ids.contains(&seen.id)).collect(),
+            requests: Vec::new(),
+            in_flight: 0,
+            in_process: self.in_process.intersection(ids).copied().collect(),
+            scope: None,
+        }
+    }
+
+    /// The part of it that counts, where not all does.
+    pub(super) fn counted(&self) -> Option<Self> {
+        let part = self.part(self.scope.as_ref()?);
+        Some(Session { requests: self.requests.clone(), in_flight: self.in_flight, ..part })
+    }
+
+    /// With the requests tied to what is in `scope`, else to anything in it.
+    fn with_requests(mut self, matches: &[Match<'s>], scope: Option<&BTreeSet<ObservationId>>) -> Self {
+        let all = || {
+            let contacts = self.contacts.iter().map(|(contact, _)| contact.id);
+            self.findings.iter().map(|seen| seen.id).chain(contacts).collect()
+        };
+        let requests = ranked(matches, &scope.cloned().unwrap_or_else(all));
+        self.in_flight = in_flight(matches, requests.first());
+        self.requests = requests;
+        self
+    }
+
     /// First and last event time of what opened it.
     pub(super) fn span(&self) -> (Timestamp, Timestamp) {
         let contacts = self.contacts.iter().map(|(contact, _)| contact.at());
@@ -84,15 +118,50 @@ pub(super) fn sessions<'s>(
             run.iter().copied().partition(|seen| seen.as_host().is_some());
         let in_process: BTreeSet<_> = in_process.iter().map(|contact| contact.id).collect();
         let contacts = contacts(lineage, &observed, site, &findings, &in_process, scales.config.quiet);
-        let scope: BTreeSet<_> =
-            findings.iter().map(|seen| seen.id).chain(contacts.iter().map(|(contact, _)| contact.id)).collect();
-        let requests = ranked(&matches, &scope);
-        let in_flight = in_flight(&matches, requests.first());
-        sessions.push(Session { findings, contacts, requests, in_flight, in_process });
+        sessions.push(told(
+            Session { findings, contacts, requests: Vec::new(), in_flight: 0, in_process, scope: None },
+            &matches,
+            scales,
+        ));
     }
     sessions
 }
 
+/// A session as it is told: weighed by the strand of it that amounts to most, and from there on. Services do things that are new and have
+/// nothing to do with each other within hours: what adds up must hang together.
+fn told<'s>(whole: Session<'s>, matches: &[Match<'s>], scales: Scales<'_>) -> Session<'s> {
+    let strands = strands::of(&whole, matches);
+    if strands.len() <= 1 {
+        return whole.with_requests(matches, None);
+    }
+    let parts: Vec<Session<'s>> = strands.iter().map(|ids| whole.part(ids).with_requests(matches, None)).collect();
+    let weight = |part: &Session<'s>| {
+        let score = score::Score::of(part);
+        (score.severity(scales.config), score.total())
+    };
+    let weighed: Vec<_> = parts.iter().map(weight).collect();
+    let best = weighed.iter().enumerate().reduce(|a, b| if less(a.1, b.1) { b } else { a }).map_or(0, |(at, _)| at);
+    let scope = strands[best].clone();
+    // It begins with the first that amounts to something by itself.
+    let alone = strands.iter().zip(&weighed).filter(|(_, weighed)| weighed.0 >= Some(Severity::Medium));
+    let alone: BTreeSet<_> = alone.flat_map(|(ids, _)| ids.iter().copied()).collect();
+    let from = alone.first().into_iter().chain(scope.first()).min().copied();
+    let rest = |seen: &Observation| from.is_none_or(|from| from <= seen.id);
+    let mut session = whole;
+    session.findings.retain(|seen| rest(seen));
+    session.contacts.retain(|(seen, _)| rest(seen));
+    session.scope = Some(scope.clone());
+    let mut session = session.with_requests(matches, Some(&scope));
+    let first: BTreeSet<RequestId> = session.requests.iter().map(|found| found.kept.id).collect();
+    session.requests.extend(ranked(matches, &alone).into_iter().filter(|found| !first.contains(&found.kept.id)));
+    session
+}
+
+fn less(a: &(Option<Severity>, f64), b: &(Option<Severity>, f64)) -> bool {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).is_lt()
+}
+
+/// Requests tied to observations: to odd ones by time or by what reappears, to ordinary ones only by what reappears.
 fn matches<'s>(
     observed: &[&'s Observation],
     chain: &'s Chain,
@@ -102,49 +171,47 @@ fn matches<'s>(
 ) -> Vec<Match<'s>> {
     let (Some(first), Some(last)) = (observed.first(), observed.last()) else { return Vec::new() };
     let latest = last.at().plus(scales.config.skew);
-    let mut requests: Vec<&'s Arc<Kept>> = site.edge.around(first.at().minus(scales.config.lateness), latest);
-    requests.extend(host.around(first.at().minus(scales.config.tight), latest));
-    requests.extend(chain.held.values());
-    requests.sort_unstable_by_key(|kept| kept.id);
-    requests.dedup_by_key(|kept| kept.id);
-    let longest = requests.iter().map(|kept| kept.request.completed.since(kept.id.received)).max().unwrap_or_default();
-    let mut matches = Vec::new();
-    for on in observed {
-        // What is ordinary here counts only together with a request in whose flight it happened.
-        let ordinary = on.novelty() == Novelty::Known && !on.is_pivot();
-        let before = if ordinary { scales.config.skew } else { scales.config.loose };
-        let from = on.at().minus(before + longest);
-        let near = requests.partition_point(|kept| kept.id.received < from);
-        let past = requests.partition_point(|kept| kept.id.received <= on.at().plus(scales.config.skew));
-        let near = near.min(past)..past;
-        let tied = requests[near].iter().filter_map(|kept| Some(Match { kept, on, tie: scales.tie(kept, on)? }));
-        matches.extend(
-            tied.filter(|found| found.tie.timing != Timing::Distant && (!ordinary || found.tie.timing.pinned())),
-        );
-    }
-    matches.extend(distant(&requests, observed, scales));
-    matches.sort_by_key(|found| (found.kept.id, found.on.id));
-    matches
-}
-
-/// Requests before an observation that is too late or too ordinary for more, tied to it by nothing but what reappears there. Hours of scanners' requests stand against
-/// few observations, so what no observation holds is let go by one look.
-fn distant<'s>(requests: &[&'s Arc<Kept>], observed: &[&'s Observation], scales: Scales<'_>) -> Vec<Match<'s>> {
-    let mut keys: Vec<u64> = observed.iter().flat_map(|on| on.surface.keys().iter().copied()).collect();
+    let odd: Vec<Timestamp> = observed.iter().filter(|on| !on.is_ordinary()).map(|on| on.at()).collect();
+    let mut keys: Vec<u64> = observed.iter().flat_map(|on| on.keys().iter().copied()).collect();
     keys.sort_unstable();
     keys.dedup();
-    let may =
+    // Hours of scanners' requests stand against few observations: what none of them can hold is let go by one look.
+    let reappears =
         |kept: &Kept| kept.sought().iter().any(|sought| sought.key.is_none_or(|key| keys.binary_search(&key).is_ok()));
+    let near = |kept: &Kept| {
+        let (from, to) = (kept.id.received.minus(scales.config.skew), kept.request.completed.plus(scales.config.loose));
+        odd.get(odd.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
+    };
+    let own = site.edge.around(first.at().minus(scales.config.lateness), latest);
+    let others = host.around(first.at().minus(scales.config.tight), latest);
+    let all = own.chain(others).chain(chain.held.values());
+    let mut requests: Vec<(&'s Arc<Kept>, bool)> =
+        all.map(|kept| (kept, reappears(kept))).filter(|(kept, reappears)| *reappears || near(kept)).collect();
+    requests.sort_unstable_by_key(|(kept, _)| kept.id);
+    requests.dedup_by_key(|(kept, _)| kept.id);
     let mut matches = Vec::new();
-    for kept in requests.iter().filter(|kept| may(kept)) {
-        let apart = |on: &Observation| match scales.timing(kept, on.at()) {
-            Some(Timing::Distant) => true,
-            Some(Timing::Loose | Timing::Tight) => on.novelty() == Novelty::Known && !on.is_pivot(),
-            _ => false,
-        };
-        let tied = observed.iter().filter(|on| apart(on));
-        let tied = tied.filter_map(|on| Some(Match { kept, on, tie: scales.tie(kept, on)? }));
-        matches.extend(tied.filter(|found| found.tie.decisive()));
+    for (kept, reappears) in requests {
+        let from = kept.id.received.minus(scales.config.skew);
+        let loose = kept.request.completed.plus(scales.config.loose);
+        for on in observed.iter().skip(observed.partition_point(|on| on.at() < from)) {
+            let ordinary = on.is_ordinary();
+            // Later ones are tied by nothing but what reappears.
+            if !reappears && on.at() > loose {
+                break;
+            }
+            if (ordinary || on.at() > loose) && !(reappears && on.may_echo(kept.sought())) {
+                continue;
+            }
+            let Some(tie) = scales.tie(kept, on) else { continue };
+            let apart = match tie.timing {
+                Timing::Distant => true,
+                Timing::Loose | Timing::Tight => ordinary,
+                _ => false,
+            };
+            if if apart { tie.decisive() } else { !ordinary || !tie.echoes.is_empty() } {
+                matches.push(Match { kept, on, tie });
+            }
+        }
     }
     matches
 }

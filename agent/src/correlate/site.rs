@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::ProcessKey;
-use crate::evidence::Novelty;
+use crate::evidence::{Novelty, Placement};
 use crate::incident::Incident;
 use crate::timestamp::Timestamp;
 
@@ -15,18 +14,30 @@ use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
 use super::observation::{Lineage, Observation};
 use super::observation_set::{Give, Insertion, ObservationSet};
-use super::ordinary_ring::OrdinaryRing;
 use super::sought::Sought;
 
 /// One workload.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Site {
     pub(super) chains: BTreeMap<Lineage, Chain>,
     pub(super) edge: EdgeMemory,
-    pub(super) ring: OrdinaryRing,
     pub(super) rates: Rates,
     /// Event time of the latest thing heard of it; the workload unheard of the longest goes first.
     pub(super) touched: Timestamp,
+    /// The minute in which it is to be looked at again.
+    pub(super) due: i64,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self {
+            chains: BTreeMap::new(),
+            edge: EdgeMemory::default(),
+            rates: Rates::default(),
+            touched: Timestamp::default(),
+            due: Self::NOT_DUE,
+        }
+    }
 }
 
 /// Everything observed under one root process.
@@ -50,16 +61,31 @@ pub(super) struct Raised {
     pub(super) incident: Incident,
     /// When, by the engine's time.
     pub(super) notified: Timestamp,
+    /// Something changed since that is without haste.
+    pub(super) waits: bool,
 }
 
 impl Site {
+    /// No minute is noted.
+    pub(super) const NOT_DUE: i64 = i64::MAX;
+
+    /// Whether an incident is open on it.
+    pub(super) fn is_open(&self) -> bool {
+        self.chains.values().any(|chain| !chain.raised.is_empty())
+    }
+
+    /// Whether a request that an open incident holds asked for something that is ordinary by itself.
+    pub(super) fn holds_what_asks_for(&self, seen: &Observation) -> bool {
+        self.chains.values().flat_map(|chain| chain.held.values()).any(|kept| seen.may_echo(kept.sought()))
+    }
+
     /// Whether something distinctive that a request said was already seen here, at its time or after.
     pub(super) fn echoed(&self, id: RequestId, sought: &[Sought]) -> bool {
         if sought.is_empty() {
             return false;
         }
         let after = self.chains.values().flat_map(Chain::iter).filter(|seen| seen.at() >= id.received);
-        after.map(|seen| seen.surface.echoes(sought)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
+        after.map(|seen| seen.echoes(sought)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
     }
 
     /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last
@@ -99,10 +125,10 @@ impl Chain {
         }
     }
 
-    /// Whether one of these processes is one that an odd finding started.
-    pub(super) fn started_any_of(&self, lineage: &[ProcessKey]) -> bool {
+    /// Whether what happened at `place` descends from something that an odd finding started.
+    pub(super) fn started_any_of(&self, place: &Placement) -> bool {
         let mut started = self.pivots.iter().filter(|pivot| pivot.is_execution()).filter_map(Observation::process);
-        started.any(|process| lineage.contains(&process))
+        started.any(|process| place.descends_from(process))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Observation> {

@@ -1,5 +1,6 @@
 //! What a request makes one look for on the host: its indicators, cut and lower-cased once, compared many times.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::metadata;
@@ -136,14 +137,12 @@ impl Form {
     fn url(url: &str) -> Self {
         let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
         let authority = authority.and_then(|authority| authority.rsplit('@').next());
-        let form = |authority| {
-            address_of(authority).map(Self::address).or_else(|| host_of(authority).map(|host| Self::host(&host)))
-        };
+        let form = |authority| address_of(authority).map(Self::address).or_else(|| host_of(authority).map(Self::host));
         Self::Url { url: url.to_owned(), authority: authority.and_then(form).map(Box::new) }
     }
 
     fn command(command: &str) -> Self {
-        let words: Vec<String> = words(command).take(WORDS_MAX).collect();
+        let words: Vec<String> = words(&lowered(command)).take(WORDS_MAX).map(str::to_owned).collect();
         let telling: Vec<String> = words.iter().filter(|word| !is_common(word)).cloned().collect();
         if telling.is_empty() {
             return Self::CommonCommand { words };
@@ -158,10 +157,21 @@ impl Form {
     }
 }
 
-/// Words as a shell would roughly cut them, lower case; URL and path punctuation stays inside a word.
-pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
-    let cut = |c: char| c.is_whitespace() || c.is_control() || "\"'`;|&<>(){}[]$,\\".contains(c);
-    text.split(cut).filter(|word| !word.is_empty()).map(str::to_lowercase)
+/// Lower case, as everything is compared.
+pub(super) fn lowered(text: &str) -> Cow<'_, str> {
+    let lower = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if text.bytes().all(lower) { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) }
+}
+
+/// Words as a shell would roughly cut them; URL and path punctuation stays inside a word.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let cut = |c: char| match c {
+        ' ' | '"' | '\'' | '`' | ';' | '|' | '&' | '<' | '>' | '(' | ')' | '{' | '}' | '[' | ']' | '$' | ',' | '\\' => {
+            true
+        }
+        _ => c.is_whitespace() || c.is_control(),
+    };
+    text.split(cut).filter(|word| !word.is_empty())
 }
 
 fn is_common(word: &str) -> bool {
@@ -176,12 +186,12 @@ pub(super) fn address_of(text: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| bare.split(':').next()?.parse().ok()).map(metadata::canonical)
 }
 
-/// A host name with at least one dot and an alphabetic last label; a port is dropped.
-pub(super) fn host_of(text: &str) -> Option<String> {
-    let name = text.split(':').next()?;
-    let (_, last) = name.trim_end_matches('.').rsplit_once('.')?;
+/// A host name with at least one dot and an alphabetic last label; a port and a last dot are dropped.
+pub(super) fn host_of(text: &str) -> Option<&str> {
+    let name = text.split(':').next()?.trim_end_matches('.');
+    let (_, last) = name.rsplit_once('.')?;
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    (plain && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_alphabetic())).then(|| host_form(name))
+    (plain && last.len() >= 2 && last.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(name)
 }
 
 /// A host name as it is compared.

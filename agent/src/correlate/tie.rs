@@ -20,6 +20,8 @@ use super::observation::Observation;
 const ECHO: f64 = 8.0;
 /// Weight of a common word that reappears while its request is in flight.
 const COMMON_ECHO: f64 = 1.5;
+/// Most that a request to another workload of the host weighs without an echo: never enough beside one odd shell.
+const ELSEWHERE: f64 = 1.5;
 /// Shortest window that chance is taken over: balancers log whole milliseconds at worst.
 const LEAST_WINDOW: Duration = Duration::from_millis(1);
 
@@ -59,11 +61,16 @@ impl Scales<'_> {
     /// is no candidate.
     pub(super) fn tie(&self, kept: &Kept, observation: &Observation) -> Option<Tie> {
         let timing = self.timing(kept, observation.at())?;
-        if timing == Timing::Distant && kept.sought().is_empty() {
+        let before = observation.at().since(kept.request.received);
+        if timing == Timing::Distant && (kept.sought().is_empty() || before > self.config.lateness) {
             return None;
         }
         let join = self.join(kept, observation, timing);
-        let mut echoes = observation.surface.echoes(kept.sought());
+        // What reached another workload matters to this one only at once, as what a front server passes on does.
+        if join == Join::SameHost && matches!(timing, Timing::Loose | Timing::Distant) {
+            return None;
+        }
+        let mut echoes = observation.echoes(kept.sought());
         echoes.retain(|echo| (timing.pinned() || echo.distinctive) && !names_itself(kept, echo));
         let decisive = echoes.iter().any(|echo| echo.distinctive);
         let near = match (join, timing) {
@@ -110,7 +117,9 @@ impl Scales<'_> {
 
     fn weigh(&self, kept: &Kept, join: Join, timing: Timing, echoes: Vec<Echo>) -> Tie {
         let rates = if join == Join::SameHost { self.host_rates } else { self.rates };
-        let chance = rates.chance(kept.request.received, kept.verdict.as_ref(), self.window(kept, timing));
+        let (at, width) = (kept.request.received, self.window(kept, timing));
+        let chance = rates.chance(at, kept.verdict.as_ref(), width);
+        let of_any = rates.chance_of_any(at, kept.verdict.as_ref(), width);
         let answer = match Answer::of(kept.request.target_status) {
             Answer::Refused => -1.2,
             Answer::Failed => 0.3,
@@ -118,14 +127,16 @@ impl Scales<'_> {
         };
         let spike = kept.spike.map_or(0.0, |spike| (-spike.tail_probability.max(1e-9).ln() * 0.15).clamp(0.0, 2.0));
         let fits = kept.specificity().breach_nats() + timing_nats(timing) + join_nats(join) + answer + spike;
-        let against_chance = fits - chance.max(f64::MIN_POSITIVE).ln();
+        let against = |chance: f64| fits - chance.max(f64::MIN_POSITIVE).ln();
         let echo = match echoes.iter().map(|echo| echo.distinctive).max() {
             Some(true) => ECHO,
             Some(false) => COMMON_ECHO,
             None => 0.0,
         };
-        let text = if timing == Timing::Distant { 0.0 } else { against_chance.clamp(0.0, cap(kept.specificity())) };
-        Tie { join, timing, echoes, rank: against_chance + echo, weight: text + echo }
+        let most = if join == Join::SameHost { ELSEWHERE } else { f64::MAX };
+        let text =
+            if timing == Timing::Distant { 0.0 } else { against(of_any).clamp(0.0, cap(kept.specificity()).min(most)) };
+        Tie { join, timing, echoes, rank: against(chance) + echo, weight: text + echo }
     }
 
     /// The window in which chance could have put a request of this kind.

@@ -210,6 +210,7 @@ impl Judge {
             && is_proper(record.anomaly)
             && self.lexicon.passes(record.path_and_query)
             && (record.query.is_empty() || self.lexicon.passes(record.query))
+            && !probe::could_hide(path_of(record.path_and_query))
     }
 
     /// Decodes the request and lets every judge see it.
@@ -225,13 +226,20 @@ impl Judge {
             }
             // Text without syntax in which no word stood out says nothing, unless its name asks for a command.
             let elsewhere = part.text.starts_with(b"//");
-            if part.marks.any(SYNTAX) || elsewhere || *woken != Woken::default() || shell::is_asked_for(&part) {
+            let hides = part.place == Place::Path && probe::could_hide(part.text);
+            if part.marks.any(SYNTAX) || elsewhere || hides || *woken != Woken::default() || shell::is_asked_for(&part)
+            {
                 judge_part(&part, *woken, sql, found);
             }
         }
         judge_anomaly(record.anomaly, target, found);
         judge_dress(target, found);
     }
+}
+
+/// What stands before the query.
+fn path_of(target: &[u8]) -> &[u8] {
+    memchr::memchr(b'?', target).map_or(target, |question| &target[..question])
 }
 
 /// The hash of all that the judge looks at, of a request with nothing but a method, a target and a plain user agent.

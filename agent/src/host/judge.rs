@@ -129,6 +129,14 @@ impl Judge {
             self.counters.unexposed += 1;
             return None;
         };
+        // An application server that init or a runtime starts is the service, not what somebody made of it.
+        let own_start = |program: &Program| {
+            program.class == ProgramClass::Interpreter
+                && program.code == Code::File
+                && !program.disguised
+                && case.enricher.heads_a_service_of_its_own(&exec.actor)
+        };
+        let program = program.filter(|program| !own_start(program));
         let Some(program) = program.filter(|program| counts(program, exec, &place)) else {
             return fileless.then(|| self.fileless(&exec.actor, place, case));
         };

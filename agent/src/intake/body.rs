@@ -52,7 +52,7 @@ pub(super) fn read(body: &Bytes, declared_json: bool, into: &mut Lines) -> Resul
 
 /// A JSON string within `body`: a line, or several with line ends between them.
 pub(super) fn string(body: &Bytes, quoted: &str, into: &mut Lines) {
-    let inner = quoted[1..quoted.len() - 1].as_bytes();
+    let inner = &quoted.as_bytes()[1..quoted.len() - 1];
     if memchr::memchr(b'\\', inner).is_some() {
         into.push_escaped(inner, body.len());
     } else {

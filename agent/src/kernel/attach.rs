@@ -12,9 +12,10 @@ use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError
 use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
 use breachline_abi::control::MetadataPorts;
+use breachline_abi::filter::FILTER_METADATA;
 use zerocopy::IntoBytes as _;
 
-use super::KernelError;
+use super::{KernelError, filters};
 use crate::{clock, metadata};
 
 /// Programs on BTF tracepoints. They bear their tracepoints' names.
@@ -204,12 +205,13 @@ pub(super) fn fill_metadata(ebpf: &mut Ebpf, extra: &[SocketAddr]) -> Result<(),
     let map = ebpf.map_mut(NAME).ok_or_else(|| failed("not in the object".to_owned()))?;
     let mut map: HashMap<&mut MapData, [u8; 16], [u8; size_of::<MetadataPorts>()]> =
         HashMap::try_from(map).map_err(|error| failed(error.to_string()))?;
-    for (address, ports) in metadata_ports(extra) {
+    let endpoints = metadata_ports(extra);
+    for (address, ports) in &endpoints {
         let mut value = [0; size_of::<MetadataPorts>()];
         value.copy_from_slice(ports.as_bytes());
         map.insert(address.octets(), value, 0).map_err(|error| failed(format!("{address}: {error}")))?;
     }
-    Ok(())
+    filters::add(ebpf, FILTER_METADATA, endpoints.keys().map(Ipv6Addr::octets))
 }
 
 /// The built-in endpoints and the config's, by address. Port 0 stands for every port; so does more ports than an entry

@@ -66,7 +66,7 @@ pub(super) fn read(programs: &[(String, ProgramFd)]) -> Vec<ProgramCost> {
 }
 
 /// A number of a program's fdinfo: lines of `name:<tab>value`.
-fn field(fdinfo: &str, name: &str) -> Option<u64> {
+pub(super) fn field(fdinfo: &str, name: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
 }
 

@@ -5,9 +5,10 @@
 
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
+use breachline_abi::filter::FILTER_PROGRAMS;
 use breachline_abi::limits::PROGRAM_NAME_BYTES;
 
-use super::KernelError;
+use super::{KernelError, filters};
 
 /// Names as they stand in the file system.
 const NAMES: &[&str] = &[
@@ -92,7 +93,7 @@ pub(super) fn fill(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     for name in names() {
         map.insert(key(&name), 1, 0).map_err(|error| failed(error.to_string()))?;
     }
-    Ok(())
+    filters::add(ebpf, FILTER_PROGRAMS, names().map(|name| key(&name)))
 }
 
 /// All names.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use breachline::clock;
 use breachline::timestamp::Timestamp;
+use breachline_tests::storm::{connects, execs, percentile};
 use breachline_tests::{agent_binary, wait_for};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
@@ -358,37 +359,6 @@ fn storm() -> anyhow::Result<(f64, f64)> {
     let begun = Instant::now();
     connects(STORM.1)?;
     Ok((exec, begun.elapsed().as_secs_f64()))
-}
-
-fn execs(count: u32) -> io::Result<()> {
-    for _ in 0..count {
-        Command::new("/bin/true").stdin(Stdio::null()).status()?;
-    }
-    Ok(())
-}
-
-fn connects(count: u32) -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    for _ in 0..count {
-        let stream = TcpStream::connect(address)?;
-        // A reset instead of TIME_WAIT: 60,000 of those would use up the ports.
-        nix::sys::socket::setsockopt(
-            &stream,
-            nix::sys::socket::sockopt::Linger,
-            &libc::linger { l_onoff: 1, l_linger: 0 },
-        )?;
-        drop(stream);
-        drop(listener.accept()?);
-    }
-    Ok(())
-}
-
-fn percentile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let last = values.len().saturating_sub(1);
-    let rank = (0..=last).find(|rank| *rank as f64 >= last as f64 * share).unwrap_or(last);
-    values.get(rank).copied().unwrap_or_default()
 }
 
 fn own_path() -> io::Result<PathBuf> {

@@ -1,11 +1,13 @@
-//! What the senses cost: time per event in the kernel, slow-down of storms, the reading agent's own CPU and memory.
+//! What the senses cost: time per event in the kernel, the verifier's work, kernel memory, slow-down of storms, the reading
+//! agent's own CPU and memory.
 //!
 //! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target or the
-//! same run without the sensor. Needs root. Loads are bounded: a few seconds of exec and loopback connect storms.
+//! same run without the sensor. The kernel's own meter is part of every time; what it adds is told as `meter`. Needs root. Loads are bounded: a few seconds of exec and loopback connect storms.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use breachline::decode::BootClock;
 use breachline::kernel::{Config, Floor, ProgramCost, Sensor};
+use breachline_tests::storm::{execs, percentile};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
@@ -23,8 +26,14 @@ const EXECS: u32 = 1000;
 const CONNECTS: u32 = 40_000;
 /// Peers never contacted before.
 const FIRST_CONTACTS: u32 = 20_000;
+/// Forks of this program's memory (about 1.5 ms each).
+const FORKS: u32 = 600;
 /// Slices that a storm is measured in.
 const SLICES: u32 = 40;
+/// Events measured one by one, for the slowest in a hundred.
+const SINGLES: u32 = 500;
+/// Kernel memory of all programs and maps at defaults, MB.
+const KERNEL_MEMORY: f64 = 24.0;
 /// Storms with and without the sensor, alternating.
 const PAIRS: usize = 11;
 
@@ -44,14 +53,17 @@ struct Measured {
 
 /// A storm, run slice by slice, and what it drives.
 struct Storm {
-    run: fn(u32) -> io::Result<()>,
+    /// Makes so many events; the first has this number, and no two the same.
+    run: fn(u32, u32) -> io::Result<()>,
+    events: u32,
     programs: &'static [Measured],
 }
 
 /// The same storms past programs that do nothing: what the meter itself adds.
 const FLOOR: [Storm; 2] = [
     Storm {
-        run: |_| execs(EXECS / SLICES),
+        run: |_, count| execs(count),
+        events: EXECS,
         programs: &[
             Measured { figure: "meter.exec", program: "floor_exec", target_ns: 0.0 },
             Measured { figure: "meter.fork", program: "floor_fork", target_ns: 0.0 },
@@ -59,7 +71,8 @@ const FLOOR: [Storm; 2] = [
         ],
     },
     Storm {
-        run: |_| connects(CONNECTS / SLICES),
+        run: |_, count| connects(count),
+        events: CONNECTS,
         programs: &[
             Measured { figure: "meter.connect", program: "floor_connect4", target_ns: 0.0 },
             Measured { figure: "meter.sock_state", program: "floor_sock_state", target_ns: 0.0 },
@@ -67,21 +80,29 @@ const FLOOR: [Storm; 2] = [
     },
 ];
 
-const MEASURED: [Storm; 3] = [
+const MEASURED: [Storm; 4] = [
     Storm {
-        run: |_| execs(EXECS / SLICES),
+        run: |_, count| execs(count),
+        events: EXECS,
         programs: &[
             Measured { figure: "kernel.exec", program: "sched_process_exec", target_ns: 2000.0 },
-            Measured { figure: "kernel.fork", program: "sched_process_fork", target_ns: 200.0 },
+            Measured { figure: "kernel.vfork", program: "sched_process_fork", target_ns: 200.0 },
             Measured { figure: "kernel.exit", program: "sched_process_exit", target_ns: 200.0 },
         ],
     },
     Storm {
+        run: |_, count| forks(count),
+        events: FORKS,
+        programs: &[Measured { figure: "kernel.fork", program: "sched_process_fork", target_ns: 200.0 }],
+    },
+    Storm {
         run: first_contacts,
+        events: FIRST_CONTACTS,
         programs: &[Measured { figure: "kernel.first_contact", program: "connect4", target_ns: 500.0 }],
     },
     Storm {
-        run: |_| connects(CONNECTS / SLICES),
+        run: |_, count| connects(count),
+        events: CONNECTS,
         programs: &[
             Measured { figure: "kernel.known_peer", program: "connect4", target_ns: 200.0 },
             Measured { figure: "kernel.idle_packet", program: "sent", target_ns: 100.0 },
@@ -148,10 +169,11 @@ async fn under_watch(
 async fn kernel_times(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
     let floor = Floor::load()?;
     for storm in &FLOOR {
+        let count = storm.events / SLICES;
         let mut slices = Vec::new();
         for slice in 0..SLICES {
             let before = floor.costs();
-            (storm.run)(slice)?;
+            (storm.run)(slice * count, count)?;
             slices.push((before, floor.costs()));
         }
         tell(storm, &slices, figures);
@@ -159,18 +181,56 @@ async fn kernel_times(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()
     drop(floor);
     let mut sensor = Sensor::load(&Config::default())?;
     for storm in &MEASURED {
+        let (run, count) = (storm.run, storm.events / SLICES);
         let mut slices = Vec::new();
         for slice in 0..SLICES {
             let before = sensor.costs();
-            let run = storm.run;
-            under_watch(&mut sensor, move || run(slice)).await?;
+            under_watch(&mut sensor, move || run(slice * count, count)).await?;
             slices.push((before, sensor.costs()));
         }
         tell(storm, &slices, figures);
+        singles(&mut sensor, storm, figures)?;
     }
+    footprint(&sensor, figures);
     let lost: u64 = sensor.counters().senses.iter().map(|sense| sense.lost).sum();
     figures.push(figure("kernel.lost_in_storms", lost as f64, "records", "target", 0.0));
     Ok(())
+}
+
+/// The slowest in a hundred of a storm's programs: each event measured alone, which finds the caches colder than a storm.
+fn singles(sensor: &mut Sensor, storm: &Storm, figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()> {
+    let (mut singles, mut events) = (Vec::new(), Vec::new());
+    for number in 0..SINGLES {
+        let before = sensor.costs();
+        (storm.run)(storm.events + number, 1)?;
+        singles.push((before, sensor.costs()));
+        events.clear();
+        sensor.drain(BootClock::default(), &mut events);
+    }
+    for measured in storm.programs {
+        let mut times: Vec<f64> =
+            singles.iter().map(|(before, after)| mean_between(before, after, measured.program)).collect();
+        let name = format!("{}.single.p99", measured.figure);
+        figures.push(figure(&name, percentile(&mut times, 0.99), "ns/event", "target", measured.target_ns));
+        let name = format!("{}.single.median", measured.figure);
+        figures.push(figure(&name, percentile(&mut times, 0.5), "ns/event", "target", measured.target_ns));
+    }
+    Ok(())
+}
+
+/// The verifier's work and time for each program, and kernel memory in total.
+fn footprint(sensor: &Sensor, figures: &mut Vec<serde_json::Value>) {
+    const MB: f64 = 1e6;
+    for load in sensor.loads() {
+        let verified = f64::from(load.verified.unwrap_or_default());
+        // The kernel's bound for privileged programs since 5.2.
+        figures.push(figure(&format!("verifier.{}", load.program), verified, "instructions", "limit", 1e6));
+        let millis = load.took.as_secs_f64() * 1e3;
+        figures.push(figure(&format!("verifier.{}.time", load.program), millis, "ms", "", 0.0));
+    }
+    let memory = sensor.memory();
+    figures.push(figure("kernel.memory.maps", memory.maps as f64 / MB, "MB", "", 0.0));
+    figures.push(figure("kernel.memory", (memory.maps + memory.programs) as f64 / MB, "MB", "target", KERNEL_MEMORY));
 }
 
 /// Median, tenth percentile and least of a storm's slices, for each of its programs.
@@ -182,7 +242,7 @@ fn tell(storm: &Storm, slices: &[(Vec<ProgramCost>, Vec<ProgramCost>)], figures:
         let mut push = |name: &str, value: f64| {
             figures.push(figure(name, value, "ns/event", "target", measured.target_ns));
         };
-        push(measured.figure, median(&mut means));
+        push(measured.figure, percentile(&mut means, 0.5));
         push(&format!("{}.p10", measured.figure), means[means.len() / 10]);
         push(&format!("{}.min", measured.figure), means[0]);
     }
@@ -195,11 +255,6 @@ fn mean_between(before: &[ProgramCost], after: &[ProgramCost], program: &str) ->
     };
     let ((runs, nanos), (runs_before, nanos_before)) = (find(after), find(before));
     (nanos - nanos_before) as f64 / (runs - runs_before).max(1) as f64
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The same storm with and without the sensor, alternating; the median of the pairs' ratios.
@@ -222,7 +277,7 @@ async fn storm_ratios(figures: &mut Vec<serde_json::Value>) -> anyhow::Result<()
             }
             ratios.push(with.as_secs_f64() / without.as_secs_f64());
         }
-        figures.push(figure(name, median(&mut ratios), "ratio", "target", target));
+        figures.push(figure(name, percentile(&mut ratios, 0.5), "ratio", "target", target));
     }
     Ok(())
 }
@@ -261,9 +316,10 @@ fn exec_storm() -> io::Result<()> {
     execs(EXECS)
 }
 
-fn execs(count: u32) -> io::Result<()> {
+/// A user id to be set keeps the library from `posix_spawn`, whose child shares its parent's memory.
+fn forks(count: u32) -> io::Result<()> {
     for _ in 0..count {
-        Command::new("/bin/true").stdin(Stdio::null()).status()?;
+        Command::new("/bin/true").uid(0).stdin(Stdio::null()).status()?;
     }
     Ok(())
 }
@@ -297,11 +353,10 @@ fn steady_load() -> io::Result<()> {
     }
 }
 
-/// Connected UDP sockets send nothing: only the hook is measured. Every slice has peers of its own.
-fn first_contacts(slice: u32) -> io::Result<()> {
+/// Connected UDP sockets send nothing: only the hook is measured. Every number has a peer of its own.
+fn first_contacts(first: u32, count: u32) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let count = FIRST_CONTACTS / SLICES;
-    for number in slice * count..(slice + 1) * count {
+    for number in first..first + count {
         let [_, high, low, port] = number.to_be_bytes();
         socket.connect(SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 1024 + u16::from(port))))?;
     }

@@ -1,10 +1,12 @@
-//! `simulate [--days N] [--workloads N] [--seed N] [--breaches N] [--json] [--notes]`: virtual days over the whole pure detector.
+//! `simulate [--days N] [--workloads N] [--seed N] [--breaches N] [--threads N] [--json] [--notes]`: virtual days over the whole pure detector.
 //!
 //! Prints one object per figure, and exits 0 only if every bound holds. The seed is free: nothing is tuned to one. Requests are
 //! those of the development corpus where it is there (`$BREACHLINE_SHARED/data`), else generated; stderr says which.
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -22,6 +24,7 @@ struct Arguments {
     json: bool,
     notes: bool,
     trials: bool,
+    threads: usize,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -32,9 +35,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let mut month = Month::default();
     let plan = &arguments.plan;
-    for host in 0..plan.hosts() {
+    for outcome in each(arguments.threads, plan.hosts().into(), |host| {
+        let host = u8::try_from(host).unwrap_or(u8::MAX);
         let outcome = plan.run(host, &corpus, &config, |_| ())?;
-        month.add(&outcome);
         eprintln!(
             "simulate: host {} of {} through {} days: {} events, {} lines, {} breaches, {} incidents, {:.0} s",
             host + 1,
@@ -46,6 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
             outcome.told.len(),
             begun.elapsed().as_secs_f64()
         );
+        Ok(outcome)
+    })? {
+        month.add(&outcome);
     }
     let mut figures = month.figures(plan);
     if arguments.trials {
@@ -60,6 +66,33 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     print(&figures, arguments.json)?;
     Ok(if figures.iter().all(Figure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Does `work` for each number below `count`, on so many threads; what comes of it in order.
+fn each<T: Send>(
+    threads: usize,
+    count: usize,
+    work: impl Fn(usize) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, count.max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let outcome = work(number);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((number, outcome));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 fn print(figures: &[Figure], json: bool) -> anyhow::Result<()> {
@@ -85,7 +118,8 @@ fn mark(figure: &Figure) -> &'static str {
 
 fn arguments() -> anyhow::Result<Arguments> {
     let plan = Plan { seed: 1, days: 30, workloads: 50, breaches: 6, visits: 4000.0, scans: 1440.0 };
-    let mut arguments = Arguments { plan, json: false, notes: false, trials: true };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut arguments = Arguments { plan, json: false, notes: false, trials: true, threads };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> anyhow::Result<u64> {
@@ -97,11 +131,12 @@ fn arguments() -> anyhow::Result<Arguments> {
             "--days" => arguments.plan.days = u32::try_from(number()?)?.clamp(1, 365),
             "--workloads" => arguments.plan.workloads = number()?.clamp(2, 1000),
             "--breaches" => arguments.plan.breaches = u32::try_from(number()?)?,
+            "--threads" => arguments.threads = usize::try_from(number()?)?,
             "--json" => arguments.json = true,
             "--notes" => arguments.notes = true,
             "--no-trials" => arguments.trials = false,
             _ => bail!(
-                "unknown option `{word}`; there are --days N, --workloads N, --seed N, --breaches N (of each kind), --json, --notes, --no-trials"
+                "unknown option `{word}`; there are --days N, --workloads N, --seed N, --breaches N (of each kind), --threads N, --json, --notes, --no-trials"
             ),
         }
     }

@@ -114,7 +114,7 @@ impl Watched {
 
     /// Everything that was raised, once nothing can change it any more.
     pub fn settle(&mut self) {
-        self.advance(later(self.now, 16.0 * 3600.0));
+        self.advance(later(self.now, 26.0 * 3600.0));
         self.told.retain(|_, told| told.last.superseded_by.is_none());
     }
 

@@ -49,7 +49,7 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         name: "shop",
         exe: "/usr/sbin/php-fpm8.2",
-        argv: &["php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)"],
+        argv: &["/usr/sbin/php-fpm8.2", "--nodaemonize", "--fpm-config", "/etc/php/8.2/fpm/php-fpm.conf"],
         workers: 4,
         pod: false,
         balancer: Balancer::Alb,
@@ -79,7 +79,7 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         name: "forge",
         exe: "/usr/bin/ruby3.1",
-        argv: &["puma 5.6.5 (tcp://0.0.0.0:8080) [forge]"],
+        argv: &["/usr/bin/ruby3.1", "/srv/forge/bin/puma", "-C", "/srv/forge/config/puma.rb"],
         workers: 3,
         pod: false,
         balancer: Balancer::Alb,
@@ -192,13 +192,21 @@ impl Service {
         let uid = format!("{:08x}-0000-4000-8000-{:012x}", random.next() >> 32, random.next() >> 16);
         let id: String = (0..4).map(|_| format!("{:016x}", random.next())).collect();
         let path = format!("/kubepods/burstable/pod{uid}/{id}");
-        let pod = format!("prod/{}-{:08x}9d-x{number:02}bz", self.name, 0x5b6c_7d8f_u32.wrapping_add(release));
+        let replica_set = generated(self.number << 32 | u64::from(release), 9);
+        let pod = format!("prod/{}-{replica_set}-{}", self.name, generated(random.next(), 5));
         let cgroup = machine.cgroup(at, &path, Some((&pod, "registry.example/app:1")));
         let address = [10, 64 + host, number, 2 + (release % 250) as u8];
         let net_ns = machine.namespace(at, address);
         let manner = Manner { placed: Some((cgroup, net_ns)), ..Manner::default() };
         (SHIM, manner, SocketAddr::from((address, 8080)))
     }
+}
+
+/// A suffix as Kubernetes makes them up: letters and digits that make no words.
+fn generated(seed: u64, length: usize) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut random = Random::of(seed, &[]);
+    (0..length).map(|_| char::from(*random.pick(LETTERS))).collect()
 }
 
 /// Address of a simulated host.

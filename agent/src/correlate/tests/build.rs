@@ -259,7 +259,7 @@ pub(super) fn feed(engine: &mut Correlator, input: &Input) -> Vec<Incident> {
             };
             engine.edge(EdgeEvidence {
                 record,
-                verdict: line.verdict.clone(),
+                verdict: line.verdict.as_ref(),
                 workload: Arc::clone(&line.workload),
                 owner: line.owner,
                 basis: line.basis,

@@ -322,7 +322,8 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
             elsewhere || memmem::find(declaration, b"system").is_some() || memmem::find(declaration, b"[").is_some();
         found.add(Xxe, if external { 65 } else { 40 }, span, "declares a document type");
     } else if declaration.starts_with(b"[cdata[") {
-        let asked = prose::is_free_text(part.name) && prose::is_idle(&declaration[7..]);
+        let asked =
+            prose::is_free_text(part.name) && prose::is_idle(&declaration[7..declaration.len().min(prose::MAX_TOLD)]);
         found.add(Xxe, if asked { 30 } else { 55 }, span, "contains an XML character section");
     } else if declaration.starts_with(b"element") {
         found.add(Xxe, 40, span, "declares an XML element");

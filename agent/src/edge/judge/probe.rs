@@ -100,17 +100,41 @@ const DATA: &[&[u8]] = &[
 
 /// `/creds.json`, `/api_keys.txt`, `/appsettings.production.json`: a file of data whose name says what it hides.
 fn judge_names(part: &Part<'_>, found: &mut Findings) {
-    let name = part.lower.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let Some(stem) = DATA.iter().find_map(|end| name.strip_suffix(*end)) else { return };
-    let mut words = stem.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-    // Three words at most: longer names are titles ("how-to-keep-passwords.txt").
-    let named = words.by_ref().take(3).any(|word| SECRETS.contains(&word)) && words.next().is_none();
-    // Deeper down a site keeps data of its own under such names.
-    let near = part.lower.iter().filter(|byte| **byte == b'/').count() <= 2;
-    if named && near && !is_viewer(part.lower) {
+    if names_a_secret(part.lower) && !is_viewer(part.lower) {
         let span = part.offset..part.offset + part.lower.len();
         found.add(Probe, 55, span, "asks for a file that holds secrets, sources or backups");
     }
+}
+
+fn names_a_secret(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let Some(stem) = DATA.iter().find_map(|end| name.strip_suffix(*end)) else { return false };
+    let words = || stem.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    // Three words at most: longer names are titles ("how-to-keep-passwords.txt").
+    let named = words().take(4).count() < 4 && words().any(|word| SECRETS.contains(&word));
+    // Deeper down a site keeps data of its own under such names.
+    named && path.iter().filter(|byte| **byte == b'/').count() <= 2
+}
+
+/// Longest path whose name is looked at without any syntax in it; what scanners ask for is short.
+const MAX_PATH: usize = 128;
+
+/// Whether the name at the end of `path` (as logged) is one of a secret or of a script that no site has: such paths need no
+/// syntax and no telling word.
+pub(super) fn could_hide(path: &[u8]) -> bool {
+    let tail = &path[path.len().saturating_sub(8)..];
+    let ends = tail.iter().rposition(|byte| *byte == b'.').is_some_and(|dot| {
+        let mut end = [0; 8];
+        let end = &mut end[..tail.len() - dot];
+        end.copy_from_slice(&tail[dot..]);
+        end.make_ascii_lowercase();
+        end.starts_with(b".ph") || DATA.contains(&&*end)
+    });
+    let mut lower = [0; MAX_PATH];
+    let Some(lower) = lower.get_mut(..path.len()).filter(|_| ends) else { return false };
+    lower.copy_from_slice(path);
+    lower.make_ascii_lowercase();
+    names_a_secret(lower) || odd_script(lower).is_some()
 }
 
 /// How web shells are called, with a number or a mark behind it.
@@ -165,19 +189,24 @@ const WORDPRESS: &[&[u8]] = &[
 /// A script of PHP that no site has: called like a web shell, of one letter at the root, or where WordPress keeps none
 /// that is called by itself.
 fn judge_script(part: &Part<'_>, found: &mut Findings) {
-    let text = part.lower;
+    if let Some((weight, reason)) = odd_script(part.lower) {
+        found.add(Webshell, weight, part.offset..part.offset + part.lower.len(), reason);
+    }
+}
+
+fn odd_script(text: &[u8]) -> Option<(u8, &'static str)> {
     let slash = text.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let (folder, name) = text.split_at(slash);
-    let Some(dot) = memchr::memmem::find(name, b".ph") else { return };
+    let dot = memchr::memmem::find(name, b".ph")?;
     let (stem, end) = name.split_at(dot);
     if !matches!(end, b".php" | b".php5" | b".php7" | b".php8" | b".phtml" | b".phar" | b".php4" | b".php3") {
-        return;
+        return None;
     }
     let root = folder == b"/";
     let called = SHELLS.iter().any(|shell| {
         stem.strip_prefix(*shell).is_some_and(|rest| rest.first().is_none_or(|byte| !byte.is_ascii_alphabetic()))
     });
-    let letter = root && stem.len() == 1 && part.name.is_empty();
+    let letter = root && stem.len() == 1;
     let foreign = root && stem.starts_with(b"wp-") && !WORDPRESS.contains(&stem);
     let within = |inner: &[u8]| memchr::memmem::find(folder, inner).is_some();
     let mute = within(b"/wp-includes/") && !within(b"/tinymce/") && stem != b"ms-files"
@@ -195,13 +224,12 @@ fn judge_script(part: &Part<'_>, found: &mut Findings) {
         || folder.ends_with(b"/wp-content/plugins/")
         || folder.ends_with(b"/wp-content/")
         || within(b"/.well-known/");
-    let (weight, reason) = match (called || foreign, mute, letter) {
-        (true, ..) => (55, "calls a page named like a web shell"),
-        (_, true, _) => (50, "calls a script where none is called by itself"),
-        (_, _, true) => (45, "calls a page named like a web shell"),
-        _ => return,
-    };
-    found.add(Webshell, weight, part.offset..part.offset + text.len(), reason);
+    match (called || foreign, mute, letter) {
+        (true, ..) => Some((55, "calls a page named like a web shell")),
+        (_, true, _) => Some((50, "calls a script where none is called by itself")),
+        (_, _, true) => Some((45, "calls a page named like a web shell")),
+        _ => None,
+    }
 }
 
 /// A `.properties` file of Java: configuration, unless its name or folder says that it holds translations.
@@ -376,16 +404,18 @@ mod tests {
     use crate::request::AccessRecord;
     use crate::timestamp::Timestamp;
 
+    fn is_found(raw: &str) -> bool {
+        let mut target = Target::default();
+        let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
+        target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank }, false);
+        let mut found = Findings::default();
+        target.parts().for_each(|part| judge(&part, &mut found));
+        found.iter().next().is_some()
+    }
+
     #[test]
     fn hidden_files_and_serialized_objects() {
-        let check = |raw: &str, expected: bool| {
-            let mut target = Target::default();
-            let blank = AccessRecord::blank(Timestamp::default(), Timestamp::default());
-            target.read(&AccessRecord { path_and_query: raw.as_bytes(), ..blank }, false);
-            let mut found = Findings::default();
-            target.parts().for_each(|part| judge(&part, &mut found));
-            assert_eq!(found.iter().next().is_some(), expected, "{raw}");
-        };
+        let check = |raw: &str, expected: bool| assert_eq!(is_found(raw), expected, "{raw}");
         check("/.env", true);
         check("/app/.git/config", true);
         check("/.well-known/acme-challenge/x", false);
@@ -395,5 +425,47 @@ mod tests {
         check("/x?y=a:1:{i:0;i:1}", true);
         check("/x?y=ratio:16:9", false);
         check("/x?y=12:30:45", false);
+        check("/x?y=%AC%ED%00%05sr", true);
+    }
+
+    #[test]
+    fn names_tell_what_a_file_hides() {
+        let check = |raw: &str, expected: bool| assert_eq!(is_found(raw), expected, "{raw}");
+        check("/creds.json", true);
+        check("/config/api_keys.txt", true);
+        check("/appsettings.Production.json", true);
+        check("/app/application.properties", true);
+        check("/i18n/messages_de.properties", false);
+        check("/blog/how-to-keep-your-passwords-safe.txt", false);
+        check("/data/v1/static/users.json", false);
+        check("/posts.json", false);
+    }
+
+    #[test]
+    fn scripts_where_none_is_called() {
+        let check = |raw: &str, expected: bool| assert_eq!(is_found(raw), expected, "{raw}");
+        check("/alfa-rex.php7", true);
+        check("/uploads/shell2024.php", true);
+        check("/wp-22.php", true);
+        check("/wp-includes/css/index.php", true);
+        check("/wp-content/uploads/2024/x.php", true);
+        check("/wp-login.php", false);
+        check("/wp-admin/admin-ajax.php", false);
+        check("/wp-includes/js/tinymce/wp-tinymce.php", false);
+        check("/shellfish.php", false);
+        check("/index.php", false);
+    }
+
+    #[test]
+    fn routes_that_two_servers_read_differently() {
+        let check = |raw: &str, expected: bool| assert_eq!(is_found(raw), expected, "{raw}");
+        check("/admin/%2e/users", true);
+        check("/;/admin", true);
+        check("/api/users;.js", true);
+        check("/admin%09/x", true);
+        check("/app;jsessionid=A1/x", false);
+        check("/;jsessionid=A1", false);
+        check("/a;b=c/d;e=f", false);
+        check("/activity;src=1;u=%2F;~oref=x", false);
     }
 }

@@ -31,6 +31,10 @@ pub(super) fn goes_on(rest: &[u8]) -> bool {
     rest.starts_with(b" ") && rest.split(|byte| *byte == b' ').skip(1).take(2).filter(word).count() == 2
 }
 
+/// Most bytes that are looked over for what a sentence lacks. It is asked for every declaration and every command of a
+/// part: without the bound many of them would cost the part's length each.
+pub(super) const MAX_TOLD: usize = 512;
+
 /// Whether nothing in `text` computes, calls, assigns or ends a statement: no bracket, quote, operator or semicolon.
 pub(super) fn is_idle(text: &[u8]) -> bool {
     !text.iter().any(|byte| {

@@ -20,7 +20,7 @@ use word::{Command, command};
 
 use super::finding::Findings;
 use super::marks::Marks;
-use super::prose::is_free_text;
+use super::prose::{MAX_TOLD, is_free_text};
 use super::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
 
@@ -318,13 +318,16 @@ fn in_sentence(text: &[u8], at: usize, end: usize) -> bool {
         |word: Option<&[u8]>| word.is_some_and(|word| word.len() > 1 && word.iter().all(u8::is_ascii_alphabetic));
     let behind = text.get(end + 1..).and_then(|rest| rest.strip_prefix(b" "));
     let before = text.get(..at - 1).and_then(|head| head.strip_suffix(b" "));
-    letters(behind.and_then(|rest| rest.split(|byte| *byte == b' ').next()))
-        || letters(before.and_then(|head| head.rsplit(|byte| *byte == b' ').next()))
+    letters(behind.and_then(|rest| rest[..rest.len().min(MAX_WORD)].split(|byte| *byte == b' ').next()))
+        || letters(
+            before.and_then(|head| head[head.len().saturating_sub(MAX_WORD)..].rsplit(|byte| *byte == b' ').next()),
+        )
 }
 
 /// Whether the arguments reach for something that no question about a command names: a file of the host, an address, a
 /// second command.
 fn goes_far(arguments: &[u8]) -> bool {
+    let arguments = &arguments[..arguments.len().min(MAX_TOLD)];
     [
         &b"/etc/"[..],
         b"/c ",

@@ -55,7 +55,7 @@ pub(super) const GROUPS: &[Group] = &[
         "usort", "unserialize", "print_r", "var_dump", "die", "get_defined_vars", "move_uploaded_file", "chr", "zerodiumsystem", "zerodiumvar_dump", "zerodiumexec",
         "getallheaders", "ini_get_all", "phpcredits", "get_loaded_extensions", "sys_getloadavg", "getcwd",
         "get_included_files", "get_cfg_var", "php_ini_loaded_file", "apache_get_modules", "apache_setenv",
-        "disk_free_space", "gethostbyname", "php_strip_whitespace", "set_include_path", "dl",
+        "disk_free_space", "gethostbyname", "php_strip_whitespace", "set_include_path",
         "hex2bin", "bin2hex", "exec", "ini_set", "ini_get", "php_uname", "phpversion", "getenv", "putenv",
         "posix_getpwuid", "scandir", "opendir", "simplexml_load_file", "parse_ini_file", "func_get_args",
         "register_shutdown_function", "register_tick_function", "ob_start", "forward_static_call",
