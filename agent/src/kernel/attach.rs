@@ -159,10 +159,15 @@ fn said(error: &ProgramError) -> String {
     }
 }
 
-/// The line of a verifier's log that says why: the last one that does not sum up.
+/// How the report begins that kernels of about 7.3 put behind the verifier's own words (seen on Debian's 7.3.4): source,
+/// instructions and a suggestion, over many lines.
+const REPORT: &str = "\nVerification failed: ";
+
+/// The line of a verifier's log that says why: the last one before any report that does not sum up.
 fn why(log: &str) -> Option<&str> {
     let sums_up = |line: &&str| line.is_empty() || SUMMARY.iter().any(|summary| line.starts_with(summary));
-    log.lines().rev().find(|line| !sums_up(line))
+    let words = log.split_once(REPORT).map_or(log, |(words, _)| words);
+    words.lines().rev().find(|line| !sums_up(line))
 }
 
 /// Opens the root of the cgroup v2 hierarchy, wherever it is mounted (hybrid hosts have it beside the v1 hierarchies).
@@ -262,6 +267,10 @@ mod tests {
         let newest = "cannot use helper bpf_probe_read#4\nprocessed 8 insns\n\
                       subprog 5 (memmove) static insns_self 0 insns_total 0 stack 0\n";
         check(newest, Some("cannot use helper bpf_probe_read#4"));
+        let reported = "273: (85) call bpf_probe_read#4\ncannot use helper bpf_probe_read#4\n\n\
+                        Verification failed: Policy: Operation is not allowed\n\nReason:\n  The helper is not allowed.\n\n\
+                        Suggestion:\n  Use a helper allowed for this program type.\nprocessed 8 insns\n";
+        check(reported, Some("cannot use helper bpf_probe_read#4"));
         check("processed 8 insns\n\n", None);
     }
 
