@@ -96,7 +96,9 @@ impl Sieve {
             _ if bytes.len() < SHORTEST => {
                 self.add_at(word.as_bytes(), [0], edge);
                 let before = (0..=u8::MAX).filter(|byte| is_plain(&[*byte]) && !byte.is_ascii_uppercase());
-                before.for_each(|before| self.add_at(&[&[before], bytes].concat(), [0], Edge::None));
+                let texts = before.map(|before| [&[before], bytes].concat());
+                let texts = texts.filter(|text| !before_decides(edge) || stands(Edge::Start, text, 1, text.len()));
+                texts.for_each(|text| self.add_at(&text, [0], Edge::None));
             }
             _ => self.add(&[word], edge),
         }
@@ -234,6 +236,11 @@ fn carries_text(target: &[u8]) -> bool {
 /// A short text in lower case as one number, for one comparison; `None` for what is longer.
 fn packed(text: &[u8]) -> Option<u128> {
     (text.len() <= 16).then(|| text.iter().fold(0, |sum, byte| sum << 8 | u128::from(byte.to_ascii_lowercase())))
+}
+
+/// Whether a word of this edge stands only where no letter or digit is before it.
+const fn before_decides(edge: Edge) -> bool {
+    matches!(edge, Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign)
 }
 
 /// Whether the neighbours of a word in a plain target allow it; the judge looks closer.
