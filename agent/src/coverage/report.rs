@@ -116,7 +116,7 @@ impl Balancer {
 /// Columns of a terminal that any has.
 const COLUMNS: usize = 80;
 /// Columns of a name in the tables; a longer one has a line of its own, for names are what is looked for.
-const NAME: usize = 32;
+const NAME: usize = 30;
 
 impl Report {
     /// For people: how long was watched, the tables, then each gap with what to do about it. Fits 80 columns.
