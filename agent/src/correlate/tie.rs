@@ -119,7 +119,8 @@ impl Scales<'_> {
         let rates = if join == Join::SameHost { self.host_rates } else { self.rates };
         let (at, width) = (kept.request.received, self.window(kept, timing));
         let chance = rates.chance(at, kept.verdict.as_ref(), width);
-        let of_any = rates.chance_of_any(at, kept.verdict.as_ref(), width);
+        // Another class would have had to say what reappears: a flood of one kind does not hide what another kind names.
+        let of_any = if echoes.is_empty() { rates.chance_of_any(at, kept.verdict.as_ref(), width) } else { chance };
         let answer = match Answer::of(kept.request.target_status) {
             Answer::Refused => -1.2,
             Answer::Failed => 0.3,
