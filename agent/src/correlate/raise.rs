@@ -100,8 +100,10 @@ impl Correlator {
             }
             let incident = self.incident(&session, key, lineage, chain, settled);
             if !settled && (incident.is_some() || !chain.raised.is_empty()) {
-                let held = session.requests.iter().take(HELD_MAX).map(|found| (found.kept.id, Arc::clone(found.kept)));
-                assessment.held.extend(held);
+                // What reappears comes first: without it the session would end with the request's time, and be told again without it.
+                let (sure, near): (Vec<_>, Vec<_>) = session.requests.iter().partition(|found| found.tie.decisive());
+                let held = sure.into_iter().chain(near).take(HELD_MAX);
+                assessment.held.extend(held.map(|found| (found.kept.id, Arc::clone(found.kept))));
             }
             let Some(incident) = incident else { continue };
             assessment.incidents.push(incident);

@@ -1,13 +1,14 @@
 //! What a session amounts to: additive, each summand named and explained, each stage capped so that no amount of noise adds up.
 
 use crate::evidence::{HostFinding, Novelty, ProgramClass};
-use crate::incident::{Contribution, Join, Severity, Stage};
+use crate::incident::{Contribution, Echo, Join, Severity, Stage};
 use crate::request::{AttackClass, Indicator};
 
 use super::Config;
 use super::kept::Kept;
 use super::observation::Observation;
 use super::session::{Match, Session};
+use super::sought::Sought;
 
 /// Most that the edge can weigh: a distinctive echo and a little.
 const EDGE_CAP: f64 = 12.0;
@@ -249,10 +250,16 @@ pub(super) const fn reaches_out(class: AttackClass) -> bool {
 
 /// Whether all that was started stands to reason: the best request names a URL, does nothing but name it, and every program's
 /// command line holds exactly that one. What an intruder starts beside it, or on another path of the same place, is not covered.
+/// Without a finding the same is asked of what was reached: the program is one that the service starts all day.
 fn fetched(session: &Session<'_>) -> Option<Fetched> {
     let best = session.requests.first()?;
     if !only_names(best.kept) {
         return None;
+    }
+    if session.findings.is_empty() {
+        let mut contacts = session.contacts.iter();
+        let all = contacts.len() > 0 && contacts.all(|(contact, _)| fetched_as_usual(contact, best.kept));
+        return all.then_some(Fetched::Usual);
     }
     // What the service itself asks a metadata service for has nothing to do with it.
     let started: Vec<&Observation> = session
@@ -285,6 +292,16 @@ pub(super) fn stands_to_reason(seen: &Observation, kept: &Kept) -> bool {
         Some(_) => false,
         None => distinctive.any(|what| matches!(what, Indicator::Url(_) | Indicator::Address(_) | Indicator::Host(_))),
     }
+}
+
+/// Whether a contact is that of a program which was started on exactly the URL that the request names, with the place that it
+/// names; that no finding tells of the program says that starting it is ordinary. What the service itself reaches is not covered.
+pub(super) fn fetched_as_usual(contact: &Observation, kept: &Kept) -> bool {
+    let Some(egress) = contact.as_egress() else { return false };
+    let on_its_line = |echo: &Echo| echo.distinctive && matches!(echo.indicator, Indicator::Url(_));
+    let names = || egress.name.iter().chain(&egress.server_name).map(|name| &**name);
+    let there = |sought: &Sought| sought.names_place(egress.peer.ip(), names());
+    contact.echoes(kept.sought()).iter().any(on_its_line) && kept.sought().iter().any(there)
 }
 
 /// Whether a finding descends from a program that another one tells of.

@@ -237,7 +237,7 @@ fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
     tied.any(|found| {
         // Whoever fetches for its users reaches what they name.
         let fetches = found.kept.verdict.as_ref().is_some_and(|verdict| score::reaches_out(verdict.class));
-        if fetches && seen.novelty() != Novelty::New {
+        if fetches && (seen.novelty() != Novelty::New || score::fetched_as_usual(seen, found.kept)) {
             return false;
         }
         let rare = found.tie.timing == Timing::InFlight && found.kept.specificity() == Specificity::Specific;

@@ -86,6 +86,16 @@ impl Sought {
         };
         Self { indicator: indicator.clone(), key: form.key(), form }
     }
+
+    /// Whether it is a URL at the place with this address, or with one of these names.
+    pub(super) fn names_place<'n>(&self, address: IpAddr, mut names: impl Iterator<Item = &'n str>) -> bool {
+        let Form::Url { authority: Some(authority), .. } = &self.form else { return false };
+        match &**authority {
+            Form::Address { address: named, .. } => *named == metadata::canonical(address),
+            Form::Host { host, .. } => names.any(|name| host_form(name) == *host),
+            _ => false,
+        }
+    }
 }
 
 /// Key of an address.

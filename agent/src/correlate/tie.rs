@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::evidence::RouteBasis;
 use crate::incident::{Echo, Join, Timing};
 use crate::metadata::canonical;
-use crate::request::Target;
+use crate::request::{Indicator, Target};
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
@@ -15,6 +15,7 @@ use super::Config;
 use super::chance::{Rates, Specificity};
 use super::kept::{Answer, Kept};
 use super::observation::Observation;
+use super::score::only_names;
 
 /// Weight of a distinctive echo, nats: three thousand to one. Decisive beside any single host finding.
 const ECHO: f64 = 8.0;
@@ -72,6 +73,10 @@ impl Scales<'_> {
         }
         let mut echoes = observation.echoes(kept.sought());
         echoes.retain(|echo| (timing.pinned() || echo.distinctive) && !names_itself(kept, echo));
+        if !timing.pinned() && only_names(kept) && by_another_program(observation) {
+            // Users name things at one place all day: a program started on another of them is not this request's doing.
+            echoes.retain(|echo| !matches!(echo.indicator, Indicator::Address(_) | Indicator::Host(_)));
+        }
         let decisive = echoes.iter().any(|echo| echo.distinctive);
         let near = match (join, timing) {
             (_, Timing::Distant) => false,
@@ -153,6 +158,15 @@ impl Scales<'_> {
     }
 }
 
+/// Whether it is the doing of a program that was started, rather than of the service or a worker of its kind.
+fn by_another_program(observation: &Observation) -> bool {
+    let place = observation.place();
+    let service =
+        place.service.as_ref().and_then(|root| place.lineage.iter().find(|node| node.process == root.process));
+    let own = |exe: &str| service.is_none_or(|node| &*node.exe_path == exe);
+    observation.is_execution() || place.process().is_some_and(|node| !own(&node.exe_path))
+}
+
 /// Whether the request came over a connection that was being answered when the observation's line began, as far as log and
 /// host tell.
 fn came_over_served(kept: &Kept, observation: &Observation) -> bool {
@@ -207,7 +221,7 @@ const fn cap(specificity: Specificity) -> f64 {
 
 /// Whether the echo is only the name that the request was addressed to: every service knows its own.
 fn names_itself(kept: &Kept, echo: &Echo) -> bool {
-    let crate::request::Indicator::Host(host) = &echo.indicator else { return false };
+    let Indicator::Host(host) = &echo.indicator else { return false };
     let authority = kept.request.url.split_once("://").map_or(kept.request.url.as_str(), |(_, rest)| rest);
     let own = authority.split(['/', ':', '?']).next().unwrap_or_default();
     !own.is_empty() && own.eq_ignore_ascii_case(host)

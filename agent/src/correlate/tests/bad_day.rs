@@ -2,9 +2,9 @@
 
 use crate::correlate::Config;
 use crate::event::MetadataPath;
-use crate::evidence::{EgressEvidence, HostEvidence, Novelty};
+use crate::evidence::{EgressEvidence, HostEvidence, Novelty, Placement};
 use crate::incident::{Incident, Severity};
-use crate::request::{AttackClass, Indicator};
+use crate::request::{AttackClass, Indicator, Verdict};
 
 use super::build::*;
 
@@ -71,6 +71,42 @@ fn what_a_service_fetches_for_its_users_is_no_breach() {
     let mut inputs = rendered(Novelty::NewWhileLearning, plain);
     inputs.push(reverse_shell(1.0, "bash -i").into());
     assert!(severities(&Run::of(inputs)).iter().all(|severity| *severity >= Severity::High));
+}
+
+/// A repository that a user named at `received`, in its line.
+fn import(received: f64, name: &str) -> Line {
+    let url = format!("https://203.0.113.9/{name}.git");
+    Line {
+        verdict: Some(verdict(AttackClass::Rfi, 25, vec![Indicator::Url(url.clone())])),
+        ..line(received, &format!("/import?from={url}"))
+    }
+}
+
+#[test]
+fn what_another_user_named_at_the_same_place_before_is_no_reason() {
+    let learning = Novelty::NewWhileLearning;
+    let command = "git fetch https://203.0.113.9/b.git";
+    let started = HostEvidence { novelty: learning, ..shell(3600.1, command) };
+    let helper = below(&[(201, "/usr/bin/git", command), (200, "/usr/bin/dash", &format!("sh -c {command}"))]);
+    let reached = EgressEvidence { novelty: learning, ..contact(3600.2, helper, "203.0.113.9:443") };
+    // The line of the request that asked for it comes later.
+    let run = Run::of([Input::from(import(0.0, "a")), started.into(), reached.into(), import(3600.0, "b").into()]);
+    assert_eq!(severities(&run), []);
+}
+
+#[test]
+fn what_a_program_that_is_usual_here_fetches_is_no_breach() {
+    let check = |place: Placement, peer: &str, raised: bool| {
+        let asked = import(0.0, "a");
+        let asked = Line { verdict: asked.verdict.map(|verdict| Verdict { score: 60, ..verdict }), ..asked };
+        let run = Run::of([Input::from(contact(0.1, place, peer)), asked.into()]);
+        assert_eq!(!severities(&run).is_empty(), raised, "{peer}");
+    };
+    let helper = || below(&[(201, "/usr/bin/git", "git fetch https://203.0.113.9/a.git")]);
+    check(helper(), "203.0.113.9:443", false);
+    // By the service itself, or elsewhere: it need not have been what was asked for.
+    check(below(&[]), "203.0.113.9:443", true);
+    check(helper(), "203.0.113.66:443", true);
 }
 
 #[test]
