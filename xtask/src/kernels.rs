@@ -38,8 +38,8 @@ pub(crate) struct Args {
     /// Print one JSON object a cell (way, group, kernel, expected, seen), and one for each program on each kernel
     #[arg(long)]
     json: bool,
-    /// Write the table into packaging/KERNELS.md; only with all kernels
-    #[arg(long, conflicts_with = "kernels")]
+    /// Write the table into packaging/KERNELS.md, with a column for each kernel that was walked
+    #[arg(long)]
     write: bool,
     /// Print the kernels' names and what they are
     #[arg(long)]
