@@ -13,6 +13,7 @@ use aya::util::KernelVersion;
 use aya::{Btf, Ebpf};
 use breachline_abi::control::MetadataPorts;
 use breachline_abi::filter::FILTER_METADATA;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use zerocopy::IntoBytes as _;
 
 use super::{KernelError, filters};
@@ -105,11 +106,11 @@ fn tracepoint(ebpf: &mut Ebpf, name: &str, hook: &str, btf: &Btf) -> Result<Dura
     program.attach().map(|_| took).map_err(|error| said(&error))
 }
 
-/// Loads a program, again when the verifier was interrupted by a signal (EAGAIN); how long the last attempt took.
+/// Loads a program, again when the verifier was interrupted all the same (EAGAIN); how long the last attempt took.
 fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<Duration, String> {
     for attempt in 1.. {
         let before = clock::since_boot();
-        match load() {
+        match undisturbed(&mut load) {
             Err(ProgramError::LoadError { io_error, .. })
                 if attempt < LOAD_ATTEMPTS && io_error.kind() == io::ErrorKind::WouldBlock => {}
             outcome => {
@@ -118,6 +119,18 @@ fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<Duration, 
         }
     }
     Err("interrupted".to_owned())
+}
+
+/// Does this with no signal let through to this thread. The verifier gives up (EAGAIN) as soon as one is pending, and looks at the
+/// larger programs for a fifth of a second: children that end every millisecond would interrupt each attempt.
+fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let outcome = work();
+    if let Ok(before) = before {
+        // What was a mask before is one still.
+        let _ = before.thread_set_mask();
+    }
+    outcome
 }
 
 fn cgroup_hook(ebpf: &mut Ebpf, name: &str, root: &File) -> Result<Duration, String> {
