@@ -116,6 +116,8 @@ pub(super) fn initramfs(programs: &Programs) -> Result<PathBuf> {
     archive.copy("ways", &programs.ways)?;
     archive.copy("breachline", &programs.agent)?;
     archive.file("init", 0o755, init().as_bytes())?;
+    // Says to the ways that this machine may be changed as a whole.
+    archive.file("guest", 0o644, b"")?;
     archive.finish()?.flush()?;
     Ok(path)
 }
