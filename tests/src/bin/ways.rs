@@ -173,7 +173,7 @@ struct LoadFigure<'w> {
     load_us: u64,
 }
 
-/// What programs and maps lock in the kernel.
+/// What programs and maps take in the kernel.
 #[derive(Serialize)]
 struct MemoryFigure<'w> {
     bpf_memory_bytes: u64,
@@ -234,7 +234,7 @@ impl Walk {
         })
     }
 
-    /// What each program is on this kernel and what it took to load it; and what all of it locks in the kernel.
+    /// What each program is on this kernel and what it took to load it; and what all of it takes in the kernel.
     fn print_loads(&self) -> Result<()> {
         for load in self.observer.loads() {
             let figure = LoadFigure {
@@ -246,7 +246,7 @@ impl Walk {
             };
             println!("{}", serde_json::to_string(&figure)?);
         }
-        let memory = MemoryFigure { bpf_memory_bytes: observer::locked_bytes()?, kernel: &self.kernel };
+        let memory = MemoryFigure { bpf_memory_bytes: self.observer.memory(), kernel: &self.kernel };
         println!("{}", serde_json::to_string(&memory)?);
         Ok(())
     }

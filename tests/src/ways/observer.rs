@@ -70,6 +70,12 @@ impl Observer {
         self.sensor.loads()
     }
 
+    /// What programs and maps take in the kernel, bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let memory = self.sensor.memory();
+        memory.programs + memory.maps
+    }
+
     /// Takes note of what is there: the service listens by now.
     pub(crate) fn begin(&mut self, service: u32) -> Result<()> {
         self.service = key_of(service)?;
@@ -322,18 +328,6 @@ impl Traces<'_> {
         .collect::<Vec<_>>()
         .join("; ")
     }
-}
-
-/// Bytes that this process's BPF programs and maps lock (`memlock` in their fdinfo, proc(5)).
-pub(crate) fn locked_bytes() -> Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir("/proc/self/fdinfo")? {
-        // The folder's own descriptor is gone by now.
-        let Ok(info) = fs::read_to_string(entry?.path()) else { continue };
-        let locked = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
-        bytes += locked.unwrap_or_default();
-    }
-    Ok(bytes)
 }
 
 fn actor_of(kind: &HostEventKind) -> Option<&Actor> {
