@@ -20,6 +20,9 @@ const GENERAL_REGISTERS: usize = 1;
 /// Below the stack pointer, beyond the 128 bytes that a function may use without saying so.
 const BELOW_STACK: u64 = 512;
 
+/// Steps that one instruction may take.
+const STEPS_MAX: u32 = 4;
+
 type Registers = libc::user_regs_struct;
 
 /// Has `victim` make a TCP socket and connect it.
@@ -69,13 +72,24 @@ impl Held {
         let code = c_long::from_ne_bytes(code.try_into().map_err(|_| io::Error::other("no word"))?);
         write(self.process, counter(&registers), code)?;
         set_registers(self.process, &mut registers)?;
-        ask(libc::PTRACE_SINGLESTEP, self.process, 0, 0)?;
-        stopped(self.process)?;
         // Signed: a small negative number is an error.
-        match answer(&self::registers(self.process)?).cast_signed() {
+        match answer(&self.stepped()?).cast_signed() {
             error @ -4095..0 => Err(io::Error::from_raw_os_error(i32::try_from(-error).unwrap_or_default())),
             answer => Ok(answer.cast_unsigned()),
         }
+    }
+
+    /// The registers once the instruction where the process stands is done: arm64 stops once before it.
+    fn stepped(&self) -> io::Result<Registers> {
+        for _ in 0..STEPS_MAX {
+            ask(libc::PTRACE_SINGLESTEP, self.process, 0, 0)?;
+            stopped(self.process)?;
+            let registers = registers(self.process)?;
+            if counter(&registers) != counter(&self.registers) {
+                return Ok(registers);
+            }
+        }
+        Err(io::Error::other("the process does not go on"))
     }
 
     fn release(mut self) -> io::Result<()> {

@@ -56,7 +56,12 @@ pub(crate) fn run(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(&spool)?;
     let jobs = Inotify::init(InitFlags::empty())?;
     jobs.add_watch(&spool, AddWatchFlags::IN_MOVED_TO)?;
-    std::thread::spawn(move || listener.incoming().flatten().try_for_each(|client| obey(client)));
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // The performer says what it did not get.
+            let _ = obey(client);
+        }
+    });
     std::thread::spawn(move || work(&jobs, &spool));
     println!("ready");
     io::stdout().flush()?;
