@@ -149,7 +149,7 @@ fn init() -> String {
     let locked: String = LOCKDOWN.iter().map(|scene| format!("{})\n{};;\n", scene.name, scene.script())).collect();
     format!(
         "#!/bin/busybox sh\nexport PATH=/usr/bin\n/bin/busybox --install -s /usr/bin\n\
-         mount -t proc none /proc\nmount -t sysfs none /sys\nmount -t devtmpfs none /dev\n\
+         mount -t proc none /proc\nmount -t sysfs none /sys\nmount -t devtmpfs none /dev\nln -s /proc/self/fd /dev/fd\n\
          mount -t securityfs none /sys/kernel/security\nmount -t bpf none /sys/fs/bpf\n\
          mount -t cgroup2 none /sys/fs/cgroup\nip link set lo up\n\
          words=$(grep -o 'lockdown=[a-z]*' /proc/cmdline)\n\
