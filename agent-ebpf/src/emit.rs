@@ -103,26 +103,20 @@ fn wake_allowed() -> bool {
 /// The header of a record of `kind` with `length` bytes, now.
 #[inline(always)]
 pub fn header(kind: u16, length: u32) -> Header {
-    header_at(boot_ns(), kind, length)
+    Header { kind, version: VERSION, length, boot_ns: boot_ns(), cpu: processor(), padding: 0 }
 }
 
+/// The processor that this runs on.
 #[inline(always)]
-fn header_at(boot_ns: u64, kind: u16, length: u32) -> Header {
+pub fn processor() -> u32 {
     // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { generated::bpf_get_smp_processor_id() };
-    Header { kind, version: VERSION, length, boot_ns, cpu, padding: 0 }
+    unsafe { generated::bpf_get_smp_processor_id() }
 }
 
 /// Hands over the record of fixed size that `build` makes from its header; whether there was room.
 #[inline(always)]
 pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
-    record_at(boot_ns(), lane, kind, build)
-}
-
-/// [`record`] of something whose time is known.
-#[inline(always)]
-pub fn record_at<T: 'static>(boot_ns: u64, lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
-    let record = build(header_at(boot_ns, kind, size_of::<T>() as u32));
+    let record = build(header(kind, size_of::<T>() as u32));
     // One helper call in place of two: these records are small.
     let sent = lane.ring().output::<T>(&record, lane.wake_flags(emitted(kind))).is_ok();
     count(if sent { COUNTER_EMITTED } else { COUNTER_LOST } + u32::from(kind));

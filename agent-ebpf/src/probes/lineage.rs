@@ -3,12 +3,9 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use breachline_abi::parameters::MISSING;
-use breachline_abi::process::{ExitRecord, ForkRecord};
-use breachline_abi::record::{KIND_EXIT, KIND_FORK};
 
-use crate::emit::{self, Lane};
 use crate::memory::{Object, Typed, parameter};
-use crate::{lineage, noted, taint, task};
+use crate::{lineage, log, noted, taint, task};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(context: BtfTracePointContext) -> i32 {
@@ -33,12 +30,7 @@ fn forked(parent: Typed, child: Typed) {
     }
     taint::inherit(pid, made.pid);
     if !shares_memory(parent, child) {
-        // The child's start is the time: one clock less to ask.
-        emit::record_at(made.start_boot_ns, Lane::Bulk, KIND_FORK, |header| ForkRecord {
-            header,
-            process: task::process(parent),
-            child: made,
-        });
+        log::fork(task::process(parent), made);
     }
 }
 
@@ -75,7 +67,7 @@ fn ended(task: Typed, signal: Typed) {
     }
     let group: u32 = signal.number(parameter!(signal_group_exit_code));
     let wait_status = if group != 0 { group } else { task.number(parameter!(task_exit_code)) };
-    emit::record(Lane::Bulk, KIND_EXIT, |header| ExitRecord { header, process, wait_status, padding: 0 });
+    log::exit(process, wait_status);
 }
 
 /// Whether the list of children leads anywhere but back to its head. The last thread of a process has them all.
