@@ -100,9 +100,17 @@ pub static PRIORITY_PROGRAMS: HashMap<[u64; PROGRAM_NAME_BYTES / 8], u32> =
 #[map]
 pub static FILTERS: Array<u64> = Array::with_max_entries(FILTERS_WORDS, 0);
 
-/// The last connect on each CPU.
+/// A processor's last connect, with so much behind it that no cache line is shared with the next processor's.
+#[repr(C)]
+pub struct LastConnectSlot {
+    /// See [`LastConnect`].
+    pub last: LastConnect,
+    apart: [u64; 8],
+}
+
+/// The last connect on each processor, as [`LINEAGE`].
 #[map]
-pub static LAST_CONNECT: PerCpuArray<LastConnect> = PerCpuArray::with_max_entries(1, 0);
+pub static LAST_CONNECT: Array<LastConnectSlot> = Array::with_max_entries(1, 0);
 
 /// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on
 /// one CPU.

@@ -290,7 +290,7 @@ fn load_maps(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
     parameters.contact_set_mask = sets - 1;
     let seed = RandomState::new().build_hasher().finish();
     [parameters.contact_seed_low, parameters.contact_seed_high] = halves(seed);
-    // All that may ever be online. Where it cannot be told, forks and exits of the first alone are.
+    // All that may ever be online. Where it cannot be told, forks and exits of the first alone are told.
     let processors = aya::util::nr_cpus().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
     let mut loader = EbpfLoader::new();
     loader
@@ -299,6 +299,7 @@ fn load_maps(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
         .map_max_entries("PRIORITY", ring_bytes(config.priority_ring_bytes))
         .map_max_entries("BULK", ring_bytes(config.bulk_ring_bytes))
         .map_max_entries("CONTACTS", sets)
+        .map_max_entries("LAST_CONNECT", processors)
         .map_max_entries("LINEAGE", processors)
         .map_max_entries("LINEAGE_TOLD", processors);
     loader.load(OBJECT).map_err(|error| match refused(&error) {

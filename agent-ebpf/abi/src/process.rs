@@ -55,6 +55,7 @@ pub struct LineageSlot {
 /// All entries that `counts` of a log counts, wrapping.
 #[inline]
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
 pub const fn written(counts: u64) -> u32 {
     counts as u32
 }

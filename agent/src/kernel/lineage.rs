@@ -211,8 +211,8 @@ mod tests {
         }
         let look = processor.0;
         assert_eq!(numbers(&mut read, &look), [0, 1, 2]);
-        let record = (3..16).find_map(|_| processor.write(true)).expect("full");
-        assert_eq!(numbers(&mut read, &record), (3..16).collect::<Vec<_>>());
+        let record = (3..32).find_map(|_| processor.write(true)).expect("full");
+        assert_eq!(numbers(&mut read, &record), (3..32).collect::<Vec<_>>());
         assert_eq!(numbers(&mut read, &look), [] as [u32; 0], "a look from before");
         assert_eq!(read.lost, Lost::default());
     }
@@ -220,22 +220,22 @@ mod tests {
     #[test]
     fn what_is_overwritten_unread_is_lost() {
         let (mut processor, mut read) = (Processor(LineageLog::new_zeroed()), Read::default());
-        for number in 0..40 {
+        for number in 0..72 {
             processor.write(number < 5);
         }
-        assert_eq!(numbers(&mut read, &processor.0), (24..40).collect::<Vec<_>>());
-        assert_eq!(read.lost, Lost { forks: 5, exits: 19 });
+        assert_eq!(numbers(&mut read, &processor.0), (40..72).collect::<Vec<_>>());
+        assert_eq!(read.lost, Lost { forks: 5, exits: 35 });
     }
 
     #[test]
     fn an_entry_overwritten_during_the_copy_is_left_out() {
         let (mut processor, mut read) = (Processor(LineageLog::new_zeroed()), Read::default());
-        for _ in 0..16 {
+        for _ in 0..32 {
             processor.write(false);
         }
         let mut torn = processor.0;
-        torn.entries[0].number = 16;
-        assert_eq!(numbers(&mut read, &torn), (1..16).collect::<Vec<_>>());
+        torn.entries[0].number = 32;
+        assert_eq!(numbers(&mut read, &torn), (1..32).collect::<Vec<_>>());
         assert_eq!(read.lost, Lost { forks: 0, exits: 1 });
     }
 
