@@ -14,10 +14,11 @@ use crate::process::{command, run, say, succeeds};
 /// BPF, reading other processes, the host's network.
 const EXPOSURE_MAX: &str = "35";
 /// What purging must leave nothing of.
-const TRACES: [&str; 4] = [
+const TRACES: [&str; 5] = [
     "/usr/bin/breachline",
     "/etc/breachline",
     "/var/lib/breachline",
+    "/sys/fs/bpf/breachline",
     "/etc/systemd/system/multi-user.target.wants/breachline.service",
 ];
 
