@@ -125,13 +125,20 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::Referer {
         return;
     }
+    let relative = matches!(part.lower, [b'/' | b'\\', b'/' | b'\\', ..]);
+    if part.pairs.may_hold(b":/") || relative || part.lower.starts_with(b"http") {
+        judge_urls(part, found);
+    }
+    if part.place == Place::Value {
+        judge_bare_host(part, found);
+    }
+}
+
+fn judge_urls(part: &Part<'_>, found: &mut Findings) {
     for url in urls(part.lower) {
         judge_scheme(part, &url, found);
         judge_destination(part, &url, found);
         judge_inclusion(part, &url, found);
-    }
-    if part.place == Place::Value {
-        judge_bare_host(part, found);
     }
 }
 
@@ -331,7 +338,7 @@ fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
         (part.lower[url.scheme.clone()].starts_with(b"ftp"), 40),
         (part.name.starts_with(b"globals[") || part.name.starts_with(b"_"), 25),
         (part.name.contains(&b'['), 20),
-        (memmem::find(part.lower, b"pastebin.com/raw").is_some(), 20),
+        (part.holds(b"pastebin.com/raw"), 20),
         (part.text[..url.span.start].contains(&b'='), 20),
     ];
     let weight: u32 = points.iter().filter(|(holds, _)| *holds).map(|(_, points)| points).sum();
@@ -395,6 +402,7 @@ mod tests {
             name: name.as_bytes(),
             path: path.as_bytes(),
             marks: marks_of(text.as_bytes()),
+            pairs: &super::super::pairs::Pairs::UNKNOWN,
             tricks: Tricks::default(),
             after_double_ampersand: false,
         };

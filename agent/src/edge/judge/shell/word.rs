@@ -62,9 +62,37 @@ const AMBIGUOUS: &[&[u8]] = &[
     b"ver", b"vol", b"w", b"wait", b"wall", b"watch", b"wc", b"whereis", b"which", b"who", b"yes",
 ];
 
-/// Whether a sorted table holds `name`.
-fn listed(table: &[&[u8]], name: &[u8]) -> bool {
-    table.binary_search(&name).is_ok()
+/// The tables as numbers: the first eight bytes of each name, which keep its order.
+static TOOL_KEYS: [u64; TOOLS.len()] = keys(TOOLS);
+static PLAIN_KEYS: [u64; PLAIN.len()] = keys(PLAIN);
+static AMBIGUOUS_KEYS: [u64; AMBIGUOUS.len()] = keys(AMBIGUOUS);
+
+const fn keys<const NAMES: usize>(table: &[&[u8]]) -> [u64; NAMES] {
+    let mut keys = [0; NAMES];
+    let mut name = 0;
+    while name < NAMES {
+        keys[name] = key(table[name]);
+        name += 1;
+    }
+    keys
+}
+
+const fn key(name: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let mut at = 0;
+    while at < name.len() && at < bytes.len() {
+        bytes[at] = name[at];
+        at += 1;
+    }
+    u64::from_be_bytes(bytes)
+}
+
+/// Whether a sorted table, of which `keys` are the keys, holds `name`.
+fn listed(table: &[&[u8]], keys: &[u64], name: &[u8]) -> bool {
+    let key = key(name);
+    let first = keys.partition_point(|other| *other < key);
+    let alike = keys[first..].iter().take_while(|other| **other == key).count();
+    table[first..first + alike].contains(&name)
 }
 
 /// What `word` is as a command; paths and `.exe` are looked through.
@@ -77,16 +105,18 @@ pub(super) fn command(word: &[u8]) -> Option<Command> {
     let name = name.strip_suffix(b".exe").unwrap_or(name);
     let known = if !name.first().is_some_and(u8::is_ascii_lowercase) {
         None // no program of the tables is named so
-    } else if listed(TOOLS, name) || interpreter_with_version(name) {
+    } else if interpreter_with_version(name) {
         Some(Command::Tool)
-    } else if listed(PLAIN, name) {
+    } else if listed(TOOLS, &TOOL_KEYS, name) {
+        Some(Command::Tool)
+    } else if listed(PLAIN, &PLAIN_KEYS, name) {
         Some(Command::Plain)
-    } else if listed(AMBIGUOUS, name) {
+    } else if listed(AMBIGUOUS, &AMBIGUOUS_KEYS, name) {
         Some(Command::Ambiguous)
     } else {
         None
     };
-    if is_program_path(word) { known.max(Some(Command::Tool)) } else { known }
+    if path && is_program_path(word) { known.max(Some(Command::Tool)) } else { known }
 }
 
 /// `python3.11`, `perl5`, `php8.2`.
