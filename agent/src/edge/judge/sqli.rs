@@ -311,6 +311,8 @@ mod tests {
             "13\" laptop -- new",
             "contains(Name,'x') or length(Name) eq 3",
             "group by 3 friends",
+            "xor0",
+            "or1",
             "50% cotton and 50% wool",
         ] {
             assert!(score(text) < 50, "{text} scores {}", score(text));
