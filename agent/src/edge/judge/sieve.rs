@@ -225,11 +225,16 @@ fn carries_text(target: &[u8]) -> bool {
         return false;
     }
     let mut start = 0;
-    memchr::memchr2_iter(b'=', b'/', target).chain([target.len()]).any(|end| {
-        let word = &target[start..end];
-        start = end + 1;
+    // Most words are a few bytes long: a search for each would cost more than a look at every byte.
+    let carries = target.iter().enumerate().any(|(at, byte)| {
+        if !matches!(byte, b'=' | b'/') {
+            return false;
+        }
+        let word = &target[start..at];
+        start = at + 1;
         base64::looks_like_text(word)
-    })
+    });
+    carries || base64::looks_like_text(&target[start..])
 }
 
 /// A short text in lower case as one number, for one comparison; `None` for what is longer.

@@ -5,7 +5,8 @@
 //! how it is written, and whether the parameter is one that a script would include.
 
 use std::net::IpAddr;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
+use std::sync::LazyLock;
 
 use memchr::memmem;
 
@@ -14,6 +15,7 @@ use super::host::{self, Host, Reach};
 use super::marks::Marks;
 use super::prose;
 use super::target::{Part, Place};
+use super::words::Words;
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
 /// URLs of one part that are read to their end, and the most bytes of one; of those behind them the beginning is read:
@@ -348,11 +350,12 @@ fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
 
 /// Parameter names that scripts pass to `include`: they speak of paths, files, pages and parts.
 fn includes(name: &[u8]) -> bool {
-    const STEMS: [&[u8]; 22] = [
-        b"path", b"inc", b"root", b"dir", b"file", b"page", b"lib", b"class", b"templ", b"theme", b"conf", b"modul",
-        b"plugin", b"skin", b"lang", b"base", b"folder", b"src_", b"script", b"body", b"content", b"load",
+    const STEMS: [&str; 22] = [
+        "path", "inc", "root", "dir", "file", "page", "lib", "class", "templ", "theme", "conf", "modul", "plugin",
+        "skin", "lang", "base", "folder", "src_", "script", "body", "content", "load",
     ];
-    STEMS.iter().any(|stem| memmem::find(name, stem).is_some()) && !redirects(name)
+    static WORDS: LazyLock<Words> = LazyLock::new(|| Words::new(STEMS));
+    WORDS.walk(name, |_| ControlFlow::Break(())) && !redirects(name)
 }
 
 /// Whether `path` ends in a server-side script.

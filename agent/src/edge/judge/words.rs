@@ -27,8 +27,8 @@ pub(super) struct Hit {
 #[derive(Debug)]
 pub(super) struct Words {
     words: Vec<Box<[u8]>>,
-    long: File,
-    short: File,
+    long: File<LONG>,
+    short: File<SHORT>,
 }
 
 impl Words {
@@ -38,7 +38,7 @@ impl Words {
         let mut long = File::default();
         let mut short = File::default();
         for (index, word) in words.iter().enumerate() {
-            if word.len() >= LONG { long.add(index, word, LONG) } else { short.add(index, word, SHORT) }
+            if word.len() >= LONG { long.add(index, word) } else { short.add(index, word) }
         }
         long.shelve();
         short.shelve();
@@ -51,12 +51,11 @@ impl Words {
         let mut window = 0;
         for (last, byte) in text.iter().enumerate() {
             window = slide(window, *byte);
-            if self.long.may_hold(window) && self.compare(&self.long, window, text, last, LONG, &mut see).is_break() {
+            if self.long.may_hold(window) && self.compare(&self.long, window, text, last, &mut see).is_break() {
                 return true;
             }
             let window = window & SHORT_MASK;
-            if self.short.may_hold(window) && self.compare(&self.short, window, text, last, SHORT, &mut see).is_break()
-            {
+            if self.short.may_hold(window) && self.compare(&self.short, window, text, last, &mut see).is_break() {
                 return true;
             }
         }
@@ -66,18 +65,17 @@ impl Words {
     /// Compares the words filed under `window`, which ends at `last`, with the text around it.
     #[cold]
     #[inline(never)]
-    fn compare(
+    fn compare<const WIDTH: usize>(
         &self,
-        file: &File,
+        file: &File<WIDTH>,
         window: u32,
         text: &[u8],
         last: usize,
-        width: usize,
         see: &mut impl FnMut(Hit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         for card in file.shelf(window).iter().filter(|card| card.window == window) {
             let word = &self.words[usize::from(card.word)];
-            let Some(start) = (last + 1).checked_sub(width + usize::from(card.offset)) else { continue };
+            let Some(start) = (last + 1).checked_sub(WIDTH + usize::from(card.offset)) else { continue };
             let end = start + word.len();
             if text.get(start..end).is_some_and(|found| *found == **word) {
                 see(Hit { word: usize::from(card.word), start, end })?;
@@ -87,10 +85,11 @@ impl Words {
     }
 }
 
-/// Words filed under their windows.
+/// Words filed under their windows of `WIDTH` bytes.
 #[derive(Debug)]
-struct File {
-    /// A Bloom filter cut into words (Putze, Sanders, Singler 2007): a window has two bits of one word.
+struct File<const WIDTH: usize> {
+    /// Long windows: a Bloom filter cut into words (Putze, Sanders, Singler 2007), in which a window has two bits of one
+    /// word. Short ones have a bit each.
     filter: Box<[u64; 1 << SHELVES]>,
     /// Sorted by shelf, the number of the filter's word.
     cards: Vec<Card>,
@@ -98,7 +97,7 @@ struct File {
     shelves: Vec<u16>,
 }
 
-impl Default for File {
+impl<const WIDTH: usize> Default for File<WIDTH> {
     fn default() -> Self {
         Self { filter: Box::new([0; 1 << SHELVES]), cards: Vec::new(), shelves: Vec::new() }
     }
@@ -113,15 +112,15 @@ struct Card {
     offset: u16,
 }
 
-impl File {
-    fn add(&mut self, index: usize, word: &[u8], width: usize) {
-        let windows = word.windows(width).enumerate();
+impl<const WIDTH: usize> File<WIDTH> {
+    fn add(&mut self, index: usize, word: &[u8]) {
+        let windows = word.windows(WIDTH).enumerate();
         let Some((offset, window)) = windows.min_by_key(|(_, window)| commonness(window)) else { return };
         let window = window.iter().fold(0, |window, byte| slide(window, *byte));
         // The tables hold some thousand words of a few dozen bytes; a test holds them to what fits.
         if let (Ok(word), Ok(offset)) = (u16::try_from(index), u16::try_from(offset)) {
-            let shelf = shelf_of(window);
-            self.filter[usize::from(shelf)] |= bits_of(window);
+            let shelf = Self::shelf_of(window);
+            self.filter[usize::from(shelf)] |= Self::bits_of(window);
             self.cards.push(Card { shelf, window, word, offset });
         }
     }
@@ -136,14 +135,30 @@ impl File {
     /// The cards that share a word of the filter with `window`.
     #[inline]
     fn shelf(&self, window: u32) -> &[Card] {
-        let shelf = usize::from(shelf_of(window));
+        let shelf = usize::from(Self::shelf_of(window));
         self.cards.get(usize::from(self.shelves[shelf])..usize::from(self.shelves[shelf + 1])).unwrap_or_default()
     }
 
     #[inline]
     fn may_hold(&self, window: u32) -> bool {
-        let bits = bits_of(window);
-        self.filter[usize::from(shelf_of(window))] & bits == bits
+        let bits = Self::bits_of(window);
+        self.filter[usize::from(Self::shelf_of(window))] & bits == bits
+    }
+
+    /// The word of the filter that a window's bits are in.
+    #[inline]
+    const fn shelf_of(window: u32) -> u16 {
+        if WIDTH == SHORT { (window >> 6) as u16 } else { (spread(window) >> (u32::BITS - SHELVES)) as u16 }
+    }
+
+    /// A window's bits in its word.
+    #[inline]
+    const fn bits_of(window: u32) -> u64 {
+        if WIDTH == SHORT {
+            return 1 << (window & 63);
+        }
+        let spread = spread(window);
+        1 << (spread >> (u32::BITS - SHELVES - 6) & 63) | 1 << (spread >> (u32::BITS - SHELVES - 12) & 63)
     }
 }
 
@@ -160,19 +175,6 @@ const SHORT_MASK: u32 = 0xFFFF;
 #[inline]
 const fn spread(window: u32) -> u32 {
     window.wrapping_mul(0x9E37_79B1)
-}
-
-/// The word of the filter that a window's bits are in.
-#[inline]
-const fn shelf_of(window: u32) -> u16 {
-    (spread(window) >> (u32::BITS - SHELVES)) as u16
-}
-
-/// A window's bits in its word.
-#[inline]
-const fn bits_of(window: u32) -> u64 {
-    let spread = spread(window);
-    1 << (spread >> (u32::BITS - SHELVES - 6) & 63) | 1 << (spread >> (u32::BITS - SHELVES - 12) & 63)
 }
 
 /// How common a window is in URLs, roughly: by its letters, as in English text, and by the marks that URLs are made
