@@ -1,5 +1,7 @@
 //! What a word at the start of a shell command is: tables of program names, by how much they say.
 
+use crate::edge::judge::shapes::Shapes;
+
 /// How much a command name says by itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Command {
@@ -62,10 +64,31 @@ const AMBIGUOUS: &[&[u8]] = &[
     b"ver", b"vol", b"w", b"wait", b"wall", b"watch", b"wc", b"whereis", b"which", b"who", b"yes",
 ];
 
-/// The tables as numbers: the first eight bytes of each name, which keep its order.
-static TOOL_KEYS: [u64; TOOLS.len()] = keys(TOOLS);
-static PLAIN_KEYS: [u64; PLAIN.len()] = keys(PLAIN);
-static AMBIGUOUS_KEYS: [u64; AMBIGUOUS.len()] = keys(AMBIGUOUS);
+/// A sorted table of names.
+struct Table<const NAMES: usize> {
+    names: &'static [&'static [u8]],
+    shapes: Shapes,
+    /// The first eight bytes of each name as a number, which keeps its order.
+    keys: [u64; NAMES],
+}
+
+static TOOL: Table<{ TOOLS.len() }> = Table { names: TOOLS, shapes: Shapes::of(&[TOOLS]), keys: keys(TOOLS) };
+static PLAIN_NAME: Table<{ PLAIN.len() }> = Table { names: PLAIN, shapes: Shapes::of(&[PLAIN]), keys: keys(PLAIN) };
+static AMBIGUOUS_NAME: Table<{ AMBIGUOUS.len() }> =
+    Table { names: AMBIGUOUS, shapes: Shapes::of(&[AMBIGUOUS]), keys: keys(AMBIGUOUS) };
+
+impl<const NAMES: usize> Table<NAMES> {
+    /// Whether it holds `name`.
+    fn holds(&self, name: &[u8]) -> bool {
+        if !self.shapes.may_hold(name) {
+            return false;
+        }
+        let key = key(name);
+        let first = self.keys.partition_point(|other| *other < key);
+        let alike = self.keys[first..].iter().take_while(|other| **other == key).count();
+        self.names[first..first + alike].contains(&name)
+    }
+}
 
 const fn keys<const NAMES: usize>(table: &[&[u8]]) -> [u64; NAMES] {
     let mut keys = [0; NAMES];
@@ -87,14 +110,6 @@ const fn key(name: &[u8]) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-/// Whether a sorted table, of which `keys` are the keys, holds `name`.
-fn listed(table: &[&[u8]], keys: &[u64], name: &[u8]) -> bool {
-    let key = key(name);
-    let first = keys.partition_point(|other| *other < key);
-    let alike = keys[first..].iter().take_while(|other| **other == key).count();
-    table[first..first + alike].contains(&name)
-}
-
 /// What `word` is as a command; paths and `.exe` are looked through.
 pub(super) fn command(word: &[u8]) -> Option<Command> {
     // A path begins at a root, a directory of programs or the one at hand: `author/id` is none.
@@ -107,11 +122,11 @@ pub(super) fn command(word: &[u8]) -> Option<Command> {
         None // no program of the tables is named so
     } else if interpreter_with_version(name) {
         Some(Command::Tool)
-    } else if listed(TOOLS, &TOOL_KEYS, name) {
+    } else if TOOL.holds(name) {
         Some(Command::Tool)
-    } else if listed(PLAIN, &PLAIN_KEYS, name) {
+    } else if PLAIN_NAME.holds(name) {
         Some(Command::Plain)
-    } else if listed(AMBIGUOUS, &AMBIGUOUS_KEYS, name) {
+    } else if AMBIGUOUS_NAME.holds(name) {
         Some(Command::Ambiguous)
     } else {
         None
