@@ -292,7 +292,7 @@ fn pair(one: u8, other: u8) -> u8 {
     let slash = (one == b'/') & (other == b'.');
     let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&') | (one == b'/'));
     let dashes = (one == other) & (one == b'-');
-    u8::from(dots | slash | twice) * PAIR | u8::from(dashes) * DASHES
+    (u8::from(dots | slash | twice) * PAIR) | (u8::from(dashes) * DASHES)
 }
 
 /// Looks at every byte and every two neighbours; written for the compiler to do sixteen at a time.
