@@ -38,8 +38,8 @@ impl Shapes {
 /// The word and the bit of a shape: spread by a multiplication with the golden ratio.
 #[inline]
 const fn place(length: usize, first: u8, last: u8) -> (usize, u64) {
-    let shape = (length as u32) << 16 ^ (first as u32) << 8 ^ last as u32;
-    let spread = shape.wrapping_mul(0x9E37_79B1);
+    let [low, high, ..] = length.to_le_bytes();
+    let spread = u32::from_le_bytes([last, first, low, high]).wrapping_mul(0x9E37_79B1);
     ((spread >> (u32::BITS - WORDS)) as usize, 1 << (spread >> (u32::BITS - WORDS - 6) & 63))
 }
 

@@ -148,7 +148,7 @@ impl<const WIDTH: usize> File<WIDTH> {
     /// The word of the filter that a window's bits are in.
     #[inline]
     const fn shelf_of(window: u32) -> u16 {
-        if WIDTH == SHORT { (window >> 6) as u16 } else { (spread(window) >> (u32::BITS - SHELVES)) as u16 }
+        if WIDTH == SHORT { (window >> 6 & 0x3FF) as u16 } else { (spread(window) >> (u32::BITS - SHELVES)) as u16 }
     }
 
     /// A window's bits in its word.

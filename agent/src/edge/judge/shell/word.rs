@@ -120,9 +120,7 @@ pub(super) fn command(word: &[u8]) -> Option<Command> {
     let name = name.strip_suffix(b".exe").unwrap_or(name);
     let known = if !name.first().is_some_and(u8::is_ascii_lowercase) {
         None // no program of the tables is named so
-    } else if interpreter_with_version(name) {
-        Some(Command::Tool)
-    } else if TOOL.holds(name) {
+    } else if interpreter_with_version(name) || TOOL.holds(name) {
         Some(Command::Tool)
     } else if PLAIN_NAME.holds(name) {
         Some(Command::Plain)
