@@ -36,7 +36,7 @@ impl Timer {
     pub(super) fn new(interval: Duration) -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         let timer = Self(AsyncFd::with_interest(Descriptor(timer), Interest::READABLE)?);
-        timer.set(interval)?;
+        timer.set(interval);
         Ok(timer)
     }
 
@@ -45,15 +45,15 @@ impl Timer {
         // An error means that the runtime is going down.
         if let Ok(mut guard) = self.0.readable().await {
             guard.clear_ready();
-            // No interval is refused that is neither negative nor without end.
-            let _ = self.set(interval);
+            self.set(interval);
         }
     }
 
-    /// Set anew, it need not be read.
-    fn set(&self, interval: Duration) -> io::Result<()> {
+    /// Lets it end after `interval` from now. Set anew, it need not be read.
+    pub(super) fn set(&self, interval: Duration) {
         let once = Expiration::OneShot(TimeSpec::from_duration(interval));
-        Ok(self.0.get_ref().0.set(once, TimerSetTimeFlags::empty())?)
+        // No interval is refused that is neither negative nor without end.
+        let _ = self.0.get_ref().0.set(once, TimerSetTimeFlags::empty());
     }
 }
 
