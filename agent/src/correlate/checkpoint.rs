@@ -19,7 +19,7 @@ use super::site::{Chain, Raised, Site};
 use super::{Config, CorrelateError, Correlator};
 
 /// Version of the checkpoint; a changed meaning takes a new one.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Head {

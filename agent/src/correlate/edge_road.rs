@@ -10,7 +10,7 @@ use crate::request::{AccessRecord, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
-use super::chance::Specificity;
+use super::chance::{Kind, Specificity};
 use super::kept::{Kept, Rank, RequestId, Routed};
 use super::observation::Observation;
 use super::places::Place;
@@ -40,8 +40,9 @@ impl Correlator {
         let id = RequestId { received: record.received, fingerprint: fingerprint::of_record(&record) };
         let site = self.site(&workload.key, record.received);
         if let Some(verdict) = verdict {
-            site.rates.add(record.received, verdict, id.fingerprint);
-            self.host_rates.add(record.received, verdict, id.fingerprint);
+            let kind = Kind::of(verdict, record.target_status);
+            site.rates.add(record.received, kind, id.fingerprint);
+            self.host_rates.add(record.received, kind, id.fingerprint);
         }
         if !self.worth_keeping(&workload.key, id, &record, verdict, window) {
             return Vec::new();
