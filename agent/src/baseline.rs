@@ -290,14 +290,7 @@ impl Baseline {
     }
 
     /// How new it is that this call, otherwise known by `name`, came without a session token: nothing new where it always did.
-    fn bare(
-        &mut self,
-        workload: &WorkloadKey,
-        call: &Call<'_>,
-        name: &str,
-        learn: Learn,
-        at: Timestamp,
-    ) -> Novelty {
+    fn bare(&mut self, workload: &WorkloadKey, call: &Call<'_>, name: &str, learn: Learn, at: Timestamp) -> Novelty {
         let with = format!("{name} with a session token");
         match call.token.filter(|_| call.path != MetadataPath::Session) {
             None => Novelty::Known,

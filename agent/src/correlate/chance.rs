@@ -205,6 +205,9 @@ mod tests {
         assert!(chance(1, Duration::from_secs(120)) < 0.02);
         assert!(chance(7200, Duration::from_secs(120)) > 0.99);
         assert!(chance(7200, Duration::from_millis(50)) < 0.1);
-        assert!(chance_of(served, 7200, Duration::from_secs(120)) < 0.02, "what is refused does not hide what is served");
+        assert!(
+            chance_of(served, 7200, Duration::from_secs(120)) < 0.02,
+            "what is refused does not hide what is served"
+        );
     }
 }
