@@ -71,11 +71,20 @@ pub fn count(slot: u32) -> u64 {
     }
 }
 
-/// Records of `kind` that this CPU handed over.
+/// Hands a record of `kind` over by `output`, which is told how to wake, and counts it as handed over or lost; which of
+/// the two it was. The counter is looked up once for both.
 #[inline(always)]
-fn emitted(kind: u16) -> u64 {
+fn counted(lane: Lane, kind: u16, output: impl FnOnce(u64) -> bool) -> bool {
+    let Some(emitted) = COUNTS.get_ptr_mut(COUNTER_EMITTED + u32::from(kind)) else { return false };
     // SAFETY: a valid pointer to this CPU's own slot.
-    COUNTS.get_ptr(COUNTER_EMITTED + u32::from(kind)).map_or(0, |counter| unsafe { *counter })
+    let sent = output(lane.wake_flags(unsafe { *emitted }));
+    if sent {
+        // SAFETY: as above.
+        unsafe { *emitted += 1 };
+    } else {
+        count(COUNTER_LOST + u32::from(kind));
+    }
+    sent
 }
 
 /// Nanoseconds since boot, suspend included.
@@ -103,30 +112,22 @@ fn wake_allowed() -> bool {
 /// The header of a record of `kind` with `length` bytes, now.
 #[inline(always)]
 pub fn header(kind: u16, length: u32) -> Header {
-    header_at(boot_ns(), kind, length)
+    Header { kind, version: VERSION, length, boot_ns: boot_ns(), cpu: processor(), padding: 0 }
 }
 
+/// The processor that this runs on.
 #[inline(always)]
-fn header_at(boot_ns: u64, kind: u16, length: u32) -> Header {
+pub fn processor() -> u32 {
     // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { generated::bpf_get_smp_processor_id() };
-    Header { kind, version: VERSION, length, boot_ns, cpu, padding: 0 }
+    unsafe { generated::bpf_get_smp_processor_id() }
 }
 
 /// Hands over the record of fixed size that `build` makes from its header; whether there was room.
 #[inline(always)]
 pub fn record<T: 'static>(lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
-    record_at(boot_ns(), lane, kind, build)
-}
-
-/// [`record`] of something whose time is known.
-#[inline(always)]
-pub fn record_at<T: 'static>(boot_ns: u64, lane: Lane, kind: u16, build: impl FnOnce(Header) -> T) -> bool {
-    let record = build(header_at(boot_ns, kind, size_of::<T>() as u32));
+    let record = build(header(kind, size_of::<T>() as u32));
     // One helper call in place of two: these records are small.
-    let sent = lane.ring().output::<T>(&record, lane.wake_flags(emitted(kind))).is_ok();
-    count(if sent { COUNTER_EMITTED } else { COUNTER_LOST } + u32::from(kind));
-    sent
+    counted(lane, kind, |flags| lane.ring().output::<T>(&record, flags).is_ok())
 }
 
 /// Hands over the record of fixed size that `fill` writes where it will be read, unless it thinks better of it. Bytes
@@ -156,18 +157,19 @@ pub fn in_place<T: 'static>(lane: Lane, kind: u16, fill: impl FnOnce(Header, *mu
 #[inline(always)]
 pub unsafe fn built<T, const TAIL_MASK: usize>(lane: Lane, kind: u16, start: *const u8, tail: u32) {
     let ring = core::ptr::from_ref(lane.ring()).cast_mut().cast();
-    let flags = lane.wake_flags(emitted(kind));
-    let mut length = u64::from(tail);
-    // SAFETY: arithmetic on a number; a map's address and a range the caller vouches for, which the verifier checks again.
-    let failed = unsafe {
-        asm!(
-            "{length} &= {mask}",
-            "{length} += {head}",
-            length = inout(reg) length,
-            mask = const TAIL_MASK,
-            head = const size_of::<T>(),
-        );
-        generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), length, flags)
-    };
-    count(if failed == 0 { COUNTER_EMITTED } else { COUNTER_LOST } + u32::from(kind));
+    counted(lane, kind, |flags| {
+        let mut length = u64::from(tail);
+        // SAFETY: arithmetic on a number; a map's address and a range the caller vouches for, which the verifier checks
+        // again.
+        unsafe {
+            asm!(
+                "{length} &= {mask}",
+                "{length} += {head}",
+                length = inout(reg) length,
+                mask = const TAIL_MASK,
+                head = const size_of::<T>(),
+            );
+            generated::bpf_ringbuf_output(ring, start.cast_mut().cast(), length, flags) == 0
+        }
+    });
 }

@@ -16,12 +16,20 @@ use crate::packet::tcp_payload;
 /// Bytes from the TCP header on below which there is no hello: the header (20), record and message headers (9), version,
 /// random and the empty rest (41). Acknowledgements, which most packets without a payload are, end here.
 const SEGMENT_BYTES_MIN: u32 = 20 + 9 + 41;
+/// Bytes of the shorter of the two IP headers.
+const IP_BYTES_MIN: u32 = 20;
 /// What `bytes_acked` counts for a handshake: its SYN (RFC 9293 3.4), where that is acknowledged by itself.
 const HANDSHAKE_BYTES: u64 = 1;
 /// How a hello begins: type of the record, its version (and minor version and length), type of the message (RFC 8446 5.1, 4).
 const HANDSHAKE: u8 = 22;
 const VERSION: u8 = 3;
 const CLIENT_HELLO: u8 = 1;
+
+/// Whether the packet, whatever it is, is long enough: one that is not need not be read.
+#[inline(always)]
+pub fn may_hold(context: &SkBuffContext) -> bool {
+    context.len() >= IP_BYTES_MIN + SEGMENT_BYTES_MIN
+}
 
 /// A segment goes out on some connection.
 #[inline(always)]

@@ -15,6 +15,7 @@ mod filter;
 mod hello;
 mod known;
 mod lineage;
+mod log;
 mod maps;
 mod memory;
 mod names;

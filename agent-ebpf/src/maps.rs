@@ -14,6 +14,7 @@ use breachline_abi::limits::{
 };
 use breachline_abi::names::AnswerRecord;
 use breachline_abi::parameters::Parameters;
+use breachline_abi::process::LineageSlot;
 use breachline_abi::request::{Exchange, WatchedSocket};
 use breachline_abi::serving::ServingRecord;
 
@@ -38,6 +39,15 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0)
 /// What the agent told, see `control::TOLD_…`. Only it reads and writes this; it is here to outlive it.
 #[map]
 pub static TOLD: Array<u64> = Array::with_max_entries(TOLD_SLOTS, 0);
+
+/// Processes made and ended lately, by processor; the loader makes room for each. An array, not one per CPU: that takes twice
+/// as long to find.
+#[map]
+pub static LINEAGE: Array<LineageSlot> = Array::with_max_entries(1, 0);
+
+/// `counts` of each log of [`LINEAGE`] up to which the agent told it. As [`TOLD`].
+#[map]
+pub static LINEAGE_TOLD: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Boot time of the last forced wake-up. Shared by all CPUs; a lost update costs one wake-up more.
 #[map]
@@ -90,9 +100,17 @@ pub static PRIORITY_PROGRAMS: HashMap<[u64; PROGRAM_NAME_BYTES / 8], u32> =
 #[map]
 pub static FILTERS: Array<u64> = Array::with_max_entries(FILTERS_WORDS, 0);
 
-/// The last connect on each CPU.
+/// A processor's last connect, with so much behind it that no cache line is shared with the next processor's.
+#[repr(C)]
+pub struct LastConnectSlot {
+    /// See [`LastConnect`].
+    pub last: LastConnect,
+    apart: [u64; 8],
+}
+
+/// The last connect on each processor, as [`LINEAGE`].
 #[map]
-pub static LAST_CONNECT: PerCpuArray<LastConnect> = PerCpuArray::with_max_entries(1, 0);
+pub static LAST_CONNECT: Array<LastConnectSlot> = Array::with_max_entries(1, 0);
 
 /// An exec record under construction. One per CPU is enough: the kernel never runs a tracing program inside itself on
 /// one CPU.

@@ -49,12 +49,6 @@ pub fn process(task: impl Object) -> ProcessId {
     ProcessId { start_boot_ns: leader.number(parameter!(task_start_boottime)), pid: tgid(task), padding: 0 }
 }
 
-/// [`process`] of a task that is known to lead its process.
-#[inline(always)]
-pub fn leader(task: impl Object) -> ProcessId {
-    ProcessId { start_boot_ns: task.number(parameter!(task_start_boottime)), pid: tgid(task), padding: 0 }
-}
-
 /// The parent process.
 #[inline(always)]
 pub fn parent(task: impl Object) -> ProcessId {

@@ -15,11 +15,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use breachline_abi::contact::{
     ContactRecord, FLAG_FIRST, FLAG_MAPPED, FLAG_METADATA, HOOK_CONNECT, HOOK_SENDMSG, HOOK_SOCK_STATE,
 };
-use breachline_abi::process::{ExitRecord, ForkRecord};
+use breachline_abi::process::LineageEntry;
 use breachline_abi::raw::{FAMILY_INET, FAMILY_INET6, FAMILY_PACKET, FAMILY_UNKNOWN, RawSocketRecord};
 use breachline_abi::record::{
-    ActorRecord, Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_HELLO,
-    KIND_LISTEN, KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS, ProcessId, VERSION,
+    ActorRecord, Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_FLOW, KIND_HELLO, KIND_LISTEN, KIND_RAW_SOCKET,
+    KIND_REQUEST, KIND_SERVING, KIND_STATUS, ProcessId, VERSION,
 };
 use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -90,8 +90,6 @@ pub fn decode(bytes: &[u8], clock: BootClock) -> Result<HostEvent, DecodeError> 
     let record = bytes.get(..length).ok_or(DecodeError::Truncated { need: length, got: bytes.len() })?;
     let kind = match header.kind {
         KIND_EXEC => HostEventKind::Exec(Box::new(exec::decode(record)?)),
-        KIND_FORK => HostEventKind::Fork(fork(&prefix(record)?)),
-        KIND_EXIT => HostEventKind::Exit(exit(&prefix(record)?)),
         KIND_CONTACT => HostEventKind::Contact(contact(&prefix(record)?)?),
         KIND_FLOW => HostEventKind::Flow(flow(&prefix(record)?)?),
         KIND_LISTEN => HostEventKind::Listen(listen(&prefix(record)?)),
@@ -114,15 +112,18 @@ fn prefix<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Result<T, Dec
     }
 }
 
-fn fork(record: &ForkRecord) -> Fork {
-    let actor = Actor { process: process(record.process), ..Actor::default() };
-    Fork { actor, child: process(record.child) }
-}
-
-fn exit(record: &ExitRecord) -> Exit {
-    let [low, high, ..] = record.wait_status.to_le_bytes();
-    let actor = Actor { process: process(record.process), ..Actor::default() };
-    Exit { actor, status: high, signal: low & 0x7f }
+/// A process made or ended, which comes in a log with others; an end, whose own time was not asked for, was found at
+/// `found_boot_ns`.
+#[must_use]
+pub fn lineage(entry: &LineageEntry, found_boot_ns: u64, clock: BootClock) -> HostEvent {
+    let actor = Actor { process: ProcessKey::from_boot_ns(entry.pid, entry.start_boot_ns), ..Actor::default() };
+    if entry.child == 0 {
+        let [low, high, ..] = entry.wait_status.to_le_bytes();
+        let kind = HostEventKind::Exit(Exit { actor, status: high, signal: low & 0x7f });
+        return HostEvent { at: clock.at(found_boot_ns), kind };
+    }
+    let child = ProcessKey::from_boot_ns(entry.child, entry.child_start_boot_ns);
+    HostEvent { at: clock.at(entry.child_start_boot_ns), kind: HostEventKind::Fork(Fork { actor, child }) }
 }
 
 fn contact(record: &ContactRecord) -> Result<Contact, DecodeError> {

@@ -11,12 +11,14 @@ mod cost;
 mod filters;
 mod floor;
 mod layout;
+mod lineage;
 mod memory;
 mod notes;
 mod pins;
 mod programs;
 mod resume;
 mod rings;
+mod timer;
 mod uninstall;
 mod verdict;
 
@@ -132,6 +134,9 @@ pub enum KernelError {
         /// What the kernel said.
         reason: String,
     },
+    /// The rings could not be read again and again.
+    #[error("no timer can be made: {0}; the limit of open files may be reached")]
+    Timer(#[source] io::Error),
     /// The one sense nothing works without.
     #[error("the exec sense cannot be attached: {0}")]
     NoExec(String),
@@ -204,7 +209,7 @@ impl Sensor {
     /// so that a flood cannot hold the caller. Returns how many were added.
     ///
     /// Records of both rings are put in order of their time; a record that was still being written by another CPU comes
-    /// with the next batch.
+    /// with the next batch. A fork bears its own time, an exit that of this call, or of when its processor's log was full.
     pub fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
         if let Some(flush) = &mut self.flush_log {
             flush();
@@ -289,13 +294,18 @@ fn load_maps(config: &Config, layout: &Layout) -> Result<Ebpf, KernelError> {
     parameters.contact_set_mask = sets - 1;
     let seed = RandomState::new().build_hasher().finish();
     [parameters.contact_seed_low, parameters.contact_seed_high] = halves(seed);
+    // All that may ever be online. Where it cannot be told, forks and exits of the first alone are told.
+    let processors = aya::util::nr_cpus().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(1);
     let mut loader = EbpfLoader::new();
     loader
         .override_global("PARAMETERS", parameters.as_bytes(), true)
         .override_global("AYA_LOG_LEVEL", &config.log_level, false)
         .map_max_entries("PRIORITY", ring_bytes(config.priority_ring_bytes))
         .map_max_entries("BULK", ring_bytes(config.bulk_ring_bytes))
-        .map_max_entries("CONTACTS", sets);
+        .map_max_entries("CONTACTS", sets)
+        .map_max_entries("LAST_CONNECT", processors)
+        .map_max_entries("LINEAGE", processors)
+        .map_max_entries("LINEAGE_TOLD", processors);
     loader.load(OBJECT).map_err(|error| match refused(&error) {
         Some(refused) => KernelError::NotPermitted(refused),
         None => KernelError::Load(Box::new(error)),

@@ -43,6 +43,9 @@ pub const SERVING_DESCRIPTORS_MAX: u32 = 128;
 pub const EXCHANGE_ENTRIES: u32 = 256;
 /// Processes remembered for having made raw sockets; one that is forgotten is told again.
 pub const RAW_MAKER_ENTRIES: u32 = 1024;
+/// Forks and exits that a processor writes down before they go to the ring together (a power of two). More would make user
+/// space copy more each time it looks, with fewer the ring's cost shows again.
+pub const LINEAGE_ENTRIES: usize = 32;
 /// Bytes of `comm` (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 

@@ -9,9 +9,9 @@ pub const VERSION: u16 = 1;
 
 /// A program started ([`crate::exec::ExecRecord`]).
 pub const KIND_EXEC: u16 = 1;
-/// A process was made ([`crate::process::ForkRecord`]).
+/// A process was made: never a record of its own, see [`KIND_LINEAGE`].
 pub const KIND_FORK: u16 = 2;
-/// A process ended ([`crate::process::ExitRecord`]).
+/// A process ended: likewise.
 pub const KIND_EXIT: u16 = 3;
 /// A peer was reached for ([`crate::contact::ContactRecord`]).
 pub const KIND_CONTACT: u16 = 4;
@@ -31,8 +31,10 @@ pub const KIND_STATUS: u16 = 10;
 pub const KIND_SERVING: u16 = 11;
 /// A TLS connection began ([`crate::hello::HelloRecord`]).
 pub const KIND_HELLO: u16 = 12;
+/// Processes made and ended ([`crate::process::LineageLog`]).
+pub const KIND_LINEAGE: u16 = 13;
 /// One above the highest kind; sizes per-kind tables.
-pub const KIND_END: u16 = 13;
+pub const KIND_END: u16 = 14;
 
 /// First field of every record.
 #[repr(C)]

@@ -9,6 +9,7 @@ use breachline_abi::contact::{HOOK_CONNECT, HOOK_SENDMSG};
 use breachline_abi::control::{EndpointKey, LastConnect};
 
 use crate::contact::{self, Attempt};
+use crate::emit;
 use crate::maps::LAST_CONNECT;
 use crate::memory::Object as _;
 use crate::task::with_current;
@@ -56,11 +57,11 @@ fn reached(address: *mut bpf_sock_addr, (peer, mapped): (EndpointKey, bool), hoo
 
 #[inline(always)]
 fn remember(address: *mut bpf_sock_addr, task: u64, peer: EndpointKey) {
-    if let Some(last) = LAST_CONNECT.get_ptr_mut(0) {
+    if let Some(slot) = LAST_CONNECT.get_ptr_mut(emit::processor()) {
         // SAFETY: a field of the context, as in `reached`; this CPU's own value.
         unsafe {
             let sock = (&raw const (*address).__bindgen_anon_1.sk).read_volatile().addr() as u64;
-            last.write(LastConnect { sock, task, peer, padding: 0 });
+            (&raw mut (*slot).last).write(LastConnect { sock, task, peer, padding: 0 });
         }
     }
 }

@@ -12,11 +12,13 @@ const PASS: i32 = 1;
 
 #[cgroup_skb(egress)]
 pub fn sent(context: SkBuffContext) -> i32 {
-    if let Some(transport) = packet::transport(&context)
+    let watching = watch::active();
+    if (watching || hello::may_hold(&context))
+        && let Some(transport) = packet::transport(&context)
         && transport.protocol == TCP
     {
         hello::look(&context, transport.offset);
-        if watch::active() {
+        if watching {
             exchange::asking(&context, transport.offset);
         }
     }

@@ -3,29 +3,31 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use breachline_abi::parameters::MISSING;
-use breachline_abi::process::{ExitRecord, ForkRecord};
-use breachline_abi::record::{KIND_EXIT, KIND_FORK};
+use breachline_abi::record::ProcessId;
 
-use crate::emit::{self, Lane};
 use crate::memory::{Object, Typed, parameter};
-use crate::{lineage, noted, taint, task};
+use crate::{lineage, log, noted, taint, task};
 
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(context: BtfTracePointContext) -> i32 {
     // TP_PROTO(struct task_struct *parent, struct task_struct *child)
-    if let (Some(parent), Some(child)) = (Typed::new(context.arg(0)), Typed::new(context.arg(1)))
-        && task::tgid(parent) != task::tgid(child)
-    {
-        forked(parent, child);
+    if let (Some(parent), Some(child)) = (Typed::new(context.arg(0)), Typed::new(context.arg(1))) {
+        // Asked for once: this program is run so seldom that its own instructions are cold, and every field is forty bytes
+        // of them.
+        let tgid = parameter!(task_tgid);
+        let (pid, made) = (parent.number(tgid), child.number(tgid));
+        if pid != made {
+            forked(parent, pid, child, made);
+        }
     }
     0
 }
 
 #[inline(always)]
-fn forked(parent: Typed, child: Typed) {
-    let pid = task::tgid(parent);
+fn forked(parent: Typed, pid: u32, child: Typed, made: u32) {
+    let start = parameter!(task_start_boottime);
     // A new process leads itself.
-    let made = task::leader(child);
+    let made = ProcessId { start_boot_ns: child.number(start), pid: made, padding: 0 };
     // Nearly always the parent is the task that forked: then nothing more has to be read.
     let elsewhere = child.object(parameter!(task_real_parent)).is_some_and(|real| real.address() != parent.address());
     if elsewhere && task::parent(child).pid != pid {
@@ -33,12 +35,8 @@ fn forked(parent: Typed, child: Typed) {
     }
     taint::inherit(pid, made.pid);
     if !shares_memory(parent, child) {
-        // The child's start is the time: one clock less to ask.
-        emit::record_at(made.start_boot_ns, Lane::Bulk, KIND_FORK, |header| ForkRecord {
-            header,
-            process: task::process(parent),
-            child: made,
-        });
+        let leader = parent.object(parameter!(task_group_leader)).unwrap_or(parent);
+        log::fork(ProcessId { start_boot_ns: leader.number(start), pid, padding: 0 }, made);
     }
 }
 
@@ -46,8 +44,8 @@ fn forked(parent: Typed, child: Typed) {
 /// whose record names its line. (That its parent waits for it cannot be seen yet: `vfork_done` is set after this hook.)
 #[inline(always)]
 fn shares_memory(parent: Typed, child: Typed) -> bool {
-    let mm = |task: Typed| task.number::<u64>(parameter!(task_mm));
-    mm(child) == mm(parent)
+    let mm = parameter!(task_mm);
+    child.number::<u64>(mm) == parent.number::<u64>(mm)
 }
 
 #[btf_tracepoint(function = "sched_process_exit")]
@@ -75,7 +73,7 @@ fn ended(task: Typed, signal: Typed) {
     }
     let group: u32 = signal.number(parameter!(signal_group_exit_code));
     let wait_status = if group != 0 { group } else { task.number(parameter!(task_exit_code)) };
-    emit::record(Lane::Bulk, KIND_EXIT, |header| ExitRecord { header, process, wait_status, padding: 0 });
+    log::exit(process, wait_status);
 }
 
 /// Whether the list of children leads anywhere but back to its head. The last thread of a process has them all.

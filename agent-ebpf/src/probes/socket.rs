@@ -122,7 +122,7 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
 #[inline(always)]
 fn cross_check(context: &BtfTracePointContext, sock: Typed) {
     // SAFETY: this CPU's own value.
-    let last = LAST_CONNECT.get_ptr(0).map(|last| unsafe { &*last });
+    let last = LAST_CONNECT.get_ptr(emit::processor()).map(|slot| unsafe { &(*slot).last });
     if !last.is_some_and(|last| last.sock == sock.address().get()) {
         compare_peers(context, sock, last);
     }

@@ -94,20 +94,33 @@ fn the_abi_gives_addresses_as_bytes_in_order() {
 #[test]
 fn an_exit_says_how() {
     let check = |wait_status: u32, status: u8, signal: u8| {
-        let record = ExitRecord {
-            header: header::<ExitRecord>(KIND_EXIT, 0),
-            process: somebody().process,
-            wait_status,
-            padding: 0,
-        };
-        let event = decode(record.as_bytes(), CLOCK).expect("decoded");
+        let entry = LineageEntry { start_boot_ns: 30_000_000, pid: 42, wait_status, ..LineageEntry::default() };
+        let event = lineage(&entry, 5_000_000_000, CLOCK);
+        assert_eq!(event.at, Timestamp::from_unix_nanos(5_000_001_000), "found then");
         let HostEventKind::Exit(exit) = event.kind else { panic!("an exit") };
+        assert_eq!(exit.actor.process, ProcessKey { pid: 42, start_ticks: 3 });
         assert_eq!((exit.status, exit.signal), (status, signal), "{wait_status:#x}");
     };
     check(0, 0, 0);
     check(0x0300, 3, 0);
     check(9, 0, 9);
     check(0x8b, 0, 11);
+}
+
+#[test]
+fn a_fork_bears_its_childs_start() {
+    let entry = LineageEntry {
+        start_boot_ns: 30_000_000,
+        child_start_boot_ns: 70_000_000,
+        pid: 42,
+        child: 43,
+        ..LineageEntry::default()
+    };
+    let event = lineage(&entry, 5_000_000_000, CLOCK);
+    assert_eq!(event.at, Timestamp::from_unix_nanos(70_001_000));
+    let HostEventKind::Fork(fork) = event.kind else { panic!("a fork") };
+    assert_eq!(fork.actor.process, ProcessKey { pid: 42, start_ticks: 3 });
+    assert_eq!(fork.child, ProcessKey { pid: 43, start_ticks: 7 });
 }
 
 #[test]
@@ -120,7 +133,7 @@ fn what_stands_for_nothing_is_refused() {
     check(old.as_bytes(), DecodeError::Version(7));
     check(header::<Header>(77, 0).as_bytes(), DecodeError::Kind(77));
     // A length of its own shorter than the record.
-    check(header::<Header>(KIND_FORK, 0).as_bytes(), DecodeError::Truncated { need: 56, got: 24 });
+    check(header::<Header>(KIND_FLOW, 0).as_bytes(), DecodeError::Truncated { need: size_of::<FlowRecord>(), got: 24 });
 }
 
 #[test]
@@ -141,7 +154,7 @@ proptest! {
     /// Random bytes behind a sound header reach every kind's own decoding.
     #[test]
     fn any_record_of_any_kind_is_survived(
-        kind in 0_u16..9, boot_ns: u64, offset_ns: i64, body in proptest::collection::vec(any::<u8>(), 0..1024)
+        kind in 0_u16..breachline_abi::record::KIND_END, boot_ns: u64, offset_ns: i64, body in proptest::collection::vec(any::<u8>(), 0..1024)
     ) {
         let length = u32::try_from(size_of::<Header>() + body.len()).expect("small");
         let header = Header { kind, version: VERSION, length, boot_ns, cpu: 0, padding: 0 };

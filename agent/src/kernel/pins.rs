@@ -19,7 +19,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// Maps that the next agent reads: the rings, what was counted and told, what is noted of processes.
-const MAPS: [&str; 6] = ["PRIORITY", "BULK", "COUNTS", "TOLD", "TAINTED", "ORPHANS"];
+const MAPS: [&str; 8] = ["PRIORITY", "BULK", "COUNTS", "TOLD", "TAINTED", "ORPHANS", "LINEAGE", "LINEAGE_TOLD"];
 /// A set that is still being pinned has this before its name: an agent that dies half-way leaves nothing to be trusted.
 const UNFINISHED: &str = "new_";
 /// What the names of pinned links begin with; the program's follows. (A BPF file system takes no dots in names.)

@@ -9,13 +9,15 @@ use breachline_abi::control::{
     TOLD_LOST,
 };
 use breachline_abi::record::{
-    Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_HELLO, KIND_LISTEN,
-    KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS,
+    Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_EXIT, KIND_FLOW, KIND_FORK, KIND_HELLO, KIND_LINEAGE,
+    KIND_LISTEN, KIND_RAW_SOCKET, KIND_REQUEST, KIND_SERVING, KIND_STATUS,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
+use super::lineage::{Lineage, Lost, Telling};
+use super::timer::Timer;
 use serde::Serialize;
 use zerocopy::FromBytes as _;
 
@@ -23,8 +25,8 @@ use crate::clock;
 use crate::decode::{BootClock, decode};
 use crate::event::{HostEvent, Loss};
 
-/// Most records of one call to [`Rings::drain`]: bounds the time away from the caller and the batch's memory (about 4
-/// MB).
+/// Most records of one call to [`Rings::drain`], give or take a processor's log: bounds the time away from the caller and the
+/// batch's memory (about 4 MB).
 const BATCH_MAX: usize = 8192;
 /// Shortest wait between two looks: at 500 exec/s a batch of a few records, at rest never reached.
 const INTERVAL_MIN: Duration = Duration::from_millis(5);
@@ -77,11 +79,15 @@ const SENSES: [(u16, &str); 12] = [
 pub(super) struct Rings {
     priority: AsyncFd<RingBuf<MapData>>,
     bulk: AsyncFd<RingBuf<MapData>>,
+    lineage: Lineage,
     counts: PerCpuArray<MapData, u64>,
     /// What was told, for the next agent.
     told: Array<MapData, u64>,
+    /// Forks and exits that an earlier agent told as lost.
+    lost_before: Lost,
     /// Of which time records are handed on: where two sets of senses saw the same, one of them tells it.
     span: RangeInclusive<u64>,
+    timer: Timer,
     interval: Duration,
     interval_max: Duration,
     undecodable: u64,
@@ -103,12 +109,21 @@ impl Rings {
             let reason = format!("{} counters where this build has {COUNTERS}: another build's", counts.len());
             return Err(KernelError::Map { name: "COUNTS", reason });
         }
+        let told: Array<MapData, u64> = open(&mut map, "TOLD", Array::try_from)?;
+        let lost_before =
+            [KIND_FORK, KIND_EXIT].map(|kind| told.get(&(TOLD_LOST + u32::from(kind)), 0).unwrap_or_default());
         Ok(Self {
             priority: ring(&mut map, "PRIORITY")?,
             bulk: ring(&mut map, "BULK")?,
+            lineage: Lineage::new(
+                open(&mut map, "LINEAGE", Array::try_from)?,
+                open(&mut map, "LINEAGE_TOLD", Array::try_from)?,
+            ),
             counts,
-            told: open(&mut map, "TOLD", Array::try_from)?,
+            told,
+            lost_before: Lost { forks: lost_before[0], exits: lost_before[1] },
             span: 0..=u64::MAX,
+            timer: Timer::new(interval_max).map_err(KernelError::Timer)?,
             interval: interval_max,
             interval_max,
             undecodable: 0,
@@ -131,16 +146,24 @@ impl Rings {
             // An error means that the runtime is going down; the timer paces the caller then.
             Ok(mut guard) = self.priority.readable_mut() => guard.clear_ready(),
             Ok(mut guard) = self.bulk.readable_mut() => guard.clear_ready(),
-            () = tokio::time::sleep(self.interval) => {}
+            () = self.timer.ended(self.interval) => {}
         }
     }
 
     /// See [`super::Sensor::drain`].
     pub(super) fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
         let start = out.len();
-        let Self { priority, bulk, span, .. } = self;
-        self.undecodable += read(priority.get_mut(), clock, span, out, start + BATCH_MAX);
-        self.undecodable += read(bulk.get_mut(), clock, span, out, start + BATCH_MAX);
+        let Self { priority, bulk, lineage, span, .. } = self;
+        let (telling, limit) = (Telling { clock, span }, start + BATCH_MAX);
+        lineage.look();
+        self.undecodable += read(priority.get_mut(), lineage, telling, out, limit);
+        self.undecodable += read(bulk.get_mut(), lineage, telling, out, limit);
+        // A log in the bulk ring may hold the end of a program that began since the first look.
+        self.undecodable += read(priority.get_mut(), lineage, telling, out, limit);
+        if out.len() < limit {
+            lineage.tell(telling, out);
+        }
+        lineage.keep();
         // A stable sort: records of one instant keep the order in which they were committed.
         out[start..].sort_by_key(|event| event.at);
         let added = out.len() - start;
@@ -152,13 +175,14 @@ impl Rings {
     pub(super) fn losses(&mut self) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (kind, sense) in SENSES {
-            let lost = self.count(COUNTER_LOST + u32::from(kind));
+            let lost = self.lost(kind);
             let told = self.told.get(&(TOLD_LOST + u32::from(kind)), 0).unwrap_or_default();
             if lost > told {
                 losses.push(Loss { sense: sense.to_owned(), count: lost - told, since: None });
                 self.tell(TOLD_LOST + u32::from(kind), lost);
             }
         }
+        self.lineage.lost_is_told();
         self.tell(TOLD_AT, u64::try_from(clock::since_boot().as_nanos()).unwrap_or(u64::MAX));
         losses
     }
@@ -170,10 +194,15 @@ impl Rings {
 
     /// See [`super::Sensor::counters`].
     pub(super) fn counters(&self) -> Counters {
-        let sense = |(kind, sense): (u16, &'static str)| SenseCounters {
-            sense,
-            emitted: self.count(COUNTER_EMITTED + u32::from(kind)),
-            lost: self.count(COUNTER_LOST + u32::from(kind)),
+        let (forks, exits) = self.lineage.written();
+        let sense = |(kind, sense): (u16, &'static str)| {
+            let lost = self.lost(kind);
+            let emitted = match kind {
+                KIND_FORK => forks.saturating_sub(lost),
+                KIND_EXIT => exits.saturating_sub(lost),
+                _ => self.count(COUNTER_EMITTED + u32::from(kind)),
+            };
+            SenseCounters { sense, emitted, lost }
         };
         Counters {
             senses: SENSES.into_iter().map(sense).collect(),
@@ -181,6 +210,16 @@ impl Rings {
             wakeups: self.count(COUNTER_WAKEUPS),
             lineage_cut: self.count(COUNTER_LINEAGE_CUT),
             cross_check: self.count(COUNTER_CROSS_CHECK),
+        }
+    }
+
+    /// Records of a kind lost since load. Forks and exits that found no room in the ring may still be told from where they
+    /// were written: lost are those that nobody told.
+    fn lost(&self, kind: u16) -> u64 {
+        match kind {
+            KIND_FORK => self.lost_before.forks + self.lineage.lost().forks,
+            KIND_EXIT => self.lost_before.exits + self.lineage.lost().exits,
+            _ => self.count(COUNTER_LOST + u32::from(kind)),
         }
     }
 
@@ -195,8 +234,8 @@ impl Rings {
 /// Reads until the ring is empty or `out` holds `limit`. Returns how many records could not be decoded.
 fn read(
     ring: &mut RingBuf<MapData>,
-    clock: BootClock,
-    span: &RangeInclusive<u64>,
+    lineage: &mut Lineage,
+    telling: Telling<'_>,
     out: &mut Vec<HostEvent>,
     limit: usize,
 ) -> u64 {
@@ -204,11 +243,16 @@ fn read(
     while out.len() < limit
         && let Some(record) = ring.next()
     {
-        let time = Header::read_from_prefix(&record).map_or(0, |(header, _)| header.boot_ns);
-        if !span.contains(&time) {
+        let (kind, time) =
+            Header::read_from_prefix(&record).map_or((0, 0), |(header, _)| (header.kind, header.boot_ns));
+        if kind == KIND_LINEAGE {
+            undecodable += u64::from(!lineage.record(&record, telling, out));
             continue;
         }
-        match decode(&record, clock) {
+        if !telling.span.contains(&time) {
+            continue;
+        }
+        match decode(&record, telling.clock) {
             Ok(event) => out.push(event),
             Err(_) => undecodable += 1,
         }

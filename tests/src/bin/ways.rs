@@ -9,8 +9,14 @@
 mod elf32;
 #[path = "../ways/endpoint.rs"]
 mod endpoint;
+#[path = "../ways/injection.rs"]
+mod injection;
 #[path = "../ways/lineage.rs"]
 mod lineage;
+#[path = "../ways/neighbour.rs"]
+mod neighbour;
+#[path = "../ways/netfilter.rs"]
+mod netfilter;
 #[path = "../ways/observer.rs"]
 mod observer;
 #[path = "../ways/peer.rs"]
@@ -35,6 +41,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use breachline::workload::WorkloadKey;
+use neighbour::Neighbour;
 use observer::{Observer, Traces};
 use serde::Serialize;
 use table::{Machine, WAYS, Way};
@@ -54,6 +61,11 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
         ["nothing", _] => Ok(true),
+        ["neighbour", folder] => neighbour::run(Path::new(folder)).map(|()| true).map_err(Into::into),
+        ["spin"] => {
+            neighbour::spin();
+            Ok(true)
+        }
         ["serve", folder] => service::serve(PathBuf::from(folder)).map(|()| true).map_err(Into::into),
         ["perform", name, port, folder] => std::process::exit(match port.parse() {
             Ok(port) => service::perform(name, port, PathBuf::from(folder)),
@@ -161,7 +173,7 @@ struct LoadFigure<'w> {
     load_us: u64,
 }
 
-/// What programs and maps lock in the kernel.
+/// What programs and maps take in the kernel.
 #[derive(Serialize)]
 struct MemoryFigure<'w> {
     bpf_memory_bytes: u64,
@@ -179,6 +191,7 @@ struct Walk {
     answers: BufReader<ChildStdout>,
     /// In a container, whose bars may keep a way from being walked.
     contained: bool,
+    _neighbour: Option<Neighbour>,
     // Removed at the end: what a way ran is looked at after it has ended.
     _folder: tempfile::TempDir,
 }
@@ -186,6 +199,10 @@ struct Walk {
 impl Walk {
     fn begin(container: Option<&Container<'_>>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        let neighbour = match container {
+            Some(_) => None,
+            None => Some(Neighbour::start(folder.path())?),
+        };
         // Before the service: its listener is seen being opened.
         let mut observer = Observer::load(container.map(|container| container.key.clone()))?;
         let (mut service, orders, mut answers) = start(folder.path(), container)?;
@@ -201,13 +218,23 @@ impl Walk {
             None => observer.begin(service.id())?,
         }
         let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
-        let machine = Machine::read(container.map_or(Path::new("/"), |container| container.root));
+        let machine = Machine::read(container.map_or(Path::new("/"), |container| container.root), neighbour.is_some());
         let contained = container.is_some();
         let orders = Some(orders);
-        Ok(Self { kernel, machine, observer, service, orders, answers, contained, _folder: folder })
+        Ok(Self {
+            kernel,
+            machine,
+            observer,
+            service,
+            orders,
+            answers,
+            contained,
+            _neighbour: neighbour,
+            _folder: folder,
+        })
     }
 
-    /// What each program is on this kernel and what it took to load it; and what all of it locks in the kernel.
+    /// What each program is on this kernel and what it took to load it; and what all of it takes in the kernel.
     fn print_loads(&self) -> Result<()> {
         for load in self.observer.loads() {
             let figure = LoadFigure {
@@ -219,7 +246,7 @@ impl Walk {
             };
             println!("{}", serde_json::to_string(&figure)?);
         }
-        let memory = MemoryFigure { bpf_memory_bytes: observer::locked_bytes()?, kernel: &self.kernel };
+        let memory = MemoryFigure { bpf_memory_bytes: self.observer.memory(), kernel: &self.kernel };
         println!("{}", serde_json::to_string(&memory)?);
         Ok(())
     }
@@ -233,10 +260,10 @@ impl Walk {
         let (performer, code, said) = answer(&line).with_context(|| format!("{}: no answer: {line}", way.name))?;
         let observed = self.observer.read_until(&service::end_mark(number))?;
         let there = self.machine.has(way.needs);
-        let expected = match (there, way.instead) {
+        let expected = match (there, way.must_be_seen()) {
             (false, _) => "absent",
-            (true, None) => "seen",
-            (true, Some(_)) => "missed",
+            (true, true) => "seen",
+            (true, false) => "missed",
         };
         let performer = observer::performer(&observed, way.name).unwrap_or(performer);
         let traces = Traces { name: way.name, performer, port, observed: &observed };

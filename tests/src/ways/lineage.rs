@@ -191,7 +191,7 @@ fn orphaned(parent: Pid) -> Outcome {
 }
 
 /// Ends a child. What went wrong in it is said; the observer finds nothing then, and says that too.
-fn leave(outcome: &Outcome) -> ! {
+pub(crate) fn leave(outcome: &Outcome) -> ! {
     if let Err(error) = outcome {
         eprintln!("ways: {error}{}", if is_absent(error) { " (absent)" } else { "" });
     }

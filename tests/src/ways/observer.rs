@@ -70,6 +70,12 @@ impl Observer {
         self.sensor.loads()
     }
 
+    /// What programs and maps take in the kernel, bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let memory = self.sensor.memory();
+        memory.programs + memory.maps
+    }
+
     /// Takes note of what is there: the service listens by now.
     pub(crate) fn begin(&mut self, service: u32) -> Result<()> {
         self.service = key_of(service)?;
@@ -191,6 +197,56 @@ impl Traces<'_> {
         })
     }
 
+    /// The way's shell was seen as another program's doing.
+    pub(crate) fn shell_elsewhere(&self) -> bool {
+        let marked = |exec: &Exec| exec.argv.iter().any(|word| word.contains(&mark(self.name)));
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::Exec(exec) => !observed.under_service && marked(exec),
+            _ => false,
+        })
+    }
+
+    /// A contact with the way's own port was seen as another program's doing.
+    pub(crate) fn contact_elsewhere(&self, address: &str, fits: fn(&Contact) -> bool) -> bool {
+        let Ok(address) = address.parse::<IpAddr>() else { return false };
+        let peer = SocketAddr::new(address, self.port);
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::Contact(contact) => !observed.under_service && contact.peer == peer && fits(contact),
+            _ => false,
+        })
+    }
+
+    /// Of a contact with the way's own port it is told that another was reached.
+    pub(crate) fn reached_another(&self) -> bool {
+        let own = self.own_sockets();
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::Flow(flow) => own.contains(&flow.socket) && flow.peer.port() != self.port,
+            _ => false,
+        })
+    }
+
+    /// Cookies of the sockets that contacted the way's own port.
+    fn own_sockets(&self) -> Vec<u64> {
+        let own = self.observed.iter().filter_map(|observed| match &observed.event.kind {
+            HostEventKind::Contact(contact) if observed.under_service && contact.peer.port() == self.port => {
+                Some(contact.socket)
+            }
+            _ => None,
+        });
+        own.collect()
+    }
+
+    /// A connection to the way's own port is told as what the performer was answering when it started a program.
+    pub(crate) fn served(&self) -> bool {
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::Serving(serving) => {
+                let latest = serving.connections.first();
+                serving.server.pid == self.performer && latest.is_some_and(|one| one.local.port() == self.port)
+            }
+            _ => false,
+        })
+    }
+
     /// Any program at all was started by the performer, its own start left out.
     pub(crate) fn any_exec(&self) -> bool {
         self.observed
@@ -226,13 +282,7 @@ impl Traces<'_> {
 
     /// A connection to the way's own port asked for this server.
     pub(crate) fn greeted(&self, server: &str) -> bool {
-        let own = self.observed.iter().filter_map(|observed| match &observed.event.kind {
-            HostEventKind::Contact(contact) if observed.under_service && contact.peer.port() == self.port => {
-                Some(contact.socket)
-            }
-            _ => None,
-        });
-        let sockets: Vec<u64> = own.collect();
+        let sockets = self.own_sockets();
         self.observed.iter().any(|observed| match &observed.event.kind {
             HostEventKind::Hello(hello) => {
                 sockets.contains(&hello.socket) && hello.server_name.as_deref() == Some(server)
@@ -278,18 +328,6 @@ impl Traces<'_> {
         .collect::<Vec<_>>()
         .join("; ")
     }
-}
-
-/// Bytes that this process's BPF programs and maps lock (`memlock` in their fdinfo, proc(5)).
-pub(crate) fn locked_bytes() -> Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir("/proc/self/fdinfo")? {
-        // The folder's own descriptor is gone by now.
-        let Ok(info) = fs::read_to_string(entry?.path()) else { continue };
-        let locked = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
-        bytes += locked.unwrap_or_default();
-    }
-    Ok(bytes)
 }
 
 fn actor_of(kind: &HostEventKind) -> Option<&Actor> {

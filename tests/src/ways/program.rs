@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{AtFlags, OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::unistd::{execve, execveat};
@@ -76,6 +78,16 @@ pub(crate) fn hard_linked(stage: &Stage) -> Outcome {
     let link = stage.folder().join("nginx-helper");
     fs::hard_link(fs::canonicalize("/bin/sh")?, &link)?;
     run(&link, &["nginx: worker process", "-c", "exit 0"])
+}
+
+/// The shell's own file, seen through a mount elsewhere.
+pub(crate) fn bind_mounted(stage: &Stage) -> Outcome {
+    let elsewhere = stage.file("nginx-helper", b"")?;
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from)?;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).map_err(io::Error::from)?;
+    mount(Some(&fs::canonicalize("/bin/sh")?), &elsewhere, none, MsFlags::MS_BIND, none).map_err(io::Error::from)?;
+    run(&elsewhere, &["nginx: worker process", "-c", "exit 0"])
 }
 
 /// A copy under another name: only its content is a shell's.

@@ -78,6 +78,12 @@ pub(crate) fn connect(socket: BorrowedFd<'_>, address: &Address) -> io::Result<(
     checked(unsafe { libc::connect(socket.as_raw_fd(), address.bytes.as_ptr().cast(), address.length()) })
 }
 
+/// `bind(2)`.
+pub(crate) fn bind(socket: BorrowedFd<'_>, address: &Address) -> io::Result<()> {
+    // SAFETY: the address lives through the call and has the length that is said.
+    checked(unsafe { libc::bind(socket.as_raw_fd(), address.bytes.as_ptr().cast(), address.length()) })
+}
+
 /// Runs a few instructions from an anonymous mapping: code that no file ever held and no exec ever started.
 pub(crate) fn run_mapped_code() -> io::Result<u32> {
     /// Return 42: `mov eax, 42; ret`.
@@ -128,6 +134,23 @@ impl Address {
         bytes.resize(size_of::<libc::sockaddr_ll>(), 0);
         // Six bytes of hardware address, all zero: the loopback's.
         bytes[11] = 6;
+        Self { bytes }
+    }
+
+    /// The kernel itself, by netlink(7): `struct sockaddr_nl`.
+    pub(crate) fn kernel() -> Self {
+        let mut bytes = u16::try_from(libc::AF_NETLINK).unwrap_or_default().to_ne_bytes().to_vec();
+        bytes.resize(size_of::<libc::sockaddr_nl>(), 0);
+        Self { bytes }
+    }
+
+    /// A port of a machine (vsock(7)): `struct sockaddr_vm`.
+    pub(crate) fn vsock(machine: u32, port: u32) -> Self {
+        let mut bytes = u16::try_from(libc::AF_VSOCK).unwrap_or_default().to_ne_bytes().to_vec();
+        bytes.extend([0; 2]);
+        bytes.extend(port.to_ne_bytes());
+        bytes.extend(machine.to_ne_bytes());
+        bytes.resize(size_of::<libc::sockaddr_vm>(), 0);
         Self { bytes }
     }
 

@@ -7,7 +7,7 @@ use breachline::event::{Contact, ContactHook, MetadataPath, Protocol};
 
 use super::observer::Traces;
 use super::stage::{Outcome, Stage};
-use super::{endpoint, lineage, peer, program};
+use super::{endpoint, lineage, neighbour, netfilter, peer, program};
 
 /// One way around.
 pub(crate) struct Way {
@@ -23,6 +23,15 @@ pub(crate) struct Way {
     pub(crate) seen: fn(&Traces<'_>) -> bool,
     /// For a way that no sense sees: whether that which is raised instead was.
     pub(crate) instead: Option<fn(&Traces<'_>) -> bool>,
+    /// The kernel from which on it is seen all the same.
+    pub(crate) seen_since: Option<(u32, u32)>,
+}
+
+impl Way {
+    /// Whether it must be seen for what it is, where it can be walked.
+    pub(crate) fn must_be_seen(&self) -> bool {
+        self.instead.is_none() || self.seen_since.is_some_and(kernel_at_least)
+    }
 }
 
 /// What must be there for a way to be walked at all. Asked apart from walking it, so that "absent" is never an excuse.
@@ -38,6 +47,8 @@ pub(crate) enum Need {
     Calls32,
     /// A file.
     File(&'static str),
+    /// Another program of the same machine, within reach: not from within a container.
+    Neighbour,
 }
 
 const URING: Need = Need::Uring(&["io_submit_sqes", "io_issue_sqe", "io_uring_create"]);
@@ -46,21 +57,34 @@ const MPTCP: Need = Need::Symbol(&["mptcp_init_sock", "mptcp_sendmsg"]);
 const SCTP: Need = Need::Symbol(&["sctp_init_sock", "sctp_v4_get_dst"]);
 const UDP_LITE: Need = Need::Symbol(&["udplite_rcv", "udplite4_register"]);
 const USER_NAMESPACES: Need = Need::Symbol(&["create_user_ns"]);
+const REDIRECTION: Need = Need::Symbol(&["nft_redir_init", "nft_redir_eval", "nft_redir_inet_eval"]);
+const VSOCK: Need = Need::Symbol(&["vsock_connect", "vsock_stream_connect"]);
+/// A guest that may be changed as a whole: its initramfs holds this file.
+const GUEST: Need = Need::File("/guest");
 
 /// What this machine has, and the root directory of where the ways are walked.
 pub(crate) struct Machine {
     symbols: String,
     root: PathBuf,
+    neighbour: bool,
 }
 
 impl Machine {
     /// Reads `/proc/kallsyms`, whose names anybody may read.
-    pub(crate) fn read(root: &Path) -> Self {
-        Self { symbols: fs::read_to_string("/proc/kallsyms").unwrap_or_default(), root: root.to_owned() }
+    pub(crate) fn read(root: &Path, neighbour: bool) -> Self {
+        Self { symbols: fs::read_to_string("/proc/kallsyms").unwrap_or_default(), root: root.to_owned(), neighbour }
     }
 
     /// Whether a way can be walked here.
-    pub(crate) fn has(&self, need: Need) -> bool {
+    pub(crate) fn has(&mut self, need: Need) -> bool {
+        if matches!(need, Need::Symbol(_)) && !self.fulfils(need) {
+            // Walking the way may have loaded a module.
+            self.symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+        }
+        self.fulfils(need)
+    }
+
+    fn fulfils(&self, need: Need) -> bool {
         match need {
             Need::Nothing => true,
             Need::Symbol(names) => self.symbol(names),
@@ -72,6 +96,7 @@ impl Machine {
                 cfg!(target_arch = "x86_64") && self.symbol(&["do_int80_syscall_32", "do_int80_emulation"])
             }
             Need::File(path) => fs::exists(self.root.join(path.trim_start_matches('/'))).unwrap_or(false),
+            Need::Neighbour => self.neighbour,
         }
     }
 
@@ -94,7 +119,7 @@ const fn seen(
     perform: fn(&Stage) -> Outcome,
     seen: fn(&Traces<'_>) -> bool,
 ) -> Way {
-    Way { name, group, perform, needs, seen, instead: None }
+    Way { name, group, perform, needs, seen, instead: None, seen_since: None }
 }
 
 const fn missed(
@@ -104,7 +129,7 @@ const fn missed(
     seen: fn(&Traces<'_>) -> bool,
     instead: fn(&Traces<'_>) -> bool,
 ) -> Way {
-    Way { name, group, perform, needs: Need::Nothing, seen, instead: Some(instead) }
+    Way { name, group, perform, needs: Need::Nothing, seen, instead: Some(instead), seen_since: None }
 }
 
 /// A way that no sense sees and that nothing is raised for: SECURITY.md names it.
@@ -117,11 +142,27 @@ const fn unseen(
     missed(group, name, perform, seen, |_| true)
 }
 
-/// Whether this kernel has the tracepoint that tells of packet sockets: `cap_capable`, since Linux 6.14.
+/// A way on which another program does the service's work: it is seen, as that program's own.
+const fn by_another(
+    group: &'static str,
+    name: &'static str,
+    needs: Need,
+    perform: fn(&Stage) -> Outcome,
+    seen: fn(&Traces<'_>) -> bool,
+    elsewhere: fn(&Traces<'_>) -> bool,
+) -> Way {
+    Way { needs, ..missed(group, name, perform, seen, elsewhere) }
+}
+
+/// Whether this kernel has the tracepoint that tells of packet sockets, `cap_capable`.
 fn tells_packet_sockets() -> bool {
+    kernel_at_least((6, 14))
+}
+
+fn kernel_at_least(version: (u32, u32)) -> bool {
     let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     let mut numbers = release.iter().flat_map(|text| text.split(['.', '-'])).map_while(|part| part.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
+    (numbers.next(), numbers.next()) >= (Some(version.0), Some(version.1))
 }
 
 const PROGRAM: &str = "start a program";
@@ -129,6 +170,8 @@ const PEER: &str = "reach a peer";
 const NAME: &str = "hide a name";
 const LINEAGE: &str = "lose one's origin";
 const METADATA: &str = "ask for a credential";
+const OTHERS: &str = "have others do it";
+const SERVED: &str = "who was being served";
 
 fn tcp(contact: &Contact) -> bool {
     contact.protocol == Protocol::Tcp && contact.hook == ContactHook::Connect && !contact.mapped && contact.first
@@ -158,6 +201,15 @@ fn any_shell(traces: &Traces<'_>) -> bool {
     traces.shell(|_| true)
 }
 
+/// The one that the way is about: another shell crashes for it.
+fn any_marked_shell(traces: &Traces<'_>) -> bool {
+    traces.shell(|exec| exec.argv.iter().any(|word| word.contains("way=")))
+}
+
+fn shell_elsewhere(traces: &Traces<'_>) -> bool {
+    traces.shell_elsewhere()
+}
+
 /// Every way.
 pub(crate) const WAYS: &[Way] = &[
     seen(PROGRAM, "execve", Need::Nothing, program::by_execve, any_shell),
@@ -178,6 +230,7 @@ pub(crate) const WAYS: &[Way] = &[
         traces.shell(|exec| exec.filename.ends_with("/innocent"))
     }),
     seen(PROGRAM, "hard-link", Need::Nothing, program::hard_linked, |traces| traces.shell(|exec| exec.link_count > 1)),
+    seen(PROGRAM, "bind-mounted", Need::Nothing, program::bind_mounted, any_shell),
     seen(PROGRAM, "copied-shell", Need::Nothing, program::copied, any_shell),
     seen(PROGRAM, "copied-shell-padded", Need::Nothing, program::copied_and_padded, any_shell),
     seen(PROGRAM, "busybox", Need::Nothing, program::busybox, any_shell),
@@ -243,6 +296,11 @@ pub(crate) const WAYS: &[Way] = &[
     missed(PEER, "icmp-datagram", peer::icmp_datagram, connects, |traces| traces.raw_socket()),
     Way { needs: SCTP, ..missed(PEER, "sctp", peer::sctp, |_| false, |traces| traces.raw_socket()) },
     unseen(PEER, "unix-socket", peer::unix_socket, |traces| traces.any_exec() || traces.raw_socket()),
+    Way {
+        needs: REDIRECTION,
+        ..missed(PEER, "netfilter-redirect", netfilter::redirected, |traces| traces.reached_another(), connects)
+    },
+    Way { needs: VSOCK, ..unseen(PEER, "vsock", peer::vsock, |traces| connects(traces) || traces.raw_socket()) },
     missed(PEER, "packet-socket", peer::packet_socket, connects, |traces| {
         traces.raw_socket() || !tells_packet_sockets()
     }),
@@ -280,6 +338,14 @@ pub(crate) const WAYS: &[Way] = &[
     seen(METADATA, "imds-fast-open", Need::Nothing, endpoint::fast_open, |traces| {
         credential(traces) && aws_endpoint(traces)
     }),
+    by_another(OTHERS, "asked-daemon", Need::Neighbour, neighbour::asked, any_shell, shell_elsewhere),
+    by_another(OTHERS, "spooled-job", Need::Neighbour, neighbour::job, any_shell, shell_elsewhere),
+    by_another(OTHERS, "core-pattern", GUEST, neighbour::crash_handler, any_marked_shell, shell_elsewhere),
+    by_another(OTHERS, "ptrace", Need::Neighbour, neighbour::injected, connects, |traces| {
+        traces.contact_elsewhere("127.0.0.1", tcp)
+    }),
+    // Before 6.4 the verifier would take minutes over the walk through a server's descriptors.
+    Way { seen_since: Some((6, 4)), ..missed(SERVED, "inbound", peer::served, |traces| traces.served(), any_shell) },
 ];
 
 #[cfg(test)]
@@ -300,8 +366,8 @@ mod tests {
     #[test]
     fn a_symbol_is_a_whole_word() {
         let check = |symbols: &str, expected: bool| {
-            let machine = Machine { symbols: symbols.to_owned(), root: PathBuf::from("/") };
-            assert_eq!(machine.has(Need::Symbol(&["io_socket"])), expected, "{symbols}");
+            let machine = Machine { symbols: symbols.to_owned(), root: PathBuf::from("/"), neighbour: false };
+            assert_eq!(machine.fulfils(Need::Symbol(&["io_socket"])), expected, "{symbols}");
         };
         check("0 t io_socket\n", true);
         check("0 t io_socket.isra.0\n", true);

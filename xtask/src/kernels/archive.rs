@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::bounded;
 use super::catalogue::{Architecture, Kernel, candidates};
@@ -37,11 +37,21 @@ const LISTS_KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// the mirror does not hold (a refusal takes a second, a silent mirror [`PACKAGE_SECONDS`]).
 const VERSIONS_TRIED_FOR: Duration = Duration::from_secs(300);
 
+/// In an error: this kernel is not to be had, which says nothing about the agent.
+#[derive(Debug)]
+pub(super) struct Unobtainable;
+
+impl std::fmt::Display for Unobtainable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the kernel cannot be had")
+    }
+}
+
 /// The kernel's bootable image, fetched unless it is there.
 ///
 /// # Errors
 ///
-/// Names the packages that cannot be had, and why the newest cannot.
+/// Names the packages that cannot be had, and why the newest cannot; it is [`Unobtainable`] then.
 pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
     let image = folder().join(kernel.name).join("vmlinuz");
     if image.exists() {
@@ -65,10 +75,11 @@ pub(super) fn kernel(kernel: &Kernel) -> Result<PathBuf> {
         return Ok(image);
     }
     let wanted = format!("{}*-cloud-{} (Debian {})", kernel.series, kernel.architecture.debian(), kernel.suite);
-    match refused {
-        Some(error) => Err(error.context(format!("no package {wanted} can be downloaded"))),
-        None => bail!("Debian's archive lists no package {wanted}"),
-    }
+    let error = match refused {
+        Some(error) => error.context(format!("no package {wanted} can be downloaded")),
+        None => anyhow!("Debian's archive lists no package {wanted}"),
+    };
+    Err(error.context(Unobtainable))
 }
 
 /// The contents of packages (`name`, or `name=version`), unpacked into one folder that the caller moves or removes. One call of

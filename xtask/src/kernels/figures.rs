@@ -25,7 +25,7 @@ pub(super) struct ProgramFigure {
     pub(super) load_us: u64,
 }
 
-/// What all programs and maps lock in the kernel.
+/// What all programs and maps take in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MemoryFigure {
     pub(super) bpf_memory_bytes: u64,
@@ -65,10 +65,7 @@ pub(super) fn markdown(columns: &[(&str, &Figures)]) -> String {
             .map_or_else(String::new, |memory| format!("{:.1}", memory.bpf_memory_bytes as f64 / 1e6))
     };
     let cells: String = columns.iter().map(|(_, figures)| format!(" {} |", megabytes(figures))).collect();
-    out.push_str(&format!(
-        "{}| programs and maps |{cells}\n",
-        head(columns, "kernel memory as it counts it itself, MB, at defaults")
-    ));
+    out.push_str(&format!("{}| programs and maps |{cells}\n", head(columns, "kernel memory, MB, at defaults")));
     out
 }
 

@@ -1,7 +1,8 @@
 //! A guest: a kernel with an initramfs that walks the ways, plays the scenes and switches itself off.
 //!
 //! In: a kernel and programs. Out: what its console said. QEMU emulates the processor (`tcg`): no guest needs more of this
-//! machine than a process does.
+//! machine than a process does, and `/dev/kvm` is not asked for. The guest's clock counts instructions (`icount`), so that its
+//! own deadlines are the same on a machine at rest, on a busy one and on one that is stopped for a while.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -22,8 +23,10 @@ use crate::process::{self, say};
 /// Longest silence of a guest before it counts as hung. Loading all programs is the longest, some seconds on a machine at rest;
 /// a busy one may be thirty times as slow.
 const SILENCE_MAX: Duration = Duration::from_secs(240);
-/// Longest life of a guest: about a minute on a machine at rest.
-const LIFE_MAX: Duration = Duration::from_secs(900);
+/// Longest life of a guest: one to three minutes on a machine at rest.
+const LIFE_MAX: Duration = Duration::from_secs(1200);
+/// A guest's clock: 2^2 ns an instruction, which is about what this takes on a machine at rest; idle time passes at once.
+const CLOCK: [&str; 2] = ["-icount", "shift=2,sleep=off"];
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// An emulator may hang and a machine may be too busy: a guest that says nothing to its end is booted once more.
@@ -93,7 +96,7 @@ fn emulator(architecture: Architecture, image: &Path, initramfs: &Path, log: &Pa
     let (image, initramfs) = (image.to_string_lossy(), initramfs.to_string_lossy());
     let common = ["-accel", "tcg", "-smp", "1", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none"];
     let own = ["-serial", &serial, "-kernel", &image, "-initrd", &initramfs, "-append", &line];
-    [&[emulator], machine, &common, &own].concat().into_iter().map(str::to_owned).collect()
+    [&[emulator], machine, &CLOCK, &common, &own].concat().into_iter().map(str::to_owned).collect()
 }
 
 /// The root file system of an architecture's guests.
@@ -116,6 +119,8 @@ pub(super) fn initramfs(programs: &Programs) -> Result<PathBuf> {
     archive.copy("ways", &programs.ways)?;
     archive.copy("breachline", &programs.agent)?;
     archive.file("init", 0o755, init().as_bytes())?;
+    // Says to the ways that this machine may be changed as a whole.
+    archive.file("guest", 0o644, b"")?;
     archive.finish()?.flush()?;
     Ok(path)
 }
@@ -144,7 +149,7 @@ fn init() -> String {
     let locked: String = LOCKDOWN.iter().map(|scene| format!("{})\n{};;\n", scene.name, scene.script())).collect();
     format!(
         "#!/bin/busybox sh\nexport PATH=/usr/bin\n/bin/busybox --install -s /usr/bin\n\
-         mount -t proc none /proc\nmount -t sysfs none /sys\nmount -t devtmpfs none /dev\n\
+         mount -t proc none /proc\nmount -t sysfs none /sys\nmount -t devtmpfs none /dev\nln -s /proc/self/fd /dev/fd\n\
          mount -t securityfs none /sys/kernel/security\nmount -t bpf none /sys/fs/bpf\n\
          mount -t cgroup2 none /sys/fs/cgroup\nip link set lo up\n\
          words=$(grep -o 'lockdown=[a-z]*' /proc/cmdline)\n\

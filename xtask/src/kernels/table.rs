@@ -30,6 +30,11 @@ impl Cell {
         self.expected == self.seen
     }
 
+    /// Whether this kernel has no such thing.
+    pub(super) fn is_absent(&self) -> bool {
+        self.seen == "absent"
+    }
+
     /// What is wrong with it.
     pub(super) fn complaint(&self) -> String {
         format!("{}: {}: expected {}, is {}: {}", self.column, self.way, self.expected, self.seen, self.note)

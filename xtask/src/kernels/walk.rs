@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::archive::Unobtainable;
 use super::catalogue::{Architecture, Kernel};
 use super::figures::{self, Figures};
 use super::scene::{LOCKDOWN, SCENES, Scene};
@@ -29,6 +30,8 @@ pub(super) struct Column {
     pub(super) figures: Figures,
     /// Why there are no cells, or not all.
     pub(super) failed: Vec<String>,
+    /// Why there are none where the kernel itself is not to be had.
+    pub(super) unobtainable: Option<String>,
     /// Time of its guests, one after the other.
     took: Duration,
 }
@@ -36,7 +39,7 @@ pub(super) struct Column {
 impl Column {
     /// A line for whatever is not as expected.
     pub(super) fn complaints(&self) -> impl Iterator<Item = String> + '_ {
-        let failed = self.failed.iter().map(|why| format!("{}: {why}", self.name));
+        let failed = self.failed.iter().chain(&self.unobtainable).map(|why| format!("{}: {why}", self.name));
         failed.chain(self.cells.iter().filter(|cell| !cell.as_expected()).map(Cell::complaint))
     }
 
@@ -53,7 +56,7 @@ pub(super) fn natively() -> Column {
         Ok((cells, figures)) => (cells, figures, Vec::new()),
         Err(error) => (Vec::new(), Figures::default(), vec![format!("{error:#}")]),
     };
-    let column = Column { name: NATIVE, cells, figures, failed, took: begun.elapsed() };
+    let column = Column { name: NATIVE, cells, figures, failed, unobtainable: None, took: begun.elapsed() };
     column.say();
     column
 }
@@ -155,9 +158,15 @@ fn column(kernel: &'static Kernel, problem: Option<&anyhow::Error>, done: &[Play
         name: kernel.name,
         cells: Vec::new(),
         figures: Figures::default(),
-        failed: problem.map(|error| format!("{error:#}")).into_iter().collect(),
+        failed: Vec::new(),
+        unobtainable: None,
         took: Duration::ZERO,
     };
+    match problem {
+        Some(error) if error.is::<Unobtainable>() => column.unobtainable = Some(format!("{error:#}")),
+        Some(error) => column.failed.push(format!("{error:#}")),
+        None => {}
+    }
     // An ordinary boot before the others: it says what the kernel calls itself.
     let mut own: Vec<&Played> = done.iter().filter(|played| played.kernel.name == kernel.name).collect();
     own.sort_by_key(|played| played.scene.is_some());

@@ -26,7 +26,8 @@ pub(super) fn verify(release: &Release, scratch: &Path) -> Result<()> {
     let root = scratch.join("root");
     run(command("cp").args(["--archive", "--reflink=auto"]).arg(bare_debian()?).arg(&root))?;
     install(release, &root)?;
-    let container = boot(&root)?;
+    let senses = BpfFileSystem::mount(scratch.join("bpf"))?;
+    let container = boot(&root, &senses)?;
     let verdict = until(BOOT_MAX, || fs::read_to_string(root.join(VERDICT)).ok().filter(|text| text.ends_with(DONE)));
     end(container)?;
     match verdict {
@@ -63,14 +64,36 @@ fn install(release: &Release, root: &Path) -> Result<()> {
     std::os::unix::fs::symlink("../ask.service", wants.join("ask.service")).context("cannot enable the question")
 }
 
-fn boot(root: &Path) -> Result<Child> {
+fn boot(root: &Path, senses: &BpfFileSystem) -> Result<Child> {
     let mut nspawn = command("systemd-nspawn");
-    // No bus on a build machine to register with; bpf(2) is not in nspawn's own filter.
+    // No bus on a build machine to register with; what the unit adds to systemd's groups is not in nspawn's own filter.
     nspawn.args(["--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe", "--directory"]).arg(root);
-    nspawn.arg(format!("--capability={CAPABILITIES}")).arg("--system-call-filter=bpf perf_event_open");
+    nspawn.arg(format!("--capability={CAPABILITIES}"));
+    nspawn.arg("--system-call-filter=bpf perf_event_open pidfd_getfd");
+    nspawn.arg(format!("--bind={}:/sys/fs/bpf", senses.0.display()));
     let console = fs::File::create(root.with_extension("console"))?;
     nspawn.stdout(console.try_clone()?).stderr(console).stdin(std::process::Stdio::null());
     nspawn.spawn().context("cannot start systemd-nspawn")
+}
+
+/// A BPF file system of the container's own, which systemd mounts on a server and nspawn does not. What the agent pins there
+/// ends with it.
+struct BpfFileSystem(PathBuf);
+
+impl BpfFileSystem {
+    fn mount(at: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&at).with_context(|| format!("cannot make {}", at.display()))?;
+        run(command("mount").args(["-t", "bpf", "bpf"]).arg(&at))?;
+        Ok(Self(at))
+    }
+}
+
+impl Drop for BpfFileSystem {
+    fn drop(&mut self) {
+        if let Err(error) = run(command("umount").arg(&self.0)) {
+            say(format_args!("the senses that were tried may still run: {error:#}"));
+        }
+    }
 }
 
 /// A minimal Debian 12 with systemd, made once (40 s) and kept with the other tools.
