@@ -18,6 +18,7 @@ mod pins;
 mod programs;
 mod resume;
 mod rings;
+mod timer;
 mod uninstall;
 mod verdict;
 
@@ -133,6 +134,9 @@ pub enum KernelError {
         /// What the kernel said.
         reason: String,
     },
+    /// The rings could not be read again and again.
+    #[error("no timer can be made: {0}; the limit of open files may be reached")]
+    Timer(#[source] io::Error),
     /// The one sense nothing works without.
     #[error("the exec sense cannot be attached: {0}")]
     NoExec(String),

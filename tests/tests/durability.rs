@@ -204,6 +204,8 @@ impl Drop for Place {
         if self.agent.is_some() {
             self.kill();
         }
+        // Its senses outlive it by design; here they would slow down whatever runs on this machine next.
+        let _ = Command::new(agent_binary()).args(["uninstall", "--config"]).arg(self.config()).output();
     }
 }
 

@@ -79,7 +79,7 @@ fn start(directory: &Path) -> Agent {
     let config = directory.join("breachline.toml");
     let at = directory.display();
     let text = format!(
-        "[store]\ndirectory = \"{at}/state\"\n[status]\nsocket = \"{at}/status.sock\"\n[intake.http]\nenabled = false\n\
+        "[kernel]\npin = false\n[store]\ndirectory = \"{at}/state\"\n[status]\nsocket = \"{at}/status.sock\"\n[intake.http]\nenabled = false\n\
          [correlate]\nsingle_stage = true\n[deliver.file]\npath = \"{at}/incidents.jsonl\"\n"
     );
     fs::write(&config, text).expect("written");

@@ -32,9 +32,6 @@ const COUNTERS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-saniti
 /// Naming the target keeps the counters out of build scripts and macros, which have no libFuzzer to report to.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// How the names of the targets begin that need the whole agent, which takes some minutes to compile.
-const RECEIVER: &str = "receiver_";
-
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only this target; all of them when left out
@@ -60,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let wanted: Vec<&String> =
         targets.iter().filter(|target| args.target.as_ref().is_none_or(|wanted| wanted == *target)).collect();
-    build(&wanted)?;
+    build(&wanted, &read(&folder().join("Cargo.toml"))?)?;
     wanted.into_iter().try_for_each(|target| fuzz(target, args.seconds))
 }
 
@@ -68,15 +65,22 @@ fn folder() -> PathBuf {
     workspace::root().join("tests/fuzz")
 }
 
-fn build(targets: &[&String]) -> Result<()> {
+fn build(targets: &[&String], manifest: &str) -> Result<()> {
     say("building the fuzz targets");
     let mut cargo = command("cargo");
     cargo.args(["build", "--release", "--target", TRIPLE]).current_dir(folder()).env("RUSTFLAGS", COUNTERS);
     cargo.args(targets.iter().flat_map(|target| ["--bin", target.as_str()]));
-    if targets.iter().any(|target| target.starts_with(RECEIVER)) {
-        cargo.args(["--features", "receivers"]);
+    if targets.iter().any(|target| needs_agent(manifest, target)) {
+        cargo.args(["--features", "agent"]);
     }
     run_command(&mut cargo).context("libFuzzer's own part needs a C++ compiler: `apt-get install g++`")
+}
+
+/// Whether the manifest says that `target` needs the whole agent, which takes some minutes to compile.
+fn needs_agent(manifest: &str, target: &str) -> bool {
+    let mut bins = manifest.split("[[bin]]").skip(1);
+    let bin = bins.find(|bin| bin.lines().any(|line| line == format!("name = \"{target}\"")));
+    bin.is_some_and(|bin| bin.lines().any(|line| line == "required-features = [\"agent\"]"))
 }
 
 fn fuzz(target: &str, seconds: u32) -> Result<()> {
@@ -117,4 +121,18 @@ fn targets() -> Result<Vec<String>> {
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_says_what_a_target_needs() {
+        let manifest = "[features]\n[[bin]]\nname = \"a\"\n[[bin]]\nname = \"b\"\nrequired-features = [\"agent\"]\n";
+        let check = |target: &str, expected: bool| assert_eq!(needs_agent(manifest, target), expected, "{target}");
+        check("a", false);
+        check("b", true);
+        check("c", false);
+    }
 }

@@ -24,10 +24,12 @@ mod indicator;
 mod marks;
 mod markup;
 mod memory;
+mod pairs;
 mod probe;
 mod prose;
 mod query;
 mod scanner;
+mod shapes;
 mod shell;
 mod sieve;
 mod sign;
@@ -42,6 +44,7 @@ use finding::{Finding, Findings, Ground};
 use marks::Marks;
 use memchr::memmem;
 use memory::{Digest, Memory};
+use pairs::Pairs;
 use scanner::Scanners;
 use sign::{Lexicon, Woken};
 use sqli::Sql;
@@ -278,6 +281,8 @@ const OPERATORS: Marks = Marks::QUOTE
 
 /// Lets every judge of a grammar see one part.
 fn judge_part(part: &Part<'_>, woken: Woken, sql: &mut Sql, found: &mut Findings) {
+    let pairs = Pairs::of(part.lower);
+    let part = &Part { pairs: &pairs, ..*part };
     sql.judge(part, woken.sql || woken.sql_besides && could_compute(part), found);
     shell::judge(part, found);
     markup::judge(part, found);

@@ -20,7 +20,7 @@ pub(super) enum Role {
     Ordinary,
 }
 
-/// File names of launchers. Prefixes end in `*`: runtimes carry a version (`containerd-shim-runc-v2`).
+/// File names of launchers.
 const LAUNCHERS: &[&str] = &[
     // init and service managers
     "systemd",
@@ -34,12 +34,10 @@ const LAUNCHERS: &[&str] = &[
     // container runtimes and their helpers
     "dockerd",
     "containerd",
-    "containerd-shim*",
     "docker-init",
     "runc",
     "crun",
     "youki",
-    "runsc*",
     "kata-runtime",
     "conmon",
     "conmonrs",
@@ -74,6 +72,9 @@ const LAUNCHERS: &[&str] = &[
     "atd",
     "fcron",
 ];
+
+/// What the file names of further ones begin with: these carry a version (`containerd-shim-runc-v2`).
+const LAUNCHER_PREFIXES: &[&str] = &["containerd-shim", "runsc"];
 
 /// File names of application servers, versions cut (`php-fpm8.2` is `php-fpm`).
 const APPLICATION_SERVERS: &[&str] = &[
@@ -129,7 +130,8 @@ impl Role {
     /// The part of the program in file `exe_path`, started with `argv`.
     pub(super) fn of(exe_path: &str, argv: &[String]) -> Self {
         let name = basename(exe_path);
-        if LAUNCHERS.iter().any(|launcher| matches(name, launcher)) && !is_writable_by_all(exe_path) {
+        let launches = LAUNCHERS.contains(&name) || LAUNCHER_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        if launches && !is_writable_by_all(exe_path) {
             return Self::Launcher;
         }
         if matches!(class_of(name), Some(ProgramClass::Shell | ProgramClass::TransferTool)) || is_multi_call(name) {
@@ -150,10 +152,6 @@ impl Role {
         };
         if interpreted && words.any(script) { Self::ApplicationServer } else { Self::Ordinary }
     }
-}
-
-fn matches(name: &str, pattern: &str) -> bool {
-    pattern.strip_suffix('*').map_or(name == pattern, |prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -23,12 +23,9 @@ pub(super) struct Lineage {
     /// What was told, for the next agent: `counts` by processor.
     told: Array<MapData, u64>,
     read: Vec<Read>,
-}
-
-/// The logs at one moment, nanoseconds since boot.
-pub(super) struct Look {
-    boot_ns: u64,
-    logs: Vec<(usize, LineageLog)>,
+    /// The logs that the last look found something new in, and when that was, nanoseconds since boot.
+    found: Vec<(usize, LineageLog)>,
+    found_at: u64,
 }
 
 /// How to hand on what is told.
@@ -52,24 +49,28 @@ impl Lineage {
     pub(super) fn new(slots: Slots, told: Array<MapData, u64>) -> Self {
         // A slot that cannot be read counts as never told: then its last entries are told twice, which does no harm.
         let read = (0..slots.len()).map(|cpu| Read::up_to(told.get(&cpu, 0).unwrap_or_default())).collect();
-        Self { slots, told, read }
+        Self { slots, told, read, found: Vec::new(), found_at: 0 }
     }
 
     /// Copies the logs that have something new.
-    pub(super) fn look(&self) -> Look {
-        let boot_ns = u64::try_from(clock::since_boot().as_nanos()).unwrap_or(u64::MAX);
-        let news = |(cpu, read): (usize, &Read)| {
-            let log = self.log(cpu).filter(|log| log.counts != read.counts)?;
-            Some((cpu, log))
-        };
-        Look { boot_ns, logs: self.read.iter().enumerate().filter_map(news).collect() }
+    pub(super) fn look(&mut self) {
+        self.found.clear();
+        self.found_at = u64::try_from(clock::since_boot().as_nanos()).unwrap_or(u64::MAX);
+        for (cpu, read) in self.read.iter().enumerate() {
+            if let Some(log) = log(&self.slots, cpu).filter(|log| log.counts != read.counts) {
+                self.found.push((cpu, log));
+            }
+        }
     }
 
-    /// Tells what a look found and no record told meanwhile. To be called when the rings were read to their end since.
-    pub(super) fn tell(&mut self, look: &Look, telling: Telling<'_>, out: &mut Vec<HostEvent>) {
-        for (cpu, log) in &look.logs {
-            self.tell_log(*cpu, log, look.boot_ns, telling, out);
+    /// Tells what the last look found and no record told meanwhile. To be called when the rings were read to their end since.
+    pub(super) fn tell(&mut self, telling: Telling<'_>, out: &mut Vec<HostEvent>) {
+        // Given back: thousands of bytes anew for each look cost more than the look.
+        let found = std::mem::take(&mut self.found);
+        for (cpu, log) in &found {
+            self.tell_log(*cpu, log, self.found_at, telling, out);
         }
+        self.found = found;
     }
 
     /// Tells a log that came as a record; whether it was one.
@@ -120,17 +121,17 @@ impl Lineage {
 
     /// Forks and exits written down since load, each of a processor's wrapping at 2^32.
     pub(super) fn written(&self) -> (u64, u64) {
-        let logs = (0..self.read.len()).filter_map(|cpu| self.log(cpu));
+        let logs = (0..self.read.len()).filter_map(|cpu| log(&self.slots, cpu));
         logs.fold((0, 0), |(made, ended), log| {
             let (all, forks) = (written(log.counts), forks(log.counts));
             (made + u64::from(forks), ended + u64::from(all.wrapping_sub(forks)))
         })
     }
+}
 
-    fn log(&self, cpu: usize) -> Option<LineageLog> {
-        let slot = self.slots.get(&u32::try_from(cpu).ok()?, 0).ok()?;
-        LineageLog::read_from_prefix(slot.as_bytes()).ok().map(|(log, _)| log)
-    }
+fn log(slots: &Slots, cpu: usize) -> Option<LineageLog> {
+    let slot = slots.get(&u32::try_from(cpu).ok()?, 0).ok()?;
+    LineageLog::read_from_prefix(slot.as_bytes()).ok().map(|(log, _)| log)
 }
 
 /// How far one processor's log is read.

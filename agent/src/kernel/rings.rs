@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
 use super::lineage::{Lineage, Lost, Telling};
+use super::timer::Timer;
 use serde::Serialize;
 use zerocopy::FromBytes as _;
 
@@ -86,6 +87,7 @@ pub(super) struct Rings {
     lost_before: Lost,
     /// Of which time records are handed on: where two sets of senses saw the same, one of them tells it.
     span: RangeInclusive<u64>,
+    timer: Timer,
     interval: Duration,
     interval_max: Duration,
     undecodable: u64,
@@ -121,6 +123,7 @@ impl Rings {
             told,
             lost_before: Lost { forks: lost_before[0], exits: lost_before[1] },
             span: 0..=u64::MAX,
+            timer: Timer::new(interval_max).map_err(KernelError::Timer)?,
             interval: interval_max,
             interval_max,
             undecodable: 0,
@@ -143,7 +146,7 @@ impl Rings {
             // An error means that the runtime is going down; the timer paces the caller then.
             Ok(mut guard) = self.priority.readable_mut() => guard.clear_ready(),
             Ok(mut guard) = self.bulk.readable_mut() => guard.clear_ready(),
-            () = tokio::time::sleep(self.interval) => {}
+            () = self.timer.ended(self.interval) => {}
         }
     }
 
@@ -151,13 +154,14 @@ impl Rings {
     pub(super) fn drain(&mut self, clock: BootClock, out: &mut Vec<HostEvent>) -> usize {
         let start = out.len();
         let Self { priority, bulk, lineage, span, .. } = self;
-        let (look, telling, limit) = (lineage.look(), Telling { clock, span }, start + BATCH_MAX);
+        let (telling, limit) = (Telling { clock, span }, start + BATCH_MAX);
+        lineage.look();
         self.undecodable += read(priority.get_mut(), lineage, telling, out, limit);
         self.undecodable += read(bulk.get_mut(), lineage, telling, out, limit);
         // A log in the bulk ring may hold the end of a program that began since the first look.
         self.undecodable += read(priority.get_mut(), lineage, telling, out, limit);
         if out.len() < limit {
-            lineage.tell(&look, telling, out);
+            lineage.tell(telling, out);
         }
         lineage.keep();
         // A stable sort: records of one instant keep the order in which they were committed.

@@ -140,14 +140,18 @@ impl<'l> Fields<'l> {
     }
 }
 
+/// A byte in every byte of a word.
+const fn eight(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
 /// Where the first space stands, or the end. Most fields are shorter than a word of the processor, which a call would cost more than.
 #[inline]
 fn space(text: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
     if let Some(first) = text.first_chunk::<8>() {
         // A byte equal to the space becomes zero; the borrow of `- 1` then sets its top bit (and may set later ones).
-        let differs = u64::from_le_bytes(*first) ^ (ONES * b' ' as u64);
-        let zeros = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
+        let differs = u64::from_le_bytes(*first) ^ eight(b' ');
+        let zeros = differs.wrapping_sub(eight(1)) & !differs & eight(0x80);
         if zeros != 0 {
             return zeros.trailing_zeros() as usize / 8;
         }
@@ -156,20 +160,40 @@ fn space(text: &[u8]) -> usize {
 }
 
 /// `2025-03-11T00:00:01.086435Z`: ISO 8601 in UTC, any number of fraction digits (those past nanoseconds are dropped).
+#[inline]
 pub(in crate::edge) fn utc_time(text: &[u8]) -> Option<Timestamp> {
-    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, fraction @ .., b'Z'] =
-        text
-    else {
-        return None;
-    };
-    let (year, month, day) = (digits(&[*y1, *y2, *y3, *y4])?, digits(&[*mo1, *mo2])?, digits(&[*d1, *d2])?);
-    let (hour, minute, second) = (digits(&[*h1, *h2])?, digits(&[*mi1, *mi2])?, digits(&[*s1, *s2])?);
+    let (head, fraction) = text.split_first_chunk::<19>()?;
+    let [century, _, of_century, _, _, month, ..] = numerals(head.first_chunk()?, b"0000-00-")?;
+    let [day, _, _, hour, _, _, minute, _] = numerals(head[8..].first_chunk()?, b"00T00:00")?;
+    let [.., second, _] = numerals(head.last_chunk()?, b"00:00:00")?;
     // A leap second is written :60; it maps onto the next second, as Unix time does.
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
-    Some(Timestamp::from_unix_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(fraction_nanos(fraction)?)?))
+    let year = i64::from(century) * 100 + i64::from(of_century);
+    let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
+    let seconds = days_from_civil(year, month.into(), day.into()) * 86_400 + seconds;
+    let nanos = match <&[u8; 8]>::try_from(fraction) {
+        // Microseconds, as AWS writes them.
+        Ok(fraction) => {
+            let [_, first, _, second, _, third, ..] = numerals(fraction, b".000000Z")?;
+            ((i64::from(first) * 100 + i64::from(second)) * 100 + i64::from(third)) * 1000
+        }
+        Err(_) => fraction_nanos(fraction.strip_suffix(b"Z")?)?,
+    };
+    // A year of four digits is less than nanoseconds of 64 bits can count.
+    Some(Timestamp::from_unix_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?))
+}
+
+/// Reads eight bytes that look like `form`, which is made of zeros (any digit may stand there) and marks (which stand for
+/// themselves): at every place, the number that the digit there and the next one make; a mark counts as zero.
+#[inline]
+fn numerals(text: &[u8; 8], form: &[u8; 8]) -> Option<[u8; 8]> {
+    // Digits differ from '0' in the low four bits alone, and become their values; marks become zero.
+    let word = u64::from_le_bytes(*text) ^ u64::from_le_bytes(*form);
+    let marks = u64::from_le_bytes(form.map(|byte| if byte == b'0' { 0 } else { u8::MAX }));
+    let high = word.wrapping_add(eight(0x80 - 10)) | word;
+    (high & eight(0x80) | word & marks == 0).then(|| word.wrapping_mul(10).wrapping_add(word >> 8).to_le_bytes())
 }
 
 /// `.086435` in nanoseconds; nothing at all is zero.
@@ -244,19 +268,23 @@ pub(in crate::edge) fn address(text: &[u8]) -> Option<IpAddr> {
     std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }
 
-/// Four decimal parts, as balancers write them.
+/// Four decimal parts of one to three digits, as balancers write them.
 #[inline]
 fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0_u8; 4];
-    let mut parts = text.split(|byte| *byte == b'.');
-    for octet in &mut octets {
-        let part = parts.next()?;
-        if part.len() > 3 {
+    let (mut address, mut part, mut digits, mut dots) = (0_u32, 0_u32, 0, 0);
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 && digits < 3 {
+            part = part * 10 + u32::from(digit);
+            digits += 1;
+        } else if *byte == b'.' && digits > 0 && part < 256 && dots < 3 {
+            address = address << 8 | part;
+            (part, digits, dots) = (0, 0, dots + 1);
+        } else {
             return None;
         }
-        *octet = u8::try_from(digits(part)?).ok()?;
     }
-    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+    (digits > 0 && part < 256 && dots == 3).then(|| Ipv4Addr::from(address << 8 | part))
 }
 
 #[cfg(test)]
@@ -282,6 +310,16 @@ mod tests {
             assert_eq!(utc_time(text.as_bytes()), None, "{text}");
         }
         assert_eq!(utc_time(b"2025-03-11T00:00:01.1234567890xZ"), None);
+        // Every byte of the head counts.
+        let time = b"2025-03-11T00:00:01Z";
+        assert!(utc_time(time).is_some());
+        for at in 0..19 {
+            for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit() && *byte != time[at]) {
+                let mut text = *time;
+                text[at] = byte;
+                assert_eq!(utc_time(&text), None, "{}", text.escape_ascii());
+            }
+        }
     }
 
     #[test]
@@ -293,7 +331,13 @@ mod tests {
         check("192.0.2.7:2817", Some("192.0.2.7:2817"));
         check("2001:db8::7:443", Some("[2001:db8::7]:443"));
         check("[2001:db8::7]:443", Some("[2001:db8::7]:443"));
-        check("192.0.2.700:1", None);
+        check("192.0.2.255:1", Some("192.0.2.255:1"));
+        for text in ["192.0.2.700:1", "192.0.2.256:1", "192.0.256.2:1", "192.0..2:1", "192.0.2.:1", ".192.0.2:1"] {
+            check(text, None);
+        }
+        for text in ["192.0.2:1", "192.0.2.0001:1", "192.0.2.1.1:1", "192.0.2.1x:1"] {
+            check(text, None);
+        }
         check("192.0.2.7", None);
         check("192.0.2.7:65536", None);
         check("-", None);

@@ -166,7 +166,11 @@ fn without_gap(text: &[u8]) -> &[u8] {
 
 /// `${'a'}`, `${@$b}`, `$   {x}`: variables named by expressions.
 fn judge_variable(part: &Part<'_>, found: &mut Findings) {
+    let reason = "names a variable by an expression";
     for at in memchr_iter(b'$', part.lower) {
+        if found.has(CodeInjection, 50, reason) {
+            return;
+        }
         let rest = &part.lower[at + 1..];
         let spaces = rest.iter().take(64).take_while(|byte| byte.is_ascii_whitespace()).count();
         let Some(inside) = rest[spaces..].strip_prefix(b"{") else { continue };
@@ -179,7 +183,7 @@ fn judge_variable(part: &Part<'_>, found: &mut Findings) {
                 CodeInjection,
                 50,
                 part.offset + at..part.offset + (at + spaces + 8).min(part.lower.len()),
-                "names a variable by an expression",
+                reason,
             );
         }
     }
@@ -210,9 +214,12 @@ fn judge_relations(part: &Part<'_>, found: &mut Findings) {
         b"has_keys",
         b"has_any_keys",
     ];
-    let hops = memmem::find_iter(part.lower, b"__").count();
+    let hops = part.find_all(b"__").count();
+    if hops < 2 {
+        return;
+    }
     let last = memmem::rfind(part.lower, b"__").map(|at| &part.lower[at + 2..]);
-    if hops >= 2 && last.is_some_and(|last| LOOKUPS.contains(&last)) && !part.lower.starts_with(b"__") {
+    if last.is_some_and(|last| LOOKUPS.contains(&last)) && !part.lower.starts_with(b"__") {
         found.add(
             CodeInjection,
             50,

@@ -86,6 +86,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
     judge_lookups(part, found);
     let mut runtime = Runtime::default();
+    let (mut telling, mut brace) = (0, 0);
     let mut read = 0;
     for at in memchr3_iter(b'{', b'<', b'[', part.lower) {
         let Some((start, open, close)) = delimiter(part.lower, at) else { continue };
@@ -93,11 +94,36 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         let longest = if read <= LONG_EXPRESSIONS { MAX_EXPRESSION } else { SHORT_EXPRESSION };
         let from = start + open.len();
         let inside = &part.lower[from..(from + longest).min(part.lower.len())];
-        let end = memmem::find(inside, close);
+        let end = match close {
+            b"}" => {
+                // Expressions without a brace between them overlap: it is looked for once.
+                if brace < from {
+                    brace = memchr(b'}', &part.lower[from..]).map_or(part.lower.len(), |at| from + at);
+                }
+                Some(brace - from).filter(|end| *end < inside.len())
+            }
+            _ if part.pairs.may_hold(close) => memmem::find(inside, close),
+            _ => None,
+        };
         let inside = &inside[..end.unwrap_or(inside.len())];
         let reaches = runtime.reached(part.lower, from..from + inside.len());
+        // Most of what braces hold has nothing that computes, calls, applies or leads deeper; looked for once.
+        if telling < from {
+            telling = part.lower[from..].iter().position(tells).map_or(part.lower.len(), |at| from + at);
+        }
+        // What is left open says something only where it reaches or states.
+        let open_ended = end.is_none() && !inside.starts_with(b"t(");
+        let statement = matches!(open, b"<%" | b"{%");
+        if (telling >= from + inside.len() || open_ended) && !reaches && !statement {
+            continue;
+        }
         judge_inside(part, open, start, inside, (end.is_some(), reaches), found);
     }
+}
+
+/// Bytes of which an expression that says something has one: operators of [`computes`], calls, filters, names of names.
+fn tells(byte: &u8) -> bool {
+    matches!(byte, b'*' | b'+' | b'~' | b'-' | b'(' | b'|' | b'.')
 }
 
 /// Where [`RUNTIME`]'s words stand in one part, looked for once however many expressions overlap.
@@ -129,7 +155,7 @@ impl Runtime {
 
 /// `@(7*7)`: Razor's expression in parentheses.
 fn judge_razor(part: &Part<'_>, found: &mut Findings) {
-    for at in memmem::find_iter(part.lower, b"@(").take(8) {
+    for at in part.find_all(b"@(").take(8) {
         let inside = part.lower[at + 2..].split(|byte| *byte == b')').next().unwrap_or_default();
         let starts = at == 0 || !part.lower[at - 1].is_ascii_alphanumeric();
         if starts && computes(&inside[..inside.len().min(64)]) {
@@ -273,16 +299,18 @@ fn calls_something(inside: &[u8]) -> bool {
 
 /// Log4j look-ups.
 fn judge_lookups(part: &Part<'_>, found: &mut Findings) {
-    let Some(first) = memmem::find(part.lower, b"${") else { return };
+    let Some(first) = part.find(b"${") else { return };
     let span = part.offset + first..part.offset + (first + 96).min(part.lower.len());
     let text = &part.lower[first..(first + MAX_EXPRESSION * 4).min(part.lower.len())];
     // A look-up names its kind in front of a colon; a shop's `${price}` is none.
     if memchr(b':', text).is_none() {
         return;
     }
-    let resolved = resolve(text);
-    let looks_up =
-        [&b"${jndi:"[..], b"$jndi:", b"{jndi:"].iter().any(|prefix| memmem::find(&resolved, prefix).is_some());
+    // Resolving drops text and adds none: without its letters there is no look-up.
+    let looks_up = memchr(b'j', text).is_some() && {
+        let resolved = resolve(text);
+        [&b"${jndi:"[..], b"$jndi:", b"{jndi:"].iter().any(|prefix| memmem::find(&resolved, prefix).is_some())
+    };
     if looks_up {
         let reference = Some("CVE-2021-44228");
         let reason = "has a logger look up a name in a directory of the attacker's";
@@ -305,7 +333,7 @@ fn judge_lookups(part: &Part<'_>, found: &mut Findings) {
         b"${base64decoder:",
     ]
     .iter()
-    .any(|prefix| memmem::find(text, prefix).is_some());
+    .any(|prefix| part.pairs.may_hold(prefix) && memmem::find(text, prefix).is_some());
     if evasive {
         found.add(JavaInjection, 60, span, "contains look-ups of a Java logger");
     }
@@ -379,6 +407,7 @@ mod tests {
             name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
+            pairs: &super::super::pairs::Pairs::UNKNOWN,
             tricks: Tricks::default(),
             after_double_ampersand: false,
         };

@@ -50,13 +50,25 @@ impl Findings {
 
     /// Adds a finding with its reference.
     pub(super) fn put(&mut self, finding: Finding) {
-        let same = |kept: &Finding| kept.ground == finding.ground && kept.reason == finding.reason;
-        match self.list.iter().position(same) {
+        match self.position(finding.ground, finding.reason) {
             Some(at) if self.list[at].weight < finding.weight => self.list[at] = finding,
             Some(_) => {}
             None if self.list.len() < MAX_FINDINGS => self.list.push(finding),
             None => {}
         }
+    }
+
+    /// Whether a finding of `class` for this reason, of `weight` points at most, would change nothing: the same was found
+    /// before. Looking for what is found already would make a request that repeats itself dear.
+    pub(super) fn has(&self, class: AttackClass, weight: u8, reason: &'static str) -> bool {
+        self.position(Ground::Class(class), reason).is_some_and(|at| self.list[at].weight >= weight)
+    }
+
+    fn position(&self, ground: Ground, reason: &'static str) -> Option<usize> {
+        // One text may have several addresses; most of the time the first comparison tells.
+        let same =
+            |kept: &Finding| kept.ground == ground && (std::ptr::eq(kept.reason, reason) || kept.reason == reason);
+        self.list.iter().position(same)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Finding> {

@@ -15,7 +15,7 @@ use memchr::memmem;
 
 use super::finding::{Finding, Findings, Ground};
 use super::target::Target;
-use super::traversal::is_viewer;
+use super::traversal::first_view;
 use crate::request::AttackClass::CvePath;
 
 /// One way into one product.
@@ -81,23 +81,66 @@ pub(super) fn all() -> impl Iterator<Item = &'static Fingerprint> {
 
 impl Fingerprint {
     /// Judges a request that holds `path` at `span`.
-    pub(super) fn judge(&self, target: &Target, method: &[u8], span: Range<usize>, found: &mut Findings) {
+    pub(super) fn judge(
+        &'static self,
+        target: &Target,
+        method: &[u8],
+        span: Range<usize>,
+        seen: &mut Seen,
+        found: &mut Findings,
+    ) {
+        let text = target.lower();
+        let reason = "takes a path into a product that is known to be exploited";
         let other_method = self.method.is_some_and(|needed| !method.eq_ignore_ascii_case(needed));
+        if other_method || self.first && span.start > 0 || found.has(CvePath, self.weight, reason) {
+            return;
+        }
         // Code hosts and manuals show files of every name.
-        let shown = self.also.is_empty() && is_viewer(&target.lower()[..span.start]);
-        if other_method || self.first && span.start > 0 || shown {
+        let shown = self.also.is_empty() && seen.shows(text, span.start);
+        if shown || seen.lacks(self, text) {
             return;
         }
         // The second word may not be the first one over again.
-        let text = target.lower();
         let also = self.also.as_bytes();
         let elsewhere =
             || memmem::find(&text[..span.start], also).is_some() || memmem::find(&text[span.end..], also).is_some();
         if also.is_empty() || elsewhere() || memmem::find(self.path.as_bytes(), also).is_some() {
-            let reason = "takes a path into a product that is known to be exploited";
             let ground = Ground::Class(CvePath);
             found.put(Finding { ground, weight: self.weight, span, reason, reference: Some(self.reference) });
         }
+    }
+}
+
+/// Fingerprints without their second word that are remembered: what a request repeats is a few of them.
+const MAX_LACKING: usize = 8;
+
+/// What was found out about one request: a hostile one may repeat its words, and each of these searches goes through all
+/// of it.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Where the first view of a code host or a manual ends, if there is one; looked for once.
+    view: Option<Option<usize>>,
+    /// Fingerprints whose second word is nowhere, the last ones first.
+    lacking: [Option<&'static Fingerprint>; MAX_LACKING],
+}
+
+impl Seen {
+    /// Whether `text` is before `end` a page of a code host or a manual.
+    pub(super) fn shows(&mut self, text: &[u8], end: usize) -> bool {
+        self.view.get_or_insert_with(|| first_view(text)).is_some_and(|view| view <= end)
+    }
+
+    /// Whether the second word of `entry` is nowhere in `text`.
+    fn lacks(&mut self, entry: &'static Fingerprint, text: &[u8]) -> bool {
+        if self.lacking.iter().flatten().any(|lacking| std::ptr::eq(*lacking, entry)) {
+            return true;
+        }
+        let lacks = !entry.also.is_empty() && memmem::find(text, entry.also.as_bytes()).is_none();
+        if lacks {
+            self.lacking.rotate_right(1);
+            self.lacking[0] = Some(entry);
+        }
+        lacks
     }
 }
 
@@ -281,7 +324,8 @@ mod tests {
         let mut found = Findings::default();
         for entry in all() {
             if let Some(at) = memmem::find(target.lower(), entry.path.as_bytes()) {
-                entry.judge(&target, method.as_bytes(), at..at + entry.path.len(), &mut found);
+                let span = at..at + entry.path.len();
+                entry.judge(&target, method.as_bytes(), span, &mut Seen::default(), &mut found);
             }
         }
         found.iter().next().is_some()

@@ -90,11 +90,13 @@ fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
     let name = rest.iter().take(40).take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
     let colon = name > 1 && rest[name..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
     let span = part.offset + at..part.offset + (at + skipped + name + 1).min(part.lower.len());
-    if HEADERS.contains(&&rest[..name]) && colon {
+    // Headers, commands and responses begin so: what does not is compared with none of them.
+    let telling = rest.first().is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'<');
+    if telling && colon && HEADERS.contains(&&rest[..name]) {
         found.add(Crlf, 75, span, "ends a header and adds another");
-    } else if rest.starts_with(b"http/1.") || rest.starts_with(b"<html") || rest.starts_with(b"<script") {
+    } else if telling && (rest.starts_with(b"http/1.") || rest.starts_with(b"<html") || rest.starts_with(b"<script")) {
         found.add(Crlf, 60, span, "ends a header and adds a response");
-    } else if is_mail(part.lower, at, rest) {
+    } else if telling && is_mail(part.lower, at, rest) {
         found.add(MailInjection, 60, span, "adds a command to a mail dialogue");
     } else if rest.is_empty() && part.place == Place::Path {
         // What is copied out of a text brings its line end along.

@@ -14,6 +14,9 @@ use crate::request::{AttackClass, Indicator};
 const MAX_INDICATORS: usize = 12;
 const MAX_BYTES: usize = 512;
 
+/// URLs of one text that are looked at: a text that repeats one a thousand times would be copied as often.
+const MAX_URLS: usize = 64;
+
 /// Collects the indicators of a judged request from the parts in which something was found, in order of appearance,
 /// without repeats.
 pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
@@ -54,7 +57,7 @@ impl Indicators {
 
     /// URLs and their hosts; hosts behind commands that fetch.
     fn read_text(&mut self, text: &[u8], lower: &[u8]) {
-        for url in urls(lower) {
+        for url in urls(lower).take(MAX_URLS) {
             if self.0.len() >= MAX_INDICATORS {
                 return;
             }
@@ -125,6 +128,10 @@ fn for_base64(text: &[u8], mut see: impl FnMut(&[u8])) {
 /// Bounded text without control characters.
 pub(super) fn printable(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(MAX_BYTES)];
+    if bytes.is_ascii() {
+        let plain = bytes.iter().map(|byte| if byte.is_ascii_control() { b' ' } else { *byte }).collect();
+        return String::from_utf8(plain).unwrap_or_default().trim_ascii().to_owned();
+    }
     String::from_utf8_lossy(bytes)
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })

@@ -9,6 +9,7 @@ use memchr::{memchr, memchr_iter, memmem};
 use super::finding::Findings;
 use super::marks::Marks;
 use super::prose;
+use super::shapes::Shapes;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ssi, Xss, Xxe};
 
@@ -80,6 +81,9 @@ const ACTIVE: &[&[u8]] = &[
     b"vbscript",
 ];
 
+/// The shapes of their names.
+static ACTIVE_NAMES: Shapes = Shapes::of(&[ACTIVE]);
+
 /// Elements of plain formatting.
 const PASSIVE: &[&[u8]] = &[
     b"table",
@@ -131,6 +135,9 @@ const PASSIVE: &[&[u8]] = &[
     b"article",
     b"var",
 ];
+
+/// The shapes of their names.
+static PASSIVE_NAMES: Shapes = Shapes::of(&[PASSIVE]);
 
 /// Attributes that take a URL or a document.
 const URL_ATTRIBUTES: &[&[u8]] = &[
@@ -207,9 +214,10 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
     }
     let inside_at = at + 1 + skipped + length.min(tag_end);
     let within = inside_at..inside_at + inside.len();
-    let known = attributes.of(part.lower);
+    let known = attributes.of(part);
     let loads = any_within(&known.loading, &within);
-    let active = ACTIVE.contains(&name) || ACTIVE.contains(&prefix);
+    let active = ACTIVE_NAMES.may_hold(name) && ACTIVE.contains(&name)
+        || ACTIVE_NAMES.may_hold(prefix) && ACTIVE.contains(&prefix);
     let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
     let (weight, reason) = if inside.is_empty() && known.idle && prose::goes_on(closes_tag) {
         // "how to use <script> tag in html".
@@ -226,9 +234,10 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
         (55, "opens an element that loads or styles something")
     } else if loads {
         (50, "opens an element with a link")
-    } else if PASSIVE.contains(&name) && skipped > 0 {
-        return;
-    } else if PASSIVE.contains(&name) {
+    } else if PASSIVE_NAMES.may_hold(name) && PASSIVE.contains(&name) {
+        if skipped > 0 {
+            return;
+        }
         let closes = part.lower[..at].ends_with(b"\">") || part.lower[..at].ends_with(b"'>");
         (if closes { 55 } else { 25 }, "opens an element of plain formatting")
     } else if !inside.is_empty() {
@@ -255,11 +264,12 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn of(&mut self, text: &[u8]) -> &Self {
+    fn of(&mut self, part: &Part<'_>) -> &Self {
+        let text = part.lower;
         if !std::mem::replace(&mut self.read, true) {
             self.idle = prose::is_idle(text);
-            self.mute = is_mute(text);
-            self.handlers.extend(handlers(text));
+            self.mute = is_mute(part);
+            self.handlers.extend(handlers(part));
             for equals in memchr_iter(b'=', text) {
                 let before = text[..equals].trim_ascii_end();
                 let letter = |byte: &u8| byte.is_ascii_alphanumeric();
@@ -287,13 +297,11 @@ fn any_within(places: &[(usize, usize)], within: &std::ops::Range<usize>) -> boo
     places.get(first).is_some_and(|(_, end)| *end <= within.end)
 }
 
-/// Whether nothing in `text` runs or fetches: no call, no script by URL, no address of another host.
-fn is_mute(text: &[u8]) -> bool {
-    let calls = text.iter().any(|byte| matches!(byte, b'(' | b'`'));
-    let elsewhere = [&b"//"[..], b"script:", b"data:", b"&#", b"/>", b"srcdoc"]
-        .iter()
-        .any(|mark| memmem::find(text, mark).is_some());
-    !calls && !elsewhere && memmem::find(text, b"</").is_none()
+/// Whether nothing in `part` runs or fetches: no call, no script by URL, no address of another host.
+fn is_mute(part: &Part<'_>) -> bool {
+    let calls = part.lower.iter().any(|byte| matches!(byte, b'(' | b'`'));
+    let elsewhere = [&b"//"[..], b"script:", b"data:", b"&#", b"/>", b"srcdoc"].iter().any(|mark| part.holds(mark));
+    !calls && !elsewhere && !part.holds(b"</")
 }
 
 /// `<img src=x>`: an address without quotes is what kits write.
@@ -311,7 +319,7 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
             if known.iter().any(|directive| name.trim_ascii_start().starts_with(directive)) {
                 found.add(Ssi, 80, span, "contains a server-side include");
             }
-        } else if memmem::find(part.lower, b"-->").is_none() && part.place != Place::Path {
+        } else if !part.holds(b"-->") && part.place != Place::Path {
             found.add(Xss, 20, span, "opens a comment that never ends");
         }
     } else if declaration.starts_with(b"entity") {
@@ -331,8 +339,9 @@ fn judge_declaration(part: &Part<'_>, declaration: &[u8], span: std::ops::Range<
 }
 
 /// Where `on…=` stands that begins a word, with at least three letters of event name: its beginning, and the end of its `=`.
-fn handlers(text: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
-    memmem::find_iter(text, b"on").filter_map(|at| {
+fn handlers<'p>(part: &'p Part<'_>) -> impl Iterator<Item = (usize, usize)> + 'p {
+    let text = part.lower;
+    part.find_all(b"on").filter_map(move |at| {
         let boundary = at
             .checked_sub(1)
             .is_none_or(|before| !text[before].is_ascii_alphanumeric() && !matches!(text[before], b'_' | b'-' | b'.'));
@@ -347,7 +356,7 @@ fn handlers(text: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
 
 /// `" onfocus=alert(1) x="`: a handler without a tag of its own, because the text stands in one already.
 fn judge_handler(part: &Part<'_>, found: &mut Findings) {
-    for (at, _) in handlers(part.lower) {
+    for (at, _) in handlers(part) {
         let name_length = part.lower[at..].iter().take(40).take_while(|byte| **byte != b'=').count();
         let name = part.lower[at..at + name_length].trim_ascii_end();
         let closes =
@@ -457,6 +466,7 @@ mod tests {
             name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
+            pairs: &super::super::pairs::Pairs::UNKNOWN,
             tricks: Tricks::default(),
             after_double_ampersand: false,
         };

@@ -255,7 +255,7 @@ fn judge_stream(part: &Part<'_>, found: &mut Findings) {
 /// A path segment that begins with a dot: configuration of tools, repositories, keys.
 fn judge_hidden(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
-    for at in memchr::memmem::find_iter(text, b"/.").take(8) {
+    for at in part.find_all(b"/.").take(8) {
         let segment = text[at + 1..].split(|byte| *byte == b'/').next().unwrap_or_default();
         let named = segment.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
         let asset = ASSETS.iter().any(|end| text.ends_with(end)) && !TOOLS.contains(&segment);
@@ -272,8 +272,7 @@ fn judge_log(part: &Part<'_>, found: &mut Findings) {
     if !part.lower.ends_with(b".log") {
         return;
     }
-    let folder =
-        [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| memchr::memmem::find(part.lower, folder).is_some());
+    let folder = [&b"/log/"[..], b"/logs/", b"/syslog/"].iter().any(|folder| part.holds(folder));
     if folder {
         found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a log");
     }

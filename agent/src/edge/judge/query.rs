@@ -29,7 +29,14 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
 fn judge_ldap(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
     let first_open = memchr::memchr(b'(', text).unwrap_or(text.len());
+    let mut open = first_open;
     for close in memchr_iter(b')', text) {
+        if open < close {
+            open = memchr::memchr(b'(', &text[close..]).map_or(text.len(), |at| close + at);
+        }
+        if open > close + MAX_BETWEEN {
+            continue;
+        }
         let mut at = close + 1;
         let mut operators = 0;
         while let Some(byte) = text.get(at).filter(|_| at < close + MAX_BETWEEN) {
@@ -179,14 +186,14 @@ fn judge_script(part: &Part<'_>, found: &mut Findings) {
             "contains a script for a document database",
         );
     };
-    for at in memmem::find_iter(text, b"this.").take(4) {
+    for at in part.find_all(b"this.").take(4) {
         if memmem::find(&text[at..(at + 80).min(text.len())], b".match(").is_some()
             || memmem::find(&text[at..(at + 80).min(text.len())], b"==").is_some()
         {
             report(at, 55);
         }
     }
-    for at in memmem::find_iter(text, b"db.").take(4) {
+    for at in part.find_all(b"db.").take(4) {
         let call = [&b".insert("[..], b".find(", b".drop(", b".mapreduce(", b".remove(", b".update("];
         if (at == 0 || !text[at - 1].is_ascii_alphanumeric())
             && !is_free_text(part.name)
@@ -195,7 +202,7 @@ fn judge_script(part: &Part<'_>, found: &mut Findings) {
             report(at, 60);
         }
     }
-    for at in memmem::find_iter(text, b"||").take(4) {
+    for at in part.find_all(b"||").take(4) {
         let rest = text[at + 2..].trim_ascii_start();
         if rest.starts_with(b"1==1") || rest.starts_with(b"'a'=='a") || rest.starts_with(b"'1'=='1") {
             report(at, 55);
@@ -221,6 +228,7 @@ mod tests {
                 name: b"q",
                 path: b"/",
                 marks: marks_of(text.as_bytes()),
+                pairs: &super::super::pairs::Pairs::UNKNOWN,
                 tricks: Tricks::default(),
                 after_double_ampersand: false,
             };

@@ -454,6 +454,7 @@ mod tests {
             name: b"x",
             path: b"/",
             marks: marks_of(text.as_bytes()),
+            pairs: &super::super::pairs::Pairs::UNKNOWN,
             tricks: Tricks::default(),
             after_double_ampersand: false,
         };

@@ -1,7 +1,7 @@
 //! Lets ordinary targets through: a target of letters, digits and a few marks, in which no word of the tables stands.
 //!
 //! A look at the bytes comes first, written so that the compiler compares sixteen at a time. Then every second window
-//! of four bytes is looked up in a bitmap of 16 KiB; a word of five bytes or more is filed under two neighbouring
+//! of four bytes is looked up in a filter of 32 KiB; a word of five bytes or more is filed under two neighbouring
 //! windows, of which one stands at an even place wherever the word does. What a word needs around it is filed with it
 //! where it is one byte (`/` before a whole segment, `=` before a whole value), so that short words get long enough.
 //! Ends and roots of paths are compared as wholes.
@@ -10,8 +10,9 @@ use super::base64;
 use super::sign::Edge;
 use super::target::PART_END;
 
-/// Bits of the bitmap, 16 KiB of them: half of a first-level cache. Fewer make more windows candidates.
-const BITS: u32 = 17;
+/// Shelves of the filter, as a power of two: 32 KiB of them, which a first-level cache holds beside the line. With fewer
+/// more windows become candidates, each of which costs what the look-ups of ten others do.
+const SHELVES: u32 = 12;
 
 /// Bytes of a window, and of the shortest word that holds two of them.
 const WINDOW: usize = 4;
@@ -26,10 +27,11 @@ const LONGEST_ROOT: usize = 18;
 /// The tables.
 #[derive(Debug)]
 pub(super) struct Sieve {
-    bits: Box<[u64; 1 << (BITS - 6)]>,
-    /// Sorted by the bit of their window.
+    /// A Bloom filter cut into words (Putze, Sanders, Singler 2007): a window has two bits of one word.
+    filter: Box<[u64; 1 << SHELVES]>,
+    /// Sorted by the shelf of their window.
     cards: Vec<Card>,
-    /// For every word of the bitmap, where its cards begin.
+    /// For every word of the filter, where its cards begin.
     shelves: Vec<u16>,
     words: Vec<(Box<[u8]>, Edge)>,
     /// Ends of paths, [`packed`] and sorted.
@@ -43,7 +45,7 @@ pub(super) struct Sieve {
 /// Where a word is filed: one of its windows, and where in the word that begins.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Card {
-    bit: u32,
+    shelf: u16,
     window: u32,
     word: u16,
     offset: u8,
@@ -52,9 +54,8 @@ struct Card {
 impl Sieve {
     /// Files `words` with what must stand around them; those that need bytes which [`is_plain`] refuses are left out.
     pub(super) fn new<'w>(words: impl Iterator<Item = (&'w str, Edge)>) -> Self {
-        let bits = Box::new([0; 1 << (BITS - 6)]);
         let mut sieve = Self {
-            bits,
+            filter: Box::new([0; 1 << SHELVES]),
             cards: Vec::new(),
             shelves: Vec::new(),
             words: Vec::new(),
@@ -117,14 +118,9 @@ impl Sieve {
         let Ok(number) = u16::try_from(self.words.len()) else { return };
         for offset in offsets {
             let Some(window) = word[offset..].first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { continue };
-            let bit = number_of(window);
-            self.bits[bit >> 6] |= 1 << (bit & 63);
-            self.cards.push(Card {
-                bit: u32::try_from(bit).unwrap_or(u32::MAX),
-                window,
-                word: number,
-                offset: u8::try_from(offset).unwrap_or(u8::MAX),
-            });
+            let shelf = shelf_of(window);
+            self.filter[usize::from(shelf)] |= bits_of(window);
+            self.cards.push(Card { shelf, window, word: number, offset: u8::try_from(offset).unwrap_or(u8::MAX) });
         }
         self.words.push((word.into(), edge));
     }
@@ -150,10 +146,8 @@ impl Sieve {
     /// Sorts the cards and notes where each shelf begins.
     fn shelve(&mut self) {
         self.cards.sort_unstable();
-        let begins = |shelf: usize| {
-            self.cards.partition_point(|card| (card.bit >> 6) < u32::try_from(shelf).unwrap_or(u32::MAX))
-        };
-        self.shelves = (0..=self.bits.len()).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
+        let begins = |shelf: usize| self.cards.partition_point(|card| usize::from(card.shelf) < shelf);
+        self.shelves = (0..=self.filter.len()).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
     }
 
     /// Whether a name stands in `text`.
@@ -166,9 +160,9 @@ impl Sieve {
     /// Whether `target`, a path with or without its query, is ordinary.
     #[inline]
     pub(super) fn passes(&self, target: &[u8]) -> bool {
-        is_plain(target)
-            && !has_pair(target)
-            && !ends_in_comment(target)
+        let look = look(target);
+        look & (ODD | PAIR) == 0
+            && (look & DASHES == 0 || !ends_in_comment(target))
             && !self.path_stands_out(target)
             && !self.holds_word(target)
             && !carries_text(target)
@@ -177,10 +171,14 @@ impl Sieve {
     /// Whether a word stands in `target`.
     #[inline]
     fn holds_word(&self, target: &[u8]) -> bool {
-        target.windows(WINDOW).step_by(2).enumerate().any(|(step, window)| {
-            let Some(window) = window.first_chunk::<WINDOW>().map(|bytes| fold(*bytes)) else { return false };
-            let bit = number_of(window);
-            self.bits[bit >> 6] >> (bit & 63) & 1 == 1 && self.compare(window, target, step * 2)
+        let mut window = 0;
+        target.as_chunks::<2>().0.iter().enumerate().any(|(step, pair)| {
+            window = window >> 16 | u32::from(u16::from_le_bytes(*pair) | 0x2020) << 16;
+            let bits = bits_of(window);
+            // The first pair completes no window.
+            self.filter[usize::from(shelf_of(window))] & bits == bits
+                && step > 0
+                && self.compare(window, target, step * 2 - 2)
         })
     }
 
@@ -188,7 +186,7 @@ impl Sieve {
     #[cold]
     #[inline(never)]
     fn compare(&self, window: u32, target: &[u8], at: usize) -> bool {
-        let shelf = number_of(window) >> 6;
+        let shelf = usize::from(shelf_of(window));
         let cards = usize::from(self.shelves[shelf])..usize::from(self.shelves[shelf + 1]);
         self.cards[cards].iter().filter(|card| card.window == window).any(|card| {
             let (word, edge) = &self.words[usize::from(card.word)];
@@ -202,11 +200,12 @@ impl Sieve {
     /// Whether the path ends as one of a table's does, is as a whole one of a table's, or holds an ampersand.
     #[inline]
     fn path_stands_out(&self, target: &[u8]) -> bool {
-        let path = memchr::memchr(b'?', target).map_or(target, |question| &target[..question]);
-        // In a query it separates parameters, in a path only a shell's commands.
-        if memchr::memchr(b'&', path).is_some() {
-            return true;
-        }
+        let path = match memchr::memchr2(b'?', b'&', target) {
+            // In a query it separates parameters, in a path only a shell's commands.
+            Some(at) if target[at] == b'&' => return true,
+            Some(question) => &target[..question],
+            None => target,
+        };
         let tail = &path[path.len().saturating_sub(LONGEST_END)..];
         let dot = tail.iter().rposition(|byte| *byte == b'.');
         dot.is_some_and(|dot| packed(&tail[dot..]).is_some_and(|end| self.ends.binary_search(&end).is_ok()))
@@ -226,11 +225,16 @@ fn carries_text(target: &[u8]) -> bool {
         return false;
     }
     let mut start = 0;
-    memchr::memchr2_iter(b'=', b'/', target).chain([target.len()]).any(|end| {
-        let word = &target[start..end];
-        start = end + 1;
+    // Most words are a few bytes long: a search for each would cost more than a look at every byte.
+    let carries = target.iter().enumerate().any(|(at, byte)| {
+        if !matches!(byte, b'=' | b'/') {
+            return false;
+        }
+        let word = &target[start..at];
+        start = at + 1;
         base64::looks_like_text(word)
-    })
+    });
+    carries || base64::looks_like_text(&target[start..])
 }
 
 /// A short text in lower case as one number, for one comparison; `None` for what is longer.
@@ -263,69 +267,73 @@ fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
     }
 }
 
-/// Whether `target` holds no byte of quoting, of an operator or of an escape. Written without branches, for the
-/// compiler to do sixteen bytes at a time.
+/// What [`look`] found: a byte of quoting, of an operator or of an escape; two marks that stand together as only a way out
+/// of a directory or a comment has them; two dashes.
+const ODD: u8 = 1;
+const PAIR: u8 = 2;
+const DASHES: u8 = 4;
+
+/// [`ODD`] or nothing. Without branches, as all of [`look`].
 #[inline]
-fn is_plain(target: &[u8]) -> bool {
-    let odd = |byte: u8| {
-        let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        // `-` `.` `/` and the digits stand in a row.
-        let digit = byte.wrapping_sub(b'-') < 13;
-        let mark = (byte == b'_') | (byte == b'=') | (byte == b'&') | (byte == b'?') | (byte == b',') | (byte == b'~');
-        // Neither `@` nor `*`: SQL has variables and products of them.
-        u8::from(!(letter | digit | mark | (byte == b'!')))
+fn odd(byte: u8) -> u8 {
+    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    // `-` `.` `/` and the digits stand in a row.
+    let digit = byte.wrapping_sub(b'-') < 13;
+    let mark = (byte == b'_') | (byte == b'=') | (byte == b'&') | (byte == b'?') | (byte == b',') | (byte == b'~');
+    // Neither `@` nor `*`: SQL has variables and products of them.
+    u8::from(!(letter | digit | mark | (byte == b'!')))
+}
+
+/// What two neighbours make together: `..` `./` `/.` `//` `__` `==` `&&` lead out of a directory or separate what no
+/// page separates; `--` may be a comment.
+#[inline]
+fn pair(one: u8, other: u8) -> u8 {
+    let dots = (one == b'.') & ((other == b'.') | (other == b'/'));
+    let slash = (one == b'/') & (other == b'.');
+    let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&') | (one == b'/'));
+    let dashes = (one == other) & (one == b'-');
+    (u8::from(dots | slash | twice) * PAIR) | (u8::from(dashes) * DASHES)
+}
+
+/// Looks at every byte and every two neighbours; written for the compiler to do sixteen at a time.
+#[inline]
+fn look(target: &[u8]) -> u8 {
+    let Some((last_byte, _)) = target.split_last() else { return 0 };
+    let following = &target[1..];
+    let ones = &target[..following.len()];
+    let both = |one: u8, other: u8| odd(one) | pair(one, other);
+    // The last sixteen are looked at as a whole; most of them twice.
+    let (Some(last), Some(last_following)) = (ones.last_chunk::<16>(), following.last_chunk::<16>()) else {
+        return ones.iter().zip(following).fold(odd(*last_byte), |sum, (one, other)| sum | both(*one, *other));
     };
-    // The last sixteen bytes are looked at as a whole; most of them twice.
-    let Some(last) = target.last_chunk::<16>() else { return target.iter().all(|byte| odd(*byte) == 0) };
-    let odd_in_chunks = target.as_chunks::<16>().0.iter().chain([last]).fold([0_u8; 16], |sum, chunk| {
+    let chunks = ones.as_chunks::<16>().0.iter().zip(following.as_chunks::<16>().0);
+    let sums = chunks.chain([(last, last_following)]).fold([0_u8; 16], |sum, (ones, others)| {
         let mut sum = sum;
-        for (sum, byte) in sum.iter_mut().zip(chunk) {
-            *sum |= odd(*byte);
+        for ((sum, one), other) in sum.iter_mut().zip(ones).zip(others) {
+            *sum |= both(*one, *other);
         }
         sum
     });
-    u128::from_le_bytes(odd_in_chunks) == 0
+    sums.into_iter().fold(odd(*last_byte), |sum, each| sum | each)
 }
 
-/// Whether two marks stand together that lead out of a directory or open a comment: `..` `./` `/.` `//` `__` `==`.
-#[inline]
-fn has_pair(target: &[u8]) -> bool {
-    any_pair(target, |one, other| {
-        let dots = (one == b'.') & ((other == b'.') | (other == b'/'));
-        let slash = (one == b'/') & (other == b'.');
-        let twice = (one == other) & ((one == b'_') | (one == b'=') | (one == b'&') | (one == b'/'));
-        dots | slash | twice
-    })
+/// Whether `text` holds no odd byte.
+fn is_plain(text: &[u8]) -> bool {
+    look(text) & ODD == 0
+}
+
+/// Whether two marks stand together in `text` that no ordinary target has.
+fn has_pair(text: &[u8]) -> bool {
+    look(text) & PAIR != 0
 }
 
 /// Whether SQL's comment, with nothing but a byte behind it, ends the path or a parameter.
 #[inline]
 fn ends_in_comment(target: &[u8]) -> bool {
-    any_pair(target, |one, other| (one == b'-') & (other == b'-'))
-        && memchr::memmem::find_iter(target, b"--").any(|at| {
-            let ends = |byte: Option<&u8>| matches!(byte, None | Some(b'&' | b'?' | b'='));
-            ends(target.get(at + 2)) || ends(target.get(at + 3))
-        })
-}
-
-/// Whether `pair` holds of two neighbours; written for the compiler to do sixteen at a time.
-#[inline]
-fn any_pair(target: &[u8], pair: impl Fn(u8, u8) -> bool) -> bool {
-    let pair = |one: u8, other: u8| u8::from(pair(one, other));
-    let following = target.get(1..).unwrap_or_default();
-    let ones = &target[..following.len()];
-    let (Some(last), Some(last_following)) = (ones.last_chunk::<16>(), following.last_chunk::<16>()) else {
-        return ones.iter().zip(following).any(|(one, other)| pair(*one, *other) != 0);
-    };
-    let chunks = ones.as_chunks::<16>().0.iter().zip(following.as_chunks::<16>().0);
-    let pairs = chunks.chain([(last, last_following)]).fold([0_u8; 16], |sum, (ones, others)| {
-        let mut sum = sum;
-        for ((sum, one), other) in sum.iter_mut().zip(ones).zip(others) {
-            *sum |= pair(*one, *other);
-        }
-        sum
-    });
-    u128::from_le_bytes(pairs) != 0
+    memchr::memmem::find_iter(target, b"--").any(|at| {
+        let ends = |byte: Option<&u8>| matches!(byte, None | Some(b'&' | b'?' | b'='));
+        ends(target.get(at + 2)) || ends(target.get(at + 3))
+    })
 }
 
 /// Four bytes, both cases of a letter alike (they are bit 5 apart in ASCII).
@@ -334,10 +342,23 @@ const fn fold(bytes: [u8; WINDOW]) -> u32 {
     u32::from_le_bytes(bytes) | 0x2020_2020
 }
 
-/// The bit of a window: spread by a multiplication with the golden ratio.
+/// A window, spread by a multiplication with the golden ratio.
 #[inline]
-const fn number_of(window: u32) -> usize {
-    (window.wrapping_mul(0x9E37_79B1) >> (u32::BITS - BITS)) as usize
+const fn spread(window: u32) -> u32 {
+    window.wrapping_mul(0x9E37_79B1)
+}
+
+/// The word of the filter that a window's bits are in.
+#[inline]
+const fn shelf_of(window: u32) -> u16 {
+    (spread(window) >> (u32::BITS - SHELVES)) as u16
+}
+
+/// A window's bits in its word: one by what of it stands below the shelf's number, one by what stands below that.
+#[inline]
+const fn bits_of(window: u32) -> u64 {
+    let spread = spread(window);
+    1 << (spread >> (u32::BITS - SHELVES - 6) & 63) | 1 << (spread >> (u32::BITS - SHELVES - 12) & 63)
 }
 
 #[cfg(test)]

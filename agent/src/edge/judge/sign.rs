@@ -14,11 +14,10 @@ mod wake;
 use std::ops::ControlFlow;
 
 use super::finding::{Finding, Findings, Ground};
-use super::fingerprint::{self, Fingerprint};
+use super::fingerprint::{self, Fingerprint, Seen};
 use super::prose::{self, is_free_text, is_idle};
 use super::sieve::Sieve;
 use super::target::{PART_END, Place, Target};
-use super::traversal::is_viewer;
 use super::words::Words;
 use crate::request::AttackClass;
 
@@ -188,6 +187,7 @@ impl Lexicon {
         woken.clear();
         woken.resize(target.len(), Woken::default());
         let text = target.lower();
+        let mut seen = Seen::default();
         self.words.walk(text, |hit| {
             let entry = self.entries[hit.word];
             // Most words stand inside others; that is seen without knowing the part.
@@ -199,14 +199,14 @@ impl Lexicon {
             match entry {
                 // Code hosts and manuals show files of every name.
                 Entry::Group(Group { meaning: Meaning::Evidence(AttackClass::Probe, ..), .. })
-                    if place == Place::Path && is_viewer(&text[..hit.start]) => {}
+                    if place == Place::Path && seen.shows(text, hit.start) => {}
                 Entry::Group(group) if group.places.has(place) => {
                     let offset = target.part(index).offset;
                     let within = (hit.start - offset, hit.end - offset);
                     apply(group.meaning, hit.start..hit.end, within, &mut woken[index], found);
                 }
                 Entry::Fingerprint(entry) if place == Place::Path || entry.in_query => {
-                    entry.judge(target, method, hit.start..hit.end, found);
+                    entry.judge(target, method, hit.start..hit.end, &mut seen, found);
                 }
                 _ => {}
             }

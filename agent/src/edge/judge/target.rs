@@ -6,15 +6,17 @@ use std::ops::Range;
 use super::base64;
 use super::decode::{Decoder, Tricks};
 use super::marks::{Marks, marks_of};
+use super::pairs::Pairs;
 use crate::edge::formats::unescape;
 use crate::request::{AccessRecord, LogEscape};
 
 /// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
 const MAX_TARGET_BYTES: usize = 64 * 1024;
 
-/// Most parts of one request. What follows the last is read as one part with it: nothing escapes, the table stays
-/// small.
-const MAX_PARTS: usize = 256;
+/// Most parts of one request: 45 parameters. What follows the last is read as one part with it: nothing escapes, the table
+/// stays small, and a request of hundreds of tiny parameters, each of which is offered to every grammar, is not several
+/// times as dear as any other.
+const MAX_PARTS: usize = 96;
 
 /// What encoded text has in it; text without any of this is plain already.
 const ENCODED: Marks =
@@ -55,10 +57,32 @@ pub(super) struct Part<'t> {
     pub(super) path: &'t [u8],
     /// Which bytes occur in `text`.
     pub(super) marks: Marks,
+    /// Which pairs of bytes occur in `lower`, as far as somebody looked.
+    pub(super) pairs: &'t Pairs,
     /// What decoding undid.
     pub(super) tricks: Tricks,
     /// A name that followed a doubled ampersand and has no value: `&&` is a shell operator too.
     pub(super) after_double_ampersand: bool,
+}
+
+impl Part<'_> {
+    /// Where `word`, of two bytes at least, first stands in `lower`.
+    #[inline(always)]
+    pub(super) fn find(&self, word: &[u8]) -> Option<usize> {
+        if self.pairs.may_hold(word) { memchr::memmem::find(self.lower, word) } else { None }
+    }
+
+    /// Whether `word`, of two bytes at least, stands in `lower`.
+    #[inline(always)]
+    pub(super) fn holds(&self, word: &[u8]) -> bool {
+        self.find(word).is_some()
+    }
+
+    /// Every place of `word`, of two bytes at least, in `lower`.
+    #[inline(always)]
+    pub(super) fn find_all<'p>(&'p self, word: &'p [u8]) -> impl Iterator<Item = usize> + 'p {
+        self.pairs.may_hold(word).then(|| memchr::memmem::find_iter(self.lower, word)).into_iter().flatten()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -205,6 +229,7 @@ impl Target {
             name: &self.lower[cut.name.clone()],
             path: &self.lower[path],
             marks: cut.marks,
+            pairs: &Pairs::UNKNOWN,
             tricks: cut.tricks,
             after_double_ampersand: cut.after_double_ampersand,
         }

@@ -89,6 +89,11 @@ const TELLING_FOLDERS: &[&[u8]] = &[
 
 /// Whether `path` is a page of a code host or a manual: the file it names is what it shows.
 pub(super) fn is_viewer(path: &[u8]) -> bool {
+    first_view(path).is_some()
+}
+
+/// Where what makes `path` such a page first ends.
+pub(super) fn first_view(path: &[u8]) -> Option<usize> {
     const VIEWS: [&[u8]; 19] = [
         b"/browser/",
         b"/viewvc/",
@@ -110,7 +115,7 @@ pub(super) fn is_viewer(path: &[u8]) -> bool {
         b"/docs/",
         b"/questions/",
     ];
-    VIEWS.iter().any(|view| memmem::find(path, view).is_some())
+    VIEWS.iter().filter_map(|view| memmem::find(path, view).map(|at| at + view.len())).min()
 }
 
 /// Whether words follow: blanks and letters.
@@ -191,6 +196,9 @@ const GOALS: &[&[u8]] = &[
 /// `/./etc/./passwd`, `/etc//passwd`: the names that are left once steps that go nowhere are taken out.
 fn judge_detours(part: &Part<'_>, found: &mut Findings) {
     let text = &part.lower[..part.lower.len().min(MAX_DETOUR)];
+    if !part.pairs.may_hold(b"/./") && !part.pairs.may_hold(b"//") {
+        return;
+    }
     let detour = memmem::find(text, b"/./").is_some() || memmem::find(text, b"//").is_some();
     if !detour || memmem::find(text, b"://").is_some() {
         return;
@@ -294,7 +302,7 @@ fn judge_steps(part: &Part<'_>, steps: Steps, named: bool, found: &mut Findings)
     }
     let span = part.offset + steps.first..part.offset + steps.last;
     let encoded = part.tricks.overlong || part.tricks.lookalike || part.tricks.rounds >= 2;
-    let params = memmem::find(part.lower, b"..;").is_some();
+    let params = part.holds(b"..;");
     let weight = match steps.count {
         _ if params => 65,
         // One segment of three dots is a name; two are a way up that some file systems know.
@@ -366,7 +374,8 @@ fn judge_file(part: &Part<'_>, steps: Steps, file: Option<(usize, usize)>, found
         let slashes = path.iter().take_while(|byte| **byte == b'/').count();
         &path[slashes.saturating_sub(1).min(path.len())..]
     });
-    let unix = ROOTS.iter().any(|root| value.starts_with(root) && (value.len() > root.len() || *root == b"/etc/"))
+    let unix = value.starts_with(b"/")
+        && ROOTS.iter().any(|root| value.starts_with(root) && (value.len() > root.len() || *root == b"/etc/"))
         && !value.contains(&b' ');
     if unix {
         // Where people keep their own files; what is hidden there is another matter.
@@ -404,38 +413,42 @@ fn is_drive_path(value: &[u8]) -> bool {
 /// Dots and slashes in the spellings that only custom decoders undo: `0x2e0x2f`, `..2f..2f`, `%c0%2e` remnants,
 /// `./\`, long runs of `./`.
 fn judge_disguises(part: &Part<'_>, found: &mut Findings) {
-    let text = part.lower;
-    let mut report = |needle: &[u8], times: usize, weight: u8, reason: &'static str| {
-        let mut hits = memmem::find_iter(text, needle);
-        if let Some(at) = hits.nth(times - 1) {
-            found.add(Traversal, weight, part.offset + at..part.offset + at + needle.len(), reason);
+    /// Inlined, so that it is known before which pairs of bytes the needle has.
+    #[inline(always)]
+    fn report(part: &Part<'_>, found: &mut Findings, needle: &[u8], times: usize, weight: u8, reason: &'static str) {
+        if part.pairs.may_hold(needle) && !found.has(Traversal, weight, reason) {
+            report_hit(part, found, needle, times, weight, reason);
         }
-    };
-    report(b"0x2e", 2, 60, "spells dots as hexadecimal numbers");
-    report(b"..2f", 1, 60, "spells slashes as bare hexadecimal");
-    report(b"..5c", 1, 60, "spells slashes as bare hexadecimal");
-    report(b"........", 1, 50, "writes parent steps with too many dots");
-    report(b"..%", 2, 55, "follows a parent step with a broken escape");
-    report(b"..0x", 1, 55, "spells slashes as hexadecimal numbers");
-    report(b"/./", 4, 55, "repeats steps that go nowhere");
-    report(b"\\.\\", 4, 55, "repeats steps that go nowhere");
-    report(b"././", 4, 55, "repeats steps that go nowhere");
-    report(b"/..//", 2, 40, "repeats separators between parent steps");
-    report(b".\\.", 2, 45, "splits parent steps with backslashes");
-    report(b"./\\", 2, 50, "mixes separators of two systems");
-    report(b"...\\", 2, 50, "writes parent steps with too many dots");
-    report(b".../", 2, 50, "writes parent steps with too many dots");
+    }
+    report(part, found, b"0x2e", 2, 60, "spells dots as hexadecimal numbers");
+    report(part, found, b"..2f", 1, 60, "spells slashes as bare hexadecimal");
+    report(part, found, b"..5c", 1, 60, "spells slashes as bare hexadecimal");
+    report(part, found, b"........", 1, 50, "writes parent steps with too many dots");
+    report(part, found, b"..%", 2, 55, "follows a parent step with a broken escape");
+    report(part, found, b"..0x", 1, 55, "spells slashes as hexadecimal numbers");
+    report(part, found, b"/./", 4, 55, "repeats steps that go nowhere");
+    report(part, found, b"\\.\\", 4, 55, "repeats steps that go nowhere");
+    report(part, found, b"././", 4, 55, "repeats steps that go nowhere");
+    report(part, found, b"/..//", 2, 40, "repeats separators between parent steps");
+    report(part, found, b".\\.", 2, 45, "splits parent steps with backslashes");
+    report(part, found, b"./\\", 2, 50, "mixes separators of two systems");
+    report(part, found, b"...\\", 2, 50, "writes parent steps with too many dots");
+    report(part, found, b".../", 2, 50, "writes parent steps with too many dots");
     if part.marks.any(Marks::HIGH) {
         judge_broken_bytes(part, found);
     }
 }
 
+fn report_hit(part: &Part<'_>, found: &mut Findings, needle: &[u8], times: usize, weight: u8, reason: &'static str) {
+    if let Some(at) = memmem::find_iter(part.lower, needle).nth(times - 1) {
+        found.add(Traversal, weight, part.offset + at..part.offset + at + needle.len(), reason);
+    }
+}
+
 /// `..` followed by bytes that are no UTF-8: a separator in some code page, three times over.
 fn judge_broken_bytes(part: &Part<'_>, found: &mut Findings) {
-    let hits = memmem::find_iter(part.lower, b"..")
-        .filter(|at| part.lower.get(at + 2).is_some_and(|byte| *byte >= 0x80))
-        .take(3)
-        .count();
+    let hits =
+        part.find_all(b"..").filter(|at| part.lower.get(at + 2).is_some_and(|byte| *byte >= 0x80)).take(3).count();
     if hits >= 2 {
         found.add(
             Traversal,
@@ -463,6 +476,7 @@ mod tests {
             name: b"q",
             path: b"/",
             marks: marks_of(text),
+            pairs: &super::super::pairs::Pairs::UNKNOWN,
             tricks,
             after_double_ampersand: false,
         };

@@ -5,7 +5,8 @@
 //! how it is written, and whether the parameter is one that a script would include.
 
 use std::net::IpAddr;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
+use std::sync::LazyLock;
 
 use memchr::memmem;
 
@@ -14,6 +15,7 @@ use super::host::{self, Host, Reach};
 use super::marks::Marks;
 use super::prose;
 use super::target::{Part, Place};
+use super::words::Words;
 use crate::request::AttackClass::{self, CodeInjection, Rfi, Ssrf, Traversal};
 
 /// URLs of one part that are read to their end, and the most bytes of one; of those behind them the beginning is read:
@@ -125,13 +127,20 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::Referer {
         return;
     }
+    let relative = matches!(part.lower, [b'/' | b'\\', b'/' | b'\\', ..]);
+    if part.pairs.may_hold(b":/") || relative || part.lower.starts_with(b"http") {
+        judge_urls(part, found);
+    }
+    if part.place == Place::Value {
+        judge_bare_host(part, found);
+    }
+}
+
+fn judge_urls(part: &Part<'_>, found: &mut Findings) {
     for url in urls(part.lower) {
         judge_scheme(part, &url, found);
         judge_destination(part, &url, found);
         judge_inclusion(part, &url, found);
-    }
-    if part.place == Place::Value {
-        judge_bare_host(part, found);
     }
 }
 
@@ -331,7 +340,7 @@ fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
         (part.lower[url.scheme.clone()].starts_with(b"ftp"), 40),
         (part.name.starts_with(b"globals[") || part.name.starts_with(b"_"), 25),
         (part.name.contains(&b'['), 20),
-        (memmem::find(part.lower, b"pastebin.com/raw").is_some(), 20),
+        (part.holds(b"pastebin.com/raw"), 20),
         (part.text[..url.span.start].contains(&b'='), 20),
     ];
     let weight: u32 = points.iter().filter(|(holds, _)| *holds).map(|(_, points)| points).sum();
@@ -341,11 +350,12 @@ fn judge_inclusion(part: &Part<'_>, url: &Url, found: &mut Findings) {
 
 /// Parameter names that scripts pass to `include`: they speak of paths, files, pages and parts.
 fn includes(name: &[u8]) -> bool {
-    const STEMS: [&[u8]; 22] = [
-        b"path", b"inc", b"root", b"dir", b"file", b"page", b"lib", b"class", b"templ", b"theme", b"conf", b"modul",
-        b"plugin", b"skin", b"lang", b"base", b"folder", b"src_", b"script", b"body", b"content", b"load",
+    const STEMS: [&str; 22] = [
+        "path", "inc", "root", "dir", "file", "page", "lib", "class", "templ", "theme", "conf", "modul", "plugin",
+        "skin", "lang", "base", "folder", "src_", "script", "body", "content", "load",
     ];
-    STEMS.iter().any(|stem| memmem::find(name, stem).is_some()) && !redirects(name)
+    static WORDS: LazyLock<Words> = LazyLock::new(|| Words::new(STEMS));
+    WORDS.walk(name, |_| ControlFlow::Break(())) && !redirects(name)
 }
 
 /// Whether `path` ends in a server-side script.
@@ -395,6 +405,7 @@ mod tests {
             name: name.as_bytes(),
             path: path.as_bytes(),
             marks: marks_of(text.as_bytes()),
+            pairs: &super::super::pairs::Pairs::UNKNOWN,
             tricks: Tricks::default(),
             after_double_ampersand: false,
         };

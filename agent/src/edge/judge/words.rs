@@ -1,7 +1,7 @@
-//! Finds a thousand words in one pass over a text, out of 16 KiB of tables.
+//! Finds some thousand words in one pass over a text, out of 16 KiB of tables.
 //!
 //! Every word is filed under its rarest window of four bytes (two, for the short ones). A pass looks every window
-//! of the text up in a bitmap that stays in the processor's first cache; only where a bit is set are the words
+//! of the text up in a filter that stays in the processor's first cache; only where it says yes are the words
 //! filed there compared. An Aho-Corasick automaton over the same words takes megabytes, and waits for memory at
 //! every other byte of ordinary text.
 //!
@@ -9,9 +9,8 @@
 
 use std::ops::ControlFlow;
 
-/// Entries of a bitmap: one bit for every number of 16 bits, 8 KiB each. Fewer make every other window a candidate;
-/// more leave the cache.
-const BITMAP: usize = (1 << 16) / 64;
+/// Words of a filter, as a power of two: 8 KiB each. Fewer make many windows candidates; more leave the cache.
+const SHELVES: u32 = 10;
 
 /// Bytes of a window of the long words, and of the short ones.
 const LONG: usize = 4;
@@ -28,8 +27,8 @@ pub(super) struct Hit {
 #[derive(Debug)]
 pub(super) struct Words {
     words: Vec<Box<[u8]>>,
-    long: File,
-    short: File,
+    long: File<LONG>,
+    short: File<SHORT>,
 }
 
 impl Words {
@@ -39,46 +38,46 @@ impl Words {
         let mut long = File::default();
         let mut short = File::default();
         for (index, word) in words.iter().enumerate() {
-            if word.len() >= LONG { long.add(index, word, LONG) } else { short.add(index, word, SHORT) }
+            if word.len() >= LONG { long.add(index, word) } else { short.add(index, word) }
         }
         long.shelve();
         short.shelve();
         Self { words, long, short }
     }
 
-    /// Hands every word of `text`, whatever its case, to `see` until that breaks off. Says whether it did.
+    /// Hands every word of `text`, which is lower case, to `see` until that breaks off. Says whether it did.
     #[inline]
     pub(super) fn walk(&self, text: &[u8], mut see: impl FnMut(Hit) -> ControlFlow<()>) -> bool {
         let mut window = 0;
         for (last, byte) in text.iter().enumerate() {
             window = slide(window, *byte);
-            let (long, short) = (long_number(window), short_number(window));
-            if self.long.holds(long) && self.compare(&self.long, long, text, last, LONG, &mut see).is_break()
-                || self.short.holds(short) && self.compare(&self.short, short, text, last, SHORT, &mut see).is_break()
-            {
+            if self.long.may_hold(window) && self.compare(&self.long, window, text, last, &mut see).is_break() {
+                return true;
+            }
+            let window = window & SHORT_MASK;
+            if self.short.may_hold(window) && self.compare(&self.short, window, text, last, &mut see).is_break() {
                 return true;
             }
         }
         false
     }
 
-    /// Compares the words filed under `number` with the text around the window that ends at `last`.
+    /// Compares the words filed under `window`, which ends at `last`, with the text around it.
     #[cold]
     #[inline(never)]
-    fn compare(
+    fn compare<const WIDTH: usize>(
         &self,
-        file: &File,
-        number: u16,
+        file: &File<WIDTH>,
+        window: u32,
         text: &[u8],
         last: usize,
-        width: usize,
         see: &mut impl FnMut(Hit) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        for card in file.shelf(number).iter().filter(|card| card.number == number) {
+        for card in file.shelf(window).iter().filter(|card| card.window == window) {
             let word = &self.words[usize::from(card.word)];
-            let Some(start) = (last + 1).checked_sub(width + usize::from(card.offset)) else { continue };
+            let Some(start) = (last + 1).checked_sub(WIDTH + usize::from(card.offset)) else { continue };
             let end = start + word.len();
-            if text.get(start..end).is_some_and(|found| found.eq_ignore_ascii_case(word)) {
+            if text.get(start..end).is_some_and(|found| *found == **word) {
                 see(Hit { word: usize::from(card.word), start, end })?;
             }
         }
@@ -86,60 +85,80 @@ impl Words {
     }
 }
 
-/// Words filed under the numbers of windows.
+/// Words filed under their windows of `WIDTH` bytes.
 #[derive(Debug)]
-struct File {
-    bits: Box<[u64; BITMAP]>,
-    /// Sorted by number.
+struct File<const WIDTH: usize> {
+    /// Long windows: a Bloom filter cut into words (Putze, Sanders, Singler 2007), in which a window has two bits of one
+    /// word. Short ones have a bit each.
+    filter: Box<[u64; 1 << SHELVES]>,
+    /// Sorted by shelf, the number of the filter's word.
     cards: Vec<Card>,
-    /// For every word of the bitmap, where its cards begin.
+    /// Where the cards of each shelf begin.
     shelves: Vec<u16>,
 }
 
-impl Default for File {
+impl<const WIDTH: usize> Default for File<WIDTH> {
     fn default() -> Self {
-        Self { bits: Box::new([0; BITMAP]), cards: Vec::new(), shelves: Vec::new() }
+        Self { filter: Box::new([0; 1 << SHELVES]), cards: Vec::new(), shelves: Vec::new() }
     }
 }
 
-/// Where a word is filed: the number of one of its windows, and where in the word that window begins.
+/// Where a word is filed: one of its windows, and where in the word that begins.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Card {
-    number: u16,
+    shelf: u16,
+    window: u32,
     word: u16,
     offset: u16,
 }
 
-impl File {
-    fn add(&mut self, index: usize, word: &[u8], width: usize) {
-        let windows = word.windows(width).enumerate();
+impl<const WIDTH: usize> File<WIDTH> {
+    fn add(&mut self, index: usize, word: &[u8]) {
+        let windows = word.windows(WIDTH).enumerate();
         let Some((offset, window)) = windows.min_by_key(|(_, window)| commonness(window)) else { return };
         let window = window.iter().fold(0, |window, byte| slide(window, *byte));
-        let number = if width == LONG { long_number(window) } else { short_number(window) };
-        // The tables hold about a thousand words of a few dozen bytes; a test holds them to what fits.
+        // The tables hold some thousand words of a few dozen bytes; a test holds them to what fits.
         if let (Ok(word), Ok(offset)) = (u16::try_from(index), u16::try_from(offset)) {
-            self.bits[usize::from(number >> 6)] |= 1 << (number & 63);
-            self.cards.push(Card { number, word, offset });
+            let shelf = Self::shelf_of(window);
+            self.filter[usize::from(shelf)] |= Self::bits_of(window);
+            self.cards.push(Card { shelf, window, word, offset });
         }
     }
 
     /// Sorts the cards and notes where each shelf begins.
     fn shelve(&mut self) {
         self.cards.sort_unstable();
-        let begins = |shelf: usize| self.cards.partition_point(|card| usize::from(card.number >> 6) < shelf);
-        self.shelves = (0..=BITMAP).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
+        let begins = |shelf: usize| self.cards.partition_point(|card| usize::from(card.shelf) < shelf);
+        self.shelves = (0..=self.filter.len()).map(|shelf| u16::try_from(begins(shelf)).unwrap_or(u16::MAX)).collect();
     }
 
-    /// The cards that share a word of the bitmap with `number`.
+    /// The cards that share a word of the filter with `window`.
     #[inline]
-    fn shelf(&self, number: u16) -> &[Card] {
-        let shelf = usize::from(number >> 6);
+    fn shelf(&self, window: u32) -> &[Card] {
+        let shelf = usize::from(Self::shelf_of(window));
         self.cards.get(usize::from(self.shelves[shelf])..usize::from(self.shelves[shelf + 1])).unwrap_or_default()
     }
 
     #[inline]
-    fn holds(&self, number: u16) -> bool {
-        self.bits[usize::from(number >> 6)] >> (number & 63) & 1 == 1
+    fn may_hold(&self, window: u32) -> bool {
+        let bits = Self::bits_of(window);
+        self.filter[usize::from(Self::shelf_of(window))] & bits == bits
+    }
+
+    /// The word of the filter that a window's bits are in.
+    #[inline]
+    const fn shelf_of(window: u32) -> u16 {
+        if WIDTH == SHORT { (window >> 6 & 0x3FF) as u16 } else { (spread(window) >> (u32::BITS - SHELVES)) as u16 }
+    }
+
+    /// A window's bits in its word.
+    #[inline]
+    const fn bits_of(window: u32) -> u64 {
+        if WIDTH == SHORT {
+            return 1 << (window & 63);
+        }
+        let spread = spread(window);
+        1 << (spread >> (u32::BITS - SHELVES - 6) & 63) | 1 << (spread >> (u32::BITS - SHELVES - 12) & 63)
     }
 }
 
@@ -149,18 +168,13 @@ const fn slide(window: u32, byte: u8) -> u32 {
     window << 8 | (byte | 0x20) as u32
 }
 
-/// All four bytes, spread by a multiplication with the golden ratio.
-#[inline]
-const fn long_number(window: u32) -> u16 {
-    let [.., a, b] = window.wrapping_mul(0x9E37_79B1).to_le_bytes();
-    u16::from_le_bytes([a, b])
-}
+/// The last two bytes of a window.
+const SHORT_MASK: u32 = 0xFFFF;
 
-/// The last two bytes.
+/// A window, spread by a multiplication with the golden ratio.
 #[inline]
-const fn short_number(window: u32) -> u16 {
-    let [a, b, ..] = window.to_le_bytes();
-    u16::from_le_bytes([a, b])
+const fn spread(window: u32) -> u32 {
+    window.wrapping_mul(0x9E37_79B1)
 }
 
 /// How common a window is in URLs, roughly: by its letters, as in English text, and by the marks that URLs are made
@@ -197,7 +211,7 @@ mod tests {
         let check = |text: &str, expected: &[(usize, usize, usize)]| {
             assert_eq!(found(&["etc/passwd", "passwd", "..", "or", "union"], text), expected, "{text}");
         };
-        check("../ETC/Passwd", &[(0, 3, 13), (1, 7, 13), (2, 0, 2)]);
+        check("../etc/passwd", &[(0, 3, 13), (1, 7, 13), (2, 0, 2)]);
         check("...", &[(2, 0, 2), (2, 1, 3)]);
         check("color", &[(3, 3, 5)]);
         check("union", &[(4, 0, 5)]);

@@ -17,25 +17,19 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if !part.marks.any(Marks::DOLLAR.and(Marks::ANGLE)) {
         return;
     }
-    let text = part.lower;
-    let mut report = |needle: &[u8], weight: u8, reason: &'static str| {
-        if let Some(at) = memchr::memmem::find(text, needle) {
-            found.add(Cmdi, weight, part.offset + at..part.offset + at + needle.len(), reason);
-        }
-    };
-    report(b"${ifs", 60, "writes spaces as the shell's separator variable");
-    report(b"$ifs", 55, "writes spaces as the shell's separator variable");
-    report(b"$((", 50, "has the shell do arithmetic");
-    report(b"/dev/tcp/", 60, "has the shell open a connection");
-    report(b"/dev/udp/", 60, "has the shell open a connection");
-    report(b"$0<<<", 60, "has the shell read a text as commands");
-    report(b"sh<<<", 60, "has the shell read a text as commands");
-    report(b"$(<", 60, "has the shell read a file");
-    report(b"${#", 30, "measures a shell variable");
-    report(b"<(", 20, "has the form of a process substitution");
-    report(b">(", 20, "has the form of a process substitution");
-    report(b"$shell", 50, "names the shell by its variable");
-    report(b"${shell}", 60, "names the shell by its variable");
+    report(part, found, b"${ifs", 60, "writes spaces as the shell's separator variable");
+    report(part, found, b"$ifs", 55, "writes spaces as the shell's separator variable");
+    report(part, found, b"$((", 50, "has the shell do arithmetic");
+    report(part, found, b"/dev/tcp/", 60, "has the shell open a connection");
+    report(part, found, b"/dev/udp/", 60, "has the shell open a connection");
+    report(part, found, b"$0<<<", 60, "has the shell read a text as commands");
+    report(part, found, b"sh<<<", 60, "has the shell read a text as commands");
+    report(part, found, b"$(<", 60, "has the shell read a file");
+    report(part, found, b"${#", 30, "measures a shell variable");
+    report(part, found, b"<(", 20, "has the form of a process substitution");
+    report(part, found, b">(", 20, "has the form of a process substitution");
+    report(part, found, b"$shell", 50, "names the shell by its variable");
+    report(part, found, b"${shell}", 60, "names the shell by its variable");
     for cut in [
         &b"${path:"[..],
         b"${home:",
@@ -47,26 +41,39 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         b"${home#",
         b"${ls_colors:",
     ] {
-        report(cut, 50, "cuts characters out of a shell variable");
+        report(part, found, cut, 50, "cuts characters out of a shell variable");
+    }
+}
+
+/// Inlined, so that it is known before which pairs of bytes the needle has.
+#[inline(always)]
+fn report(part: &Part<'_>, found: &mut Findings, needle: &[u8], weight: u8, reason: &'static str) {
+    if part.pairs.may_hold(needle)
+        && !found.has(Cmdi, weight, reason)
+        && let Some(at) = memchr::memmem::find(part.lower, needle)
+    {
+        found.add(Cmdi, weight, part.offset + at..part.offset + at + needle.len(), reason);
     }
 }
 
 /// `c$@at`, `pi``ng`, `c$?at+/et$?c`: expansions to nothing inside a word.
 fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
-    const NOTHING: [&[u8]; 9] = [b"``", b"$()", b"<()", b"$@", b"$*", b"$?", b"$$", b"$_", b"$!"];
     let text = part.lower;
-    let inside_word = |at: usize, length: usize| {
-        at > 0 && text[at - 1].is_ascii_lowercase() && text.get(at + length).is_some_and(u8::is_ascii_lowercase)
-    };
-    let splits: usize = NOTHING
-        .iter()
-        .map(|nothing| {
-            memchr::memmem::find_iter(text, nothing).take(8).filter(|at| inside_word(*at, nothing.len())).count()
-        })
-        .sum();
-    let certain = [&b"``"[..], b"$()", b"<()", b"$@"]
-        .iter()
-        .any(|nothing| memchr::memmem::find_iter(text, nothing).take(8).any(|at| inside_word(at, nothing.len())));
+    let mut splits = 0;
+    let certain = memchr::memchr3_iter(b'$', b'`', b'<', text).any(|at| {
+        if !text[..at].last().is_some_and(u8::is_ascii_lowercase) {
+            return false;
+        }
+        let (length, certain) = match &text[at..] {
+            [b'`', b'`', ..] | [b'$', b'@', ..] => (2, true),
+            [b'$' | b'<', b'(', b')', ..] => (3, true),
+            [b'$', b'*' | b'?' | b'$' | b'_' | b'!', ..] => (2, false),
+            _ => return false,
+        };
+        let splits_word = text.get(at + length).is_some_and(u8::is_ascii_lowercase);
+        splits += usize::from(splits_word);
+        splits_word && certain
+    });
     if splits >= 2 || certain {
         found.add(Cmdi, 55, part.offset..part.offset + text.len(), "splits words with expansions to nothing");
     }

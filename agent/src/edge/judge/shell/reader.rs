@@ -39,7 +39,7 @@ impl std::ops::Deref for Name {
 
 /// Variables that are searched for one by one; with more of them each search through the text would make its cost grow with the
 /// square of its length.
-const ASKED_MAX: usize = 8;
+const ASKED_MAX: usize = 4;
 
 /// A text of commands, and what was found out about it: commands overlap (`<(<(<(`), and each would look again.
 pub(super) struct Text<'t> {
@@ -48,22 +48,32 @@ pub(super) struct Text<'t> {
     unbroken: std::ops::Range<usize>,
     /// Variables that were asked for.
     asked: usize,
+    /// Bytes that stand behind a `$` or `{`: most names that are asked for begin with none of them.
+    begins: Option<[bool; 256]>,
     /// What stands behind each `$` and `{`, sorted.
     variables: Option<Vec<&'t [u8]>>,
 }
 
 impl<'t> Text<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Self { text, unbroken: 0..0, asked: 0, variables: None }
+        Self { text, unbroken: 0..0, asked: 0, begins: None, variables: None }
     }
 
     /// Whether `$name` or `${name` stands behind `from`; where many variables were asked for, whether it stands anywhere.
     pub(super) fn uses_variable(&mut self, name: &[u8], from: usize) -> bool {
         let text = self.text;
-        let opens = |at: usize| at > 0 && matches!(text[at - 1], b'$' | b'{');
+        let begins = self.begins.get_or_insert_with(|| {
+            let behind = memchr::memchr2_iter(b'$', b'{', text).filter_map(|at| text.get(at + 1));
+            let mut begins = [false; 256];
+            behind.for_each(|byte| begins[usize::from(*byte)] = true);
+            begins
+        });
+        if !name.first().is_some_and(|byte| begins[usize::from(*byte)]) {
+            return false;
+        }
         if self.asked < ASKED_MAX {
             self.asked += 1;
-            return memchr::memmem::find_iter(&text[from..], name).any(|at| opens(from + at) && at > 0);
+            return memchr::memchr2_iter(b'$', b'{', &text[from..]).any(|at| text[from + at + 1..].starts_with(name));
         }
         let variables = self.variables.get_or_insert_with(|| {
             let behind = |at: usize| &text[at + 1..(at + 1 + MAX_WORD).min(text.len())];

@@ -1,5 +1,7 @@
 //! What a word at the start of a shell command is: tables of program names, by how much they say.
 
+use crate::edge::judge::shapes::Shapes;
+
 /// How much a command name says by itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Command {
@@ -62,9 +64,50 @@ const AMBIGUOUS: &[&[u8]] = &[
     b"ver", b"vol", b"w", b"wait", b"wall", b"watch", b"wc", b"whereis", b"which", b"who", b"yes",
 ];
 
-/// Whether a sorted table holds `name`.
-fn listed(table: &[&[u8]], name: &[u8]) -> bool {
-    table.binary_search(&name).is_ok()
+/// A sorted table of names.
+struct Table<const NAMES: usize> {
+    names: &'static [&'static [u8]],
+    shapes: Shapes,
+    /// The first eight bytes of each name as a number, which keeps its order.
+    keys: [u64; NAMES],
+}
+
+static TOOL: Table<{ TOOLS.len() }> = Table { names: TOOLS, shapes: Shapes::of(&[TOOLS]), keys: keys(TOOLS) };
+static PLAIN_NAME: Table<{ PLAIN.len() }> = Table { names: PLAIN, shapes: Shapes::of(&[PLAIN]), keys: keys(PLAIN) };
+static AMBIGUOUS_NAME: Table<{ AMBIGUOUS.len() }> =
+    Table { names: AMBIGUOUS, shapes: Shapes::of(&[AMBIGUOUS]), keys: keys(AMBIGUOUS) };
+
+impl<const NAMES: usize> Table<NAMES> {
+    /// Whether it holds `name`.
+    fn holds(&self, name: &[u8]) -> bool {
+        if !self.shapes.may_hold(name) {
+            return false;
+        }
+        let key = key(name);
+        let first = self.keys.partition_point(|other| *other < key);
+        let alike = self.keys[first..].iter().take_while(|other| **other == key).count();
+        self.names[first..first + alike].contains(&name)
+    }
+}
+
+const fn keys<const NAMES: usize>(table: &[&[u8]]) -> [u64; NAMES] {
+    let mut keys = [0; NAMES];
+    let mut name = 0;
+    while name < NAMES {
+        keys[name] = key(table[name]);
+        name += 1;
+    }
+    keys
+}
+
+const fn key(name: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let mut at = 0;
+    while at < name.len() && at < bytes.len() {
+        bytes[at] = name[at];
+        at += 1;
+    }
+    u64::from_be_bytes(bytes)
 }
 
 /// What `word` is as a command; paths and `.exe` are looked through.
@@ -77,16 +120,16 @@ pub(super) fn command(word: &[u8]) -> Option<Command> {
     let name = name.strip_suffix(b".exe").unwrap_or(name);
     let known = if !name.first().is_some_and(u8::is_ascii_lowercase) {
         None // no program of the tables is named so
-    } else if listed(TOOLS, name) || interpreter_with_version(name) {
+    } else if interpreter_with_version(name) || TOOL.holds(name) {
         Some(Command::Tool)
-    } else if listed(PLAIN, name) {
+    } else if PLAIN_NAME.holds(name) {
         Some(Command::Plain)
-    } else if listed(AMBIGUOUS, name) {
+    } else if AMBIGUOUS_NAME.holds(name) {
         Some(Command::Ambiguous)
     } else {
         None
     };
-    if is_program_path(word) { known.max(Some(Command::Tool)) } else { known }
+    if path && is_program_path(word) { known.max(Some(Command::Tool)) } else { known }
 }
 
 /// `python3.11`, `perl5`, `php8.2`.

@@ -47,6 +47,7 @@ impl Statement<'_> {
                 (true, _) => 55,
                 (_, Operand::Computed) if at == 0 => 50,
                 (_, Operand::Computed) => 40,
+                (_, Operand::Constant) if at == 0 && self.is_one_word() => 15,
                 (_, Operand::Constant) if at == 0 => 50,
                 (_, Operand::Constant)
                     if self.any_constant(at + 1, after) && self.kind(at - 1) == Some(Kind::Number) =>
@@ -61,6 +62,13 @@ impl Statement<'_> {
         {
             self.report(at, after, 50, "adds a condition and breaks off", found);
         }
+    }
+
+    /// `xor0`, `or1`: an operator in letters and a number, which are one word of something else when nothing is between them
+    /// and nothing else is there.
+    fn is_one_word(&self) -> bool {
+        let [operator, number] = self.tokens else { return false };
+        number.kind == Kind::Number && operator.end == number.start && self.is_letters(0)
     }
 
     /// Whether `true`, `false` or `null` stands between two tokens.

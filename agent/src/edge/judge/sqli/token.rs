@@ -4,6 +4,8 @@
 //! tokens come out. Dialects are not told apart: what MySQL, PostgreSQL, SQL Server, Oracle or SQLite would take as
 //! a comment, string or operator is one.
 
+use crate::edge::judge::shapes::Shapes;
+
 /// Most tokens read of one text. Injections show themselves within the first few dozen; the bound keeps every rule
 /// linear.
 pub(super) const MAX_TOKENS: usize = 1024;
@@ -115,6 +117,10 @@ pub(super) fn tokens(text: &[u8], quote: Option<u8>, out: &mut Vec<Token>) {
 
 /// White space of any dialect: control characters, the lone `A0` that MySQL takes for one, a line feed written out.
 fn is_blank(text: &[u8], at: usize) -> bool {
+    // Most bytes are printable ASCII.
+    if matches!(text[at], b'!'..=b'[' | b']'..=b'm' | b'o'..=b'q' | b's' | b'u'..=b'~') {
+        return false;
+    }
     let lone = |byte: u8| (0x80..0xC0).contains(&byte) && (at == 0 || text[at - 1] < 0x80);
     let written = text[at] == b'\\'
         && matches!(text.get(at + 1), Some(b'n' | b'r' | b't'))
@@ -230,20 +236,34 @@ fn number_end(text: &[u8], at: usize) -> usize {
     end
 }
 
+/// Bytes of words: letters, digits, `_`, `$`, what is beyond ASCII.
+static IN_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80;
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+    IN_WORD[usize::from(byte)]
 }
 
 fn word_end(text: &[u8], at: usize) -> usize {
     let from = at.min(text.len());
-    // A dot binds: `information_schema.tables` is one name.
-    let part_of_word = |at: usize| {
-        let byte = text[at];
+    let mut before = from.checked_sub(1).map_or(u8::MAX, |before| text[before]);
+    let length = text[from..].iter().position(|byte| {
         // A continuation byte after ASCII begins no character: it is the blank that splits `union\xA0select`.
-        let stray = (0x80..0xC0).contains(&byte) && at > 0 && text[at - 1] < 0x80;
-        (is_word(byte) && !stray) || byte == b'.'
-    };
-    (from..text.len()).find(|at| !part_of_word(*at)).unwrap_or(text.len())
+        let stray = (0x80..0xC0).contains(byte) && before < 0x80;
+        before = *byte;
+        // A dot binds: `information_schema.tables` is one name.
+        stray || !is_word(*byte) && *byte != b'.'
+    });
+    length.map_or(text.len(), |length| from + length)
 }
 
 /// Length of the token at the front of `word`: a dot or a digit glued to a keyword begins another (`select.1`,
@@ -259,6 +279,9 @@ fn whole_word(word: &[u8]) -> usize {
 }
 
 fn word(word: &[u8]) -> Kind {
+    if !WORDS.may_hold(word) {
+        return Kind::Word;
+    }
     if let Some(kind) = keyword(word) {
         return kind;
     }
@@ -309,6 +332,23 @@ fn keyword(word: &[u8]) -> Option<Kind> {
     })
 }
 
+/// Every word that [`keyword`] knows.
+#[rustfmt::skip]
+const KEYWORDS: &[&[u8]] = &[
+    b"alias", b"all", b"alter", b"and", b"as", b"attach", b"backup", b"begin", b"between", b"binary", b"bulk", b"by",
+    b"call", b"case", b"column", b"copy", b"create", b"database", b"dbcc", b"declare", b"delete", b"desc",
+    b"describe", b"distinct", b"distinctrow", b"div", b"do", b"drop", b"dumpfile", b"else", b"except", b"exec",
+    b"execute", b"explain", b"false", b"from", b"glob", b"grant", b"group", b"handler", b"having", b"ilike", b"in",
+    b"index", b"insert", b"intersect", b"into", b"is", b"like", b"limit", b"load", b"lock", b"login", b"merge",
+    b"minus", b"mod", b"not", b"null", b"offset", b"or", b"order", b"outfile", b"pragma", b"procedure",
+    b"reconfigure", b"regexp", b"rename", b"replace", b"restore", b"revoke", b"rlike", b"schema", b"select", b"set",
+    b"shutdown", b"sounds", b"table", b"then", b"top", b"trigger", b"true", b"truncate", b"union", b"update", b"use",
+    b"values", b"view", b"waitfor", b"when", b"where", b"xor",
+];
+
+/// The shapes of all words that are more than [`Kind::Word`].
+static WORDS: Shapes = Shapes::of(&[KEYWORDS, TELLING_FUNCTIONS, COMMON_FUNCTIONS]);
+
 /// Functions and procedures whose call in a URL has one explanation.
 #[rustfmt::skip]
 const TELLING_FUNCTIONS: &[&[u8]] = &[
@@ -348,6 +388,7 @@ mod tests {
     #[test]
     fn tables_are_sorted_to_be_searched() {
         assert!(TELLING_FUNCTIONS.is_sorted() && COMMON_FUNCTIONS.is_sorted());
+        assert!(KEYWORDS.iter().all(|word| keyword(word).is_some()));
     }
 
     #[test]
