@@ -140,6 +140,8 @@ pub struct Call<'c> {
     pub role: Option<&'c str>,
     /// When the program was started, where that is known.
     pub started: Option<Timestamp>,
+    /// Whether a session token was sent with it; `None` where the request was not seen.
+    pub token: Option<bool>,
 }
 
 /// What a caller did otherwise than as a rule.
@@ -147,6 +149,8 @@ pub struct Call<'c> {
 pub enum Oddity {
     /// It asked for another role.
     Role,
+    /// It sent no session token, as its library does: a request that somebody had forged cannot hold one.
+    Bare,
     /// It asked much sooner than it does.
     Early {
         /// After the time before.
@@ -276,9 +280,31 @@ impl Baseline {
                 return (novelty, Some(Oddity::Role));
             }
         }
+        let bare = self.bare(workload, call, &name, learn, at);
+        if bare != Novelty::Known {
+            return (bare, Some(Oddity::Bare));
+        }
         let Some((gap, shortest)) = early else { return (Novelty::Known, None) };
         let novelty = self.habit(workload, Kind::Caller, &format!("{name} off its cadence"), learn, at);
         (novelty, (novelty != Novelty::Known).then_some(Oddity::Early { gap, shortest }))
+    }
+
+    /// How new it is that this call, otherwise known by `name`, came without a session token: nothing new where it always did.
+    fn bare(&mut self, workload: &WorkloadKey, call: &Call<'_>, name: &str, learn: Learn, at: Timestamp) -> Novelty {
+        let with = format!("{name} with a session token");
+        match call.token.filter(|_| call.path != MetadataPath::Session) {
+            None => Novelty::Known,
+            Some(true) => {
+                self.habit(workload, Kind::Caller, &with, learn, at);
+                Novelty::Known
+            }
+            Some(false) => {
+                let without = format!("{name} without a session token");
+                let novelty = self.habit(workload, Kind::Caller, &without, learn, at);
+                let sends_one = self.habit(workload, Kind::Caller, &with, Learn::Never, at) == Novelty::Known;
+                if sends_one { novelty } else { Novelty::Known }
+            }
+        }
     }
 
     /// The workload's program `parent` started `child` with this command line.

@@ -178,7 +178,10 @@ pub struct Correlator {
     /// Requests of every workload: for chains whose process is not the one behind the balancer's target (a proxy in between).
     host_edge: EdgeMemory,
     host_rates: Rates,
+    /// The latest ordinary requests.
     ring: OrdinaryRing,
+    /// The latest judged ones, also those of which better were kept.
+    passed: OrdinaryRing,
     places: Places,
     /// Which workloads are to be looked through, by the minute of event time.
     due: BTreeMap<i64, Vec<WorkloadKey>>,
@@ -200,6 +203,7 @@ impl Correlator {
             host_edge: EdgeMemory::default(),
             host_rates: Rates::default(),
             ring: OrdinaryRing::default(),
+            passed: OrdinaryRing::default(),
             places: Places::default(),
             due: BTreeMap::new(),
             sources: BTreeMap::new(),

@@ -3,8 +3,14 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-const CALL: Call<'static> =
-    Call { exe_path: "/opt/shop", service: "aws_imds", path: MetadataPath::Credential, role: None, started: None };
+const CALL: Call<'static> = Call {
+    exe_path: "/opt/shop",
+    service: "aws_imds",
+    path: MetadataPath::Credential,
+    role: None,
+    started: None,
+    token: None,
+};
 
 fn start() -> Timestamp {
     Timestamp::from_unix_millis(1_700_000_000_000)
@@ -216,6 +222,31 @@ fn another_role_is_another_thing_to_ask_for() {
         );
     }
     assert_eq!(old.caller(&shop(), &other, Learn::Yes, now.plus(HOUR)), (Novelty::New, Some(Oddity::Role)));
+}
+
+#[test]
+fn a_call_without_the_usual_session_token_is_odd_where_one_is_usual() {
+    let check = |usual: &[Option<bool>], now: Option<bool>, expected: (Novelty, Option<Oddity>)| {
+        let mut baseline = Baseline::new(Config::default());
+        let mut at = start();
+        for _ in 0..40_u64 {
+            for token in usual {
+                baseline.caller(&shop(), &Call { token: *token, ..CALL }, Learn::Yes, at);
+            }
+            at = at.plus(HOUR);
+        }
+        let call = Call { token: now, ..CALL };
+        assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at), expected, "{usual:?} {now:?}");
+    };
+    let (known, bare) = ((Novelty::Known, None), (Novelty::New, Some(Oddity::Bare)));
+    check(&[Some(true)], Some(true), known);
+    check(&[Some(true)], Some(false), bare);
+    check(&[Some(false)], Some(false), known);
+    check(&[Some(false)], Some(true), known);
+    check(&[Some(true), Some(false)], Some(false), known);
+    // What was learned before tokens were told apart.
+    check(&[None], Some(false), known);
+    check(&[Some(true)], None, known);
 }
 
 #[test]

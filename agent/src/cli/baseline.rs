@@ -85,7 +85,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         Verb::Import { file } => {
             let baseline = read(file)?;
             let workloads: Vec<WorkloadKey> = common.ask(&Request::ImportBaseline { baseline })?;
-            done(common, &json!({ "imported": workloads }), &format!("{} workloads imported", workloads.len()))?;
+            done(
+                common,
+                &json!({ "imported": workloads }),
+                &format!("{} imported", number_of(workloads.len(), "workload")),
+            )?;
         }
         Verb::Forget { workload } => {
             let _: Value = common.ask(&Request::Forget { workload: key(workload) })?;
@@ -122,7 +126,10 @@ fn show(common: &Common, workload: Option<WorkloadKey>) -> Result<()> {
     for key in baseline.workloads() {
         let [peers, callers, shells] = baseline.habits(key);
         let state = state(&baseline, key);
-        let counts = format!("{} peers, {} metadata callers, {} shells", peers.len(), callers.len(), shells.len());
+        let [peers_known, callers_known, shells_known] =
+            [(&peers, "peer"), (&callers, "metadata caller"), (&shells, "shell")]
+                .map(|(habits, one)| number_of(habits.len(), one));
+        let counts = format!("{peers_known}, {callers_known}, {shells_known}");
         writeln!(out, "{}  {state}, {counts}", clean(key.as_str()))?;
         let all = [("peer", peers), ("metadata", callers), ("shell", shells)];
         for (kind, names) in all.into_iter().filter(|_| single) {
@@ -130,6 +137,11 @@ fn show(common: &Common, workload: Option<WorkloadKey>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `1 peer`, `2 peers`.
+fn number_of(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 fn state(baseline: &Baseline, workload: &WorkloadKey) -> &'static str {

@@ -10,6 +10,7 @@ use crate::request::{AttackClass, Verdict};
 use crate::timestamp::Timestamp;
 
 use super::distinct::Distinct;
+use super::kept::Answer;
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 
@@ -68,6 +69,23 @@ impl Specificity {
     }
 }
 
+/// What a request is alike with: others are as good an explanation as it when they are of its kind. What was refused is weather; what
+/// was not is rare.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Kind {
+    specificity: Specificity,
+    class: AttackClass,
+    answer: Answer,
+}
+
+impl Kind {
+    /// Of a request with this verdict and this answer of its target.
+    pub(super) fn of(verdict: &Verdict, target_status: Option<u16>) -> Self {
+        let (specificity, class) = (Specificity::of(Some(verdict)), verdict.class);
+        Self { specificity, class, answer: Answer::of(target_status) }
+    }
+}
+
 /// Rates of judged requests on one workload, by event-time hour. Order and duplicates do not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Rates {
@@ -75,7 +93,6 @@ pub(super) struct Rates {
     hours: BTreeMap<i64, Hour>,
 }
 
-type Kind = (Specificity, AttackClass);
 type Hour = BTreeMap<Kind, Count>;
 
 /// A sketch with what it estimates: asked for far more often than it changes.
@@ -96,26 +113,27 @@ pub(super) type SavedRate = (i64, Kind, Distinct);
 
 impl Rates {
     /// Counts one request.
-    pub(super) fn add(&mut self, received: Timestamp, verdict: &Verdict, fingerprint: u64) {
+    pub(super) fn add(&mut self, received: Timestamp, kind: Kind, fingerprint: u64) {
         self.first = Some(self.first.map_or(received, |first| first.min(received)));
-        let count = self.hours.entry(hour_of(received)).or_default().entry(kind(verdict)).or_default();
+        let count = self.hours.entry(hour_of(received)).or_default().entry(kind).or_default();
         if count.sketch.add(fingerprint) {
             count.estimate = count.sketch.estimate();
         }
     }
 
     /// Probability that at least one *other* request of this kind falls into a window of `width` around `at` by chance:
-    /// Poisson, with the rate of the hour and the one before, and half a request as the prior for what was never seen.
-    pub(super) fn chance(&self, at: Timestamp, verdict: Option<&Verdict>, width: Duration) -> f64 {
-        let Some(kind) = verdict.map(kind) else { return -f64::exp_m1(-ORDINARY_RATE * width.as_secs_f64()) };
+    /// Poisson, with the rate of the hour and the one before, and half a request as the prior for what was never seen. `None` is an
+    /// ordinary request.
+    pub(super) fn chance(&self, at: Timestamp, kind: Option<Kind>, width: Duration) -> f64 {
+        let Some(kind) = kind else { return -f64::exp_m1(-ORDINARY_RATE * width.as_secs_f64()) };
         self.chance_of(at, width, |other| *other == kind)
     }
 
-    /// The same for a request of any class that is as specific: had another one been there, it would have been taken for evidence
-    /// as well.
-    pub(super) fn chance_of_any(&self, at: Timestamp, verdict: Option<&Verdict>, width: Duration) -> f64 {
-        let Some((specificity, _)) = verdict.map(kind) else { return self.chance(at, None, width) };
-        self.chance_of(at, width, |(other, _)| *other >= specificity)
+    /// The same for a request of any class that is as specific, answered alike: had another one been there, it would have been taken
+    /// for evidence as well.
+    pub(super) fn chance_of_any(&self, at: Timestamp, kind: Option<Kind>, width: Duration) -> f64 {
+        let Some(kind) = kind else { return self.chance(at, None, width) };
+        self.chance_of(at, width, |other| other.specificity >= kind.specificity && other.answer == kind.answer)
     }
 
     fn chance_of(&self, at: Timestamp, width: Duration, meant: impl Fn(&Kind) -> bool) -> f64 {
@@ -153,10 +171,6 @@ impl Rates {
     }
 }
 
-fn kind(verdict: &Verdict) -> Kind {
-    (Specificity::of(Some(verdict)), verdict.class)
-}
-
 fn hour_of(at: Timestamp) -> i64 {
     at.as_unix_nanos().div_euclid(HOUR_NS)
 }
@@ -177,17 +191,23 @@ mod tests {
             indicators: Vec::new(),
         };
         let base = Timestamp::from_unix_nanos(HOUR_NS * 490_000);
-        let chance = |requests: u64, width: Duration| {
+        let [refused, served] = [404, 200].map(|status| Kind::of(&verdict, Some(status)));
+        let chance_of = |kind: Kind, requests: u64, width: Duration| {
             let mut rates = Rates::default();
             for n in 0..requests {
                 let at = base.plus(Duration::from_millis(n * 7_200_000 / requests));
-                rates.add(at, &verdict, fingerprint::of(&n));
+                rates.add(at, refused, fingerprint::of(&n));
             }
-            rates.chance(base.plus(Duration::from_secs(5000)), Some(&verdict), width)
+            rates.chance(base.plus(Duration::from_secs(5000)), Some(kind), width)
         };
+        let chance = |requests, width| chance_of(refused, requests, width);
         assert!(chance(1, Duration::from_millis(50)) < 1e-5);
         assert!(chance(1, Duration::from_secs(120)) < 0.02);
         assert!(chance(7200, Duration::from_secs(120)) > 0.99);
         assert!(chance(7200, Duration::from_millis(50)) < 0.1);
+        assert!(
+            chance_of(served, 7200, Duration::from_secs(120)) < 0.02,
+            "what is refused does not hide what is served"
+        );
     }
 }

@@ -11,15 +11,17 @@ use crate::workload::WorkloadKey;
 use super::chance::{Rates, SavedRate};
 use super::distinct::Distinct;
 use super::edge_memory::EdgeMemory;
+use super::edge_road::PASSED_SHARE;
 use super::gaps::Gaps;
 use super::kept::Kept;
 use super::observation::{Finding, Lineage, Observation};
+use super::ordinary_ring::Passing;
 use super::places::Place;
 use super::site::{Chain, Raised, Site};
 use super::{Config, CorrelateError, Correlator};
 
 /// Version of the checkpoint; a changed meaning takes a new one.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -35,6 +37,7 @@ struct Saved {
     gaps: Gaps,
     host: SavedRequests,
     ordinary: Vec<Kept>,
+    passed: Vec<Kept>,
     sites: Vec<SavedSite>,
 }
 
@@ -74,6 +77,7 @@ pub(super) fn save(engine: &Correlator) -> Vec<u8> {
         gaps: engine.gaps.clone(),
         host: SavedRequests::of(&engine.host_edge, &engine.host_rates),
         ordinary: engine.ring.iter().collect(),
+        passed: engine.passed.iter().collect(),
         sites: keys.into_iter().filter_map(|key| Some(SavedSite::of(key, engine.sites.get(key)?))).collect(),
     };
     // Plain data with string keys always has a JSON form.
@@ -92,9 +96,15 @@ pub(super) fn load(config: Config, bytes: &[u8]) -> Result<Correlator, Correlate
     engine.sources = saved.sources.into_iter().map(|(name, at)| (name.into(), at)).collect();
     engine.gaps = saved.gaps;
     engine.host_rates = saved.host.fill(&mut engine.host_edge);
-    for kept in saved.ordinary {
-        let slots = engine.config.ordinary_requests;
-        engine.ring.push(Some(kept.id), &kept.as_record(), kept.routed.clone(), kept.spike, slots);
+    let slots = engine.config.ordinary_requests;
+    for (ring, slots, kept) in
+        [(&mut engine.ring, slots, saved.ordinary), (&mut engine.passed, slots / PASSED_SHARE, saved.passed)]
+    {
+        for kept in &kept {
+            let (record, verdict) = (kept.as_record(), kept.verdict.as_ref());
+            let (routed, spike) = (kept.routed.clone(), kept.spike);
+            ring.push(Passing { id: Some(kept.id), record: &record, verdict, routed, spike }, slots);
+        }
     }
     for saved in saved.sites {
         saved.fill(&mut engine);

@@ -10,13 +10,17 @@ use crate::request::{AccessRecord, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
 
-use super::chance::Specificity;
+use super::chance::{Kind, Specificity};
 use super::kept::{Kept, Rank, RequestId, Routed};
 use super::observation::Observation;
+use super::ordinary_ring::Passing;
 use super::places::Place;
 use super::site::Chain;
 use super::tie::Scales;
 use super::{Correlator, fingerprint, lost, sought};
+
+/// To so many slots for ordinary requests there is one for judged ones: a flood of these must not pass over those.
+pub(super) const PASSED_SHARE: usize = 4;
 
 /// What lies in the window of a request.
 #[derive(Copy, Clone)]
@@ -34,14 +38,22 @@ impl Correlator {
         let window = self.window(&record, verdict);
         if verdict.is_none() && !window.near {
             let routed = Routed::to(&workload, owner, basis);
-            self.ring.push(None, &record, routed, spike, self.config.ordinary_requests);
+            self.ring
+                .push(Passing { id: None, record: &record, verdict, routed, spike }, self.config.ordinary_requests);
             return Vec::new();
         }
         let id = RequestId { received: record.received, fingerprint: fingerprint::of_record(&record) };
         let site = self.site(&workload.key, record.received);
         if let Some(verdict) = verdict {
-            site.rates.add(record.received, verdict, id.fingerprint);
-            self.host_rates.add(record.received, verdict, id.fingerprint);
+            let kind = Kind::of(verdict, record.target_status);
+            site.rates.add(record.received, kind, id.fingerprint);
+            self.host_rates.add(record.received, kind, id.fingerprint);
+        }
+        if !window.near {
+            // A finding that happened in it may yet be on its way here, and better ones push it out until then.
+            let routed = Routed::to(&workload, owner, basis);
+            let passing = Passing { id: Some(id), record: &record, verdict, routed, spike };
+            self.passed.push(passing, self.config.ordinary_requests / PASSED_SHARE);
         }
         if !self.worth_keeping(&workload.key, id, &record, verdict, window) {
             return Vec::new();
@@ -109,9 +121,10 @@ impl Correlator {
         }
     }
 
-    /// Ordinary requests in flight at `at` whose lines came before the finding did.
+    /// Requests in flight at `at` that nothing made worth keeping when their lines came, before the finding did.
     pub(super) fn recall_in_flight(&mut self, at: Timestamp) {
-        let in_flight: Vec<_> = self.ring.in_flight(at, self.config.skew).collect();
+        let skew = self.config.skew;
+        let in_flight: Vec<_> = self.ring.in_flight(at, skew).chain(self.passed.in_flight(at, skew)).collect();
         for (kept, strict) in in_flight {
             let kept = Arc::new(kept);
             self.site(&kept.routed.workload, kept.id.received).edge.keep_near(&kept, strict);

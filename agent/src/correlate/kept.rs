@@ -12,7 +12,7 @@ use crate::request::{AccessRecord, Request, Verdict};
 use crate::timestamp::Timestamp;
 use crate::workload::{Workload, WorkloadKey};
 
-use super::chance::Specificity;
+use super::chance::{Kind, Specificity};
 use super::sought::{self, Sought};
 
 /// Longest URL kept, bytes: the promise of [`Request::url`].
@@ -106,6 +106,11 @@ impl Kept {
         Specificity::of(self.verdict.as_ref())
     }
 
+    /// What it is alike with; `None` for an ordinary one.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.verdict.as_ref().map(|verdict| Kind::of(verdict, self.request.target_status))
+    }
+
     pub(super) fn rank(&self) -> Rank {
         Rank::of(self.id, self.verdict.as_ref(), self.request.target_status)
     }
@@ -143,7 +148,7 @@ impl Rank {
 }
 
 /// What the target made of the request; refusals least.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// 4xx: the application did not take it.
     Refused,
@@ -156,6 +161,27 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// What the answer says of a judged request, in nats: the share of breaches that are answered so (judgement: most are served,
+    /// some break something, few are refused). How usual the answer is otherwise, the rates know.
+    pub(super) fn breach_nats(self) -> f64 {
+        match self {
+            Self::Unknown => 1.0_f64,
+            Self::Served => 0.65,
+            Self::Failed => 0.25,
+            Self::Refused => 0.1,
+        }
+        .ln()
+    }
+
+    /// The same of an ordinary request, whose rates are not counted: against what is answered all day.
+    pub(super) const fn ordinary_nats(self) -> f64 {
+        match self {
+            Self::Refused => -1.2,
+            Self::Failed => 0.3,
+            Self::Unknown | Self::Served => 0.0,
+        }
+    }
+
     pub(super) fn of(target_status: Option<u16>) -> Self {
         match target_status {
             Some(400..=499) => Self::Refused,

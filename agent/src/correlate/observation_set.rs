@@ -22,8 +22,8 @@ pub(super) struct ObservationSet {
 pub(super) enum Give {
     /// The lightest, of those the latest, never the first of all: the start of a chain is what explains it.
     Lightest,
-    /// The oldest of the kind that there are most of: ordinary things matter only near the request that they happen in, and calls
-    /// to partners must not push out what was asked of a metadata service.
+    /// The oldest of its kind, each kind having so many: ordinary things matter only near the request that they happen in, whose line
+    /// may be hours late, and calls to partners must not push out what was asked of a metadata service.
     Oldest,
 }
 
@@ -48,16 +48,19 @@ impl ObservationSet {
             **known = observation;
             return Insertion::Changed;
         }
-        self.kinds[kind(&observation)] += 1;
+        let own = kind(&observation);
+        self.kinds[own] += 1;
         self.held.insert(id, Box::new(observation));
-        if self.held.len() <= capacity {
+        let (held, capacity) = match give {
+            Give::Lightest => (self.held.len(), capacity),
+            Give::Oldest if own == ASKED => (self.kinds[own], capacity.saturating_mul(ASKED_SHARE)),
+            Give::Oldest => (self.kinds[own], capacity),
+        };
+        if held <= capacity {
             return Insertion::Changed;
         }
         let gone = match give {
-            Give::Oldest => {
-                let most = (0..self.kinds.len()).max_by_key(|kind| self.kinds[*kind]).unwrap_or_default();
-                self.held.iter().find(|(_, held)| kind(held) == most).map(|(id, _)| *id)
-            }
+            Give::Oldest => self.held.iter().find(|(_, held)| kind(held) == own).map(|(id, _)| *id),
             Give::Lightest => {
                 let others = self.held.iter().skip(1).rev();
                 others.min_by(|a, b| a.1.weight().total_cmp(&b.1.weight())).map(|(id, _)| *id)
@@ -97,8 +100,13 @@ impl ObservationSet {
     }
 }
 
+/// The kind of what was asked of a metadata service, and how much more room it has: a refresh is half a dozen steps, and six hours of
+/// a few workers' must be there when the line of a forged request comes.
+const ASKED: usize = 1;
+const ASKED_SHARE: usize = 2;
+
 fn kind(observation: &Observation) -> usize {
-    if observation.is_execution() { 0 } else { 1 + usize::from(observation.as_egress().is_some()) }
+    if observation.is_execution() { 0 } else { ASKED + usize::from(observation.as_egress().is_some()) }
 }
 
 /// The weightier judgement of an event wins, then the one that knows its end, then the one that knows its middle; between equals

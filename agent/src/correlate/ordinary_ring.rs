@@ -1,11 +1,11 @@
-//! The latest ordinary requests of this host, unparsed, in slots that are written over: a finding that arrives after the
-//! line of the request that it happened in still finds it. Writing a slot copies the line's texts and allocates nothing once
-//! the ring is warm.
+//! The latest requests of this host that nothing made worth keeping, in slots that are written over: a finding that arrives after
+//! the line of the request that it happened in still finds it. Writing a slot copies the line's texts; for an ordinary request it
+//! allocates nothing once the ring is warm.
 
 use std::time::Duration;
 
 use crate::evidence::ErrorSpike;
-use crate::request::AccessRecord;
+use crate::request::{AccessRecord, Verdict};
 use crate::timestamp::Timestamp;
 
 use super::fingerprint::{self, TEXT_MAX};
@@ -32,23 +32,26 @@ struct Slot {
     /// The texts, end to end.
     text: Vec<u8>,
     ends: [usize; 6],
+    verdict: Option<Verdict>,
     routed: Routed,
     spike: Option<ErrorSpike>,
 }
 
+/// A request on its way into a slot.
+pub(super) struct Passing<'r> {
+    pub(super) id: Option<RequestId>,
+    pub(super) record: &'r AccessRecord<'r>,
+    pub(super) verdict: Option<&'r Verdict>,
+    pub(super) routed: Routed,
+    pub(super) spike: Option<ErrorSpike>,
+}
+
 impl OrdinaryRing {
-    /// Notes an ordinary request, writing over the oldest once `capacity` slots are in use.
-    pub(super) fn push(
-        &mut self,
-        id: Option<RequestId>,
-        record: &AccessRecord<'_>,
-        routed: Routed,
-        spike: Option<ErrorSpike>,
-        capacity: usize,
-    ) {
-        let flight = (record.received, record.completed);
+    /// Notes a request, writing over the oldest once `capacity` slots are in use.
+    pub(super) fn push(&mut self, passing: Passing<'_>, capacity: usize) {
+        let flight = (passing.record.received, passing.record.completed);
         if self.slots.len() < capacity.max(1) {
-            self.slots.push(Slot::of(id, record, routed, spike, Vec::new()));
+            self.slots.push(Slot::of(passing, Vec::new()));
             self.flights.push(flight);
             return;
         }
@@ -58,7 +61,7 @@ impl OrdinaryRing {
         let mut text = std::mem::take(&mut slot.text);
         text.clear();
         text.shrink_to(SLOT_BYTES);
-        *slot = Slot::of(id, record, routed, spike, text);
+        *slot = Slot::of(passing, text);
         self.next += 1;
     }
 
@@ -78,13 +81,8 @@ impl OrdinaryRing {
 }
 
 impl Slot {
-    fn of(
-        id: Option<RequestId>,
-        record: &AccessRecord<'_>,
-        routed: Routed,
-        spike: Option<ErrorSpike>,
-        mut text: Vec<u8>,
-    ) -> Self {
+    fn of(passing: Passing<'_>, mut text: Vec<u8>) -> Self {
+        let Passing { id, record, verdict, routed, spike } = passing;
         let mut ends = [0; 6];
         let texts = [
             record.balancer,
@@ -111,7 +109,7 @@ impl Slot {
             anomaly: b"",
             ..*record
         };
-        Self { id, frame, text, ends, routed, spike }
+        Self { id, frame, text, ends, verdict: verdict.cloned(), routed, spike }
     }
 
     fn own(&self) -> Kept {
@@ -128,6 +126,6 @@ impl Slot {
         let id = self
             .id
             .unwrap_or_else(|| RequestId { received: record.received, fingerprint: fingerprint::of_record(&record) });
-        Kept::own(id, &record, None, self.routed.clone(), self.spike)
+        Kept::own(id, &record, self.verdict.as_ref(), self.routed.clone(), self.spike)
     }
 }

@@ -20,6 +20,12 @@ const SWEEP: Duration = Duration::from_secs(60);
 const LINGER_MINUTES: i64 = 20;
 /// How often a workload with an open incident is looked at without any news: for what becomes older.
 const OPEN_MINUTES: i64 = 10;
+/// How much longer requests stay than the observations that they are tied to: the time that a request may take, and that a look at a
+/// workload may be late.
+const OUTLAST: Duration = Duration::from_secs(3600);
+/// Longest that what an open incident is made of stays, for an intruder who never leaves: its observations are few by number, the
+/// hours for which rates are known are not.
+const OPEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const MINUTE_NS: i64 = 60_000_000_000;
 
 impl Correlator {
@@ -58,9 +64,10 @@ impl Correlator {
         self.reach() + self.config.quiet
     }
 
-    /// How long requests are kept: what a request is tied to may follow as long after it as anything may be late, and arrive late.
+    /// How long requests are kept: what a request is tied to may follow as long after it as anything may be late, and arrive late; and
+    /// an incident is told for the last time while its requests are still here, whenever its workload is looked at.
     fn requests_kept(&self) -> Duration {
-        self.reach() + self.config.lateness
+        self.reach() + self.config.lateness.max(self.config.quiet) + OUTLAST
     }
 
     /// Has a workload looked at within the time in which nothing of it can have to be forgotten.
@@ -107,13 +114,17 @@ impl Correlator {
 
     /// Looks at one workload: its chains, and what of it is too old.
     fn sweep(&mut self, key: &WorkloadKey, raised: &mut Vec<Incident>) {
-        self.sweep_chains(key, raised);
+        let begun = self.sweep_chains(key, raised);
         let share = self.edge_share();
         let (requests, observations) = (self.requests_kept(), self.observations_kept());
-        let now = self.now;
+        let (now, lateness) = (self.now, self.config.lateness);
         let Some(site) = self.sites.get_mut(key) else { return };
-        site.edge.evict_before(now.minus(requests));
-        site.rates.evict(now.minus(requests));
+        // What an open incident is made of stays, so that the last word on it is said with all of it.
+        let made_of = begun.map(|from| from.minus(lateness).max(now.minus(OPEN_KEPT)));
+        let horizon = now.minus(requests);
+        let horizon = made_of.map_or(horizon, |from| from.min(horizon));
+        site.edge.evict_before(horizon);
+        site.rates.evict(horizon);
         let evicted = site.edge.shrink(share);
         let (touched, open) = (site.touched, site.is_open());
         if site.chains.is_empty() && touched < now.minus(requests) {
@@ -131,21 +142,27 @@ impl Correlator {
         }
     }
 
-    fn sweep_chains(&mut self, key: &WorkloadKey, raised: &mut Vec<Incident>) {
+    /// Looks at its chains. Returns the start of the earliest session with an incident that may still change.
+    fn sweep_chains(&mut self, key: &WorkloadKey, raised: &mut Vec<Incident>) -> Option<Timestamp> {
         let horizon = self.now.minus(self.observations_kept());
-        let Some(site) = self.sites.get(key) else { return };
+        let mut earliest: Option<Timestamp> = None;
+        let site = self.sites.get(key)?;
         let due = |chain: &Chain| !chain.raised.is_empty() || chain.span().is_none_or(|(first, _)| first < horizon);
         let lineages: Vec<Lineage> =
             site.chains.iter().filter(|(_, chain)| due(chain)).map(|(lineage, _)| lineage.clone()).collect();
         for lineage in lineages {
             let open = self.review(key, &lineage, raised);
-            let Some(site) = self.sites.get_mut(key) else { return };
+            let site = self.sites.get_mut(key)?;
             let Some(chain) = site.chains.get_mut(&lineage) else { continue };
             chain.forget(horizon, open);
+            if !chain.raised.is_empty() {
+                earliest = earliest.into_iter().chain(open).min();
+            }
             if chain.is_empty() {
                 site.chains.remove(&lineage);
             }
         }
+        earliest
     }
 
     /// Forgets what belongs to no workload alone and nothing can be joined with any more.

@@ -56,7 +56,8 @@ impl Correlator {
         let (now, renotify, kept) = (self.now, self.config.renotify, self.observations_kept());
         let chain = self.sites.get_mut(key)?.chains.get_mut(lineage)?;
         chain.held = assessment.held;
-        let first_new = out.len();
+        let (first_new, horizon) = (out.len(), now.minus(kept));
+        let mut told = false;
         chain.supersede(&assessment.incidents, (now, kept), out);
         for incident in assessment.incidents {
             let settled = incident.settled;
@@ -68,8 +69,12 @@ impl Correlator {
                 out.push(revision);
             }
             if settled {
-                chain.raised.remove(&id);
+                told |= chain.raised.remove(&id).is_some();
             }
+        }
+        if told {
+            // It was told to its end: what it was made of goes with it, and cannot be raised again should a clock be set back.
+            chain.forget(horizon, assessment.open);
         }
         let open = !chain.raised.is_empty();
         let later =

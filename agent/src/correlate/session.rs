@@ -114,8 +114,9 @@ pub(super) fn sessions<'s>(
         observed.iter().copied().filter(|seen| seen.is_pivot() || opened_by_request(seen, &matches)).collect();
     let mut sessions = Vec::new();
     for run in active.chunk_by(|a, b| b.at().since(a.at()) <= scales.config.quiet) {
-        let (findings, in_process): (Vec<&Observation>, Vec<&Observation>) =
+        let (mut findings, in_process): (Vec<&Observation>, Vec<&Observation>) =
             run.iter().copied().partition(|seen| seen.as_host().is_some());
+        findings.sort_by_key(|finding| told_after(finding));
         let in_process: BTreeSet<_> = in_process.iter().map(|contact| contact.id).collect();
         let contacts = contacts(lineage, &observed, site, &findings, &in_process, scales.config.quiet);
         sessions.push(told(
@@ -125,6 +126,12 @@ pub(super) fn sessions<'s>(
         ));
     }
     sessions
+}
+
+/// Findings are told by time; of one moment, as far as the clock tells, from the parent down, and what a program is before what it asks.
+fn told_after(finding: &Observation) -> (Timestamp, usize, Option<u32>, bool, ObservationId) {
+    let pid = finding.process().map(|process| process.pid);
+    (finding.at(), finding.place().lineage.len(), pid, !finding.is_execution(), finding.id)
 }
 
 /// A session as it is told: weighed by the strand of it that amounts to most, and from there on. Services do things that are new and have

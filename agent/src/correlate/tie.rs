@@ -123,14 +123,11 @@ impl Scales<'_> {
     fn weigh(&self, kept: &Kept, join: Join, timing: Timing, echoes: Vec<Echo>) -> Tie {
         let rates = if join == Join::SameHost { self.host_rates } else { self.rates };
         let (at, width) = (kept.request.received, self.window(kept, timing));
-        let chance = rates.chance(at, kept.verdict.as_ref(), width);
+        let chance = rates.chance(at, kept.kind(), width);
         // Another class would have had to say what reappears: a flood of one kind does not hide what another kind names.
-        let of_any = if echoes.is_empty() { rates.chance_of_any(at, kept.verdict.as_ref(), width) } else { chance };
-        let answer = match Answer::of(kept.request.target_status) {
-            Answer::Refused => -1.2,
-            Answer::Failed => 0.3,
-            Answer::Unknown | Answer::Served => 0.0,
-        };
+        let of_any = if echoes.is_empty() { rates.chance_of_any(at, kept.kind(), width) } else { chance };
+        let answer = Answer::of(kept.request.target_status);
+        let answer = if kept.verdict.is_some() { answer.breach_nats() } else { answer.ordinary_nats() };
         let spike = kept.spike.map_or(0.0, |spike| (-spike.tail_probability.max(1e-9).ln() * 0.15).clamp(0.0, 2.0));
         let fits = kept.specificity().breach_nats() + timing_nats(timing) + join_nats(join) + answer + spike;
         let against = |chance: f64| fits - chance.max(f64::MIN_POSITIVE).ln();

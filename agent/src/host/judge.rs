@@ -407,11 +407,13 @@ fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'
         path: asked.path,
         role: asked.role,
         started: place.process().map(|node| node.started),
+        token: asked.token,
     };
     let (novelty, oddity) = case.baseline.caller(&place.workload.key, &call, learn, case.at);
     let usual = match oddity {
         None => caller_novelty(novelty).to_owned(),
         Some(Oddity::Role) => "for a role that it had never asked for".to_owned(),
+        Some(Oddity::Bare) => "and not with the session token that it sends as a rule".to_owned(),
         Some(Oddity::Early { gap, shortest }) => {
             format!("{} after it had last, when it waits for {} as a rule", span(gap), span(shortest))
         }

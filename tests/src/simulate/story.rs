@@ -21,6 +21,8 @@ pub const BREACH: f64 = 90_000.0;
 
 /// Everything that happened, without when it is heard of.
 pub struct Story {
+    /// The kind of breach.
+    pub breach: &'static str,
     /// What the kernel says, by time.
     pub events: Vec<HostEvent>,
     /// What balancers say, by the time at which the response was complete.
@@ -71,7 +73,7 @@ impl Story {
         let mut events = std::mem::take(&mut machine.events);
         events.sort_by_key(|event| event.at);
         lines.sort_by_key(|line| (line.completed, line.received));
-        Self { events, lines, snapshot }
+        Self { breach: script.name, events, lines, snapshot }
     }
 
     /// Writes it as recordings that `breachline replay` reads: the host's, and one edge log for each service.

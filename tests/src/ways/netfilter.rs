@@ -5,11 +5,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
 
-use libc::{AF_NETLINK, NETLINK_NETFILTER, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, SOCK_RAW};
+use libc::{AF_NETLINK, NETLINK_NETFILTER, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, SOCK_RAW};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::program;
 use super::raw::{self, Address};
@@ -37,12 +38,24 @@ pub(crate) fn redirected(stage: &Stage) -> Outcome {
     program::finished(Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]))?;
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let reached = server.local_addr()?.port();
-    let messages = rules(stage.port(), reached);
-    raw::send_to(raw::socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)?.as_fd(), &messages, 0, &Address::kernel())?;
+    order(&rules(stage.port(), reached))?;
     let client = TcpStream::connect((Ipv4Addr::LOCALHOST, stage.port()))?;
     drop(server.accept()?);
     drop(client);
     Ok(())
+}
+
+/// Hands messages to the kernel, the last of which asks for an answer.
+fn order(messages: &[u8]) -> Outcome {
+    let kernel = raw::socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER)?;
+    raw::send_to(kernel.as_fd(), messages, 0, &Address::kernel())?;
+    let mut answer = [0; 512];
+    recv(kernel.as_raw_fd(), &mut answer, MsgFlags::empty()).map_err(io::Error::from)?;
+    // `struct nlmsgerr` behind the header: a negative error number, or zero.
+    match i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]) {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
 }
 
 /// A table whose one chain sends what goes to port `asked` to port `reached` of this machine.
@@ -64,7 +77,7 @@ fn rules(asked: u16, reached: u16) -> Vec<u8> {
         message(BEGIN, 0, 0, TABLES, &[]),
         message(NEW_TABLE, NLM_F_CREATE, IPV4, 0, &text(1, "ways")),
         message(NEW_CHAIN, NLM_F_CREATE, IPV4, 0, &chain),
-        message(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, IPV4, 0, &rule),
+        message(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, IPV4, 0, &rule),
         message(END, 0, 0, TABLES, &[]),
     ]
     .concat()

@@ -57,7 +57,7 @@ pub(super) fn markdown(columns: &[(&str, &Figures)]) -> String {
     let milliseconds = |figure: &ProgramFigure| format!("{:.1}", figure.load_us as f64 / 1000.0);
     let mut out = table(columns, "instructions", |figure| figure.instructions.to_string());
     out.push_str(&table(columns, "instructions verified, of 1,000,000", verified));
-    out.push_str(&table(columns, "loading, ms (guests are emulated, about ten times as slow)", milliseconds));
+    out.push_str(&table(columns, "loading, ms (in a guest an instruction takes 4 ns)", milliseconds));
     let megabytes = |figures: &Figures| {
         figures
             .memory

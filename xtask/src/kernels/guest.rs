@@ -20,9 +20,11 @@ use super::scene::{LOCKDOWN, SCENES, Scene};
 use super::userland::Programs;
 use crate::process::{self, say};
 
-/// Longest silence of a guest before it counts as hung. Loading all programs is the longest, some seconds on a machine at rest;
-/// a busy one may be thirty times as slow.
-const SILENCE_MAX: Duration = Duration::from_secs(240);
+/// Longest silence of a guest before it counts as hung, as time in which its emulator was at work: loading all programs is the
+/// longest, some ten seconds. A machine that lets others go first does not count.
+const SILENCE_AT_WORK_MAX: Duration = Duration::from_secs(120);
+/// The same as time on the wall, for an emulator that does nothing any more.
+const SILENCE_MAX: Duration = Duration::from_secs(480);
 /// Longest life of a guest: one to three minutes on a machine at rest.
 const LIFE_MAX: Duration = Duration::from_secs(1200);
 /// A guest's clock: 2^2 ns an instruction, which is about what this takes on a machine at rest; idle time passes at once.
@@ -58,7 +60,7 @@ pub(super) fn boot(kernel: &Kernel, image: &Path, initramfs: &Path, words: &str)
 
 /// Runs an emulator for as long as its guest says something; how it ended.
 fn watched(command: &[String], log: &Path) -> Result<&'static str> {
-    let (begun, mut heard, mut said) = (Instant::now(), Instant::now(), 0);
+    let (begun, mut heard, mut said, mut worked) = (Instant::now(), Instant::now(), 0, Duration::ZERO);
     let mut emulator = process::command(&command[0]);
     let quiet = emulator.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = quiet.spawn().with_context(|| format!("cannot run {}", command[0]))?;
@@ -67,10 +69,12 @@ fn watched(command: &[String], log: &Path) -> Result<&'static str> {
             return Ok("the emulator ended");
         }
         let length = log.metadata()?.len();
+        let work = work_of(child.id()).unwrap_or_default();
         if length != said {
-            (heard, said) = (Instant::now(), length);
+            (heard, said, worked) = (Instant::now(), length, work);
         }
-        let why = match (heard.elapsed() > SILENCE_MAX, begun.elapsed() > LIFE_MAX) {
+        let silent = heard.elapsed() > SILENCE_MAX || work.saturating_sub(worked) > SILENCE_AT_WORK_MAX;
+        let why = match (silent, begun.elapsed() > LIFE_MAX) {
             (true, _) => "it fell silent",
             (false, true) => "it took too long",
             (false, false) => {
@@ -82,6 +86,13 @@ fn watched(command: &[String], log: &Path) -> Result<&'static str> {
         child.wait()?;
         return Ok(why);
     }
+}
+
+/// Processor time of a process: proc(5), fields 14 and 15 of stat, in hundredths of a second.
+fn work_of(process: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let ticks = stat.rsplit_once(") ")?.1.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().ok());
+    Some(Duration::from_millis(ticks.sum::<Option<u64>>()? * 10))
 }
 
 fn emulator(architecture: Architecture, image: &Path, initramfs: &Path, log: &Path, words: &str) -> Vec<String> {

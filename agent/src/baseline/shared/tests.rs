@@ -10,8 +10,14 @@ use std::sync::Arc;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-const CALL: Call<'static> =
-    Call { exe_path: "/opt/shop", service: "aws_imds", path: MetadataPath::Credential, role: None, started: None };
+const CALL: Call<'static> = Call {
+    exe_path: "/opt/shop",
+    service: "aws_imds",
+    path: MetadataPath::Credential,
+    role: None,
+    started: None,
+    token: None,
+};
 
 fn start() -> Timestamp {
     Timestamp::from_unix_millis(1_700_000_000_000)

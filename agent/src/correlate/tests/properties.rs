@@ -130,6 +130,6 @@ fn a_checkpoint_that_is_none_is_refused() {
         assert!(error.contains(expected), "{error}");
     };
     check(b"", "cannot be read");
-    check(b"{\"version\":2}", "cannot be read");
+    check(b"{\"version\":3}", "cannot be read");
     check(b"{\"version\":999}", "has version 999");
 }
