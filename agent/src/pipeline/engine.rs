@@ -49,8 +49,9 @@ const CHECKPOINT_BYTES: usize = 128 << 20;
 /// Share of the engine's time that saving may take, one in so many: under a flood of probes the memory is large, and is saved
 /// less often.
 const CHECKPOINT_SHARE: u32 = 200;
-/// The same share when revisions are raised: their evidence is saved with them in one transaction, so that a SIGKILL right after
-/// does not keep a late line from finding the chain it completes.
+/// The same share when revisions are raised: their evidence is saved right after them, so that a SIGKILL then does not keep a
+/// late line from finding the chain it completes. After and not with them: the memory of a hundred open chains takes longer to
+/// write than an alert may.
 const RAISED_CHECKPOINT_SHARE: u32 = 20;
 /// How often what is normal is saved (it changes slowly and is larger), and addresses and listeners are read again.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
@@ -393,20 +394,26 @@ impl Engine {
         if self.raised.is_empty() && !due {
             return;
         }
-        let incidents = std::mem::take(&mut self.raised);
-        let mut raised = Raised { incidents, memory: Vec::new(), judged: None };
+        if !self.raised.is_empty() {
+            let incidents = self.take_raised();
+            pass_on(Raised { incidents, ..Raised::default() }, to).await;
+        }
+        if due {
+            let memory = self.checkpoint();
+            let judged = Some(std::mem::take(&mut self.judged));
+            pass_on(Raised { memory, judged, ..Raised::default() }, to).await;
+        }
+    }
+
+    /// What was raised, with what was missing to see it.
+    fn take_raised(&mut self) -> Vec<Incident> {
+        let mut incidents = std::mem::take(&mut self.raised);
         let senses: Vec<SenseCoverage> = self.senses().into_iter().map(Into::into).collect();
-        for incident in &mut raised.incidents {
+        for incident in &mut incidents {
             self.detector.cover(incident);
             incident.senses.clone_from(&senses);
         }
-        if due {
-            raised.memory = self.checkpoint();
-            raised.judged = Some(std::mem::take(&mut self.judged));
-        }
-        if to.send(raised).await.is_err() {
-            tracing::error!("delivery is gone; incidents are no longer stored");
-        }
+        incidents
     }
 
     fn checkpoint(&mut self) -> Vec<Saved> {
@@ -439,7 +446,8 @@ impl Engine {
         }
         let _: bool = self.tick(&start.parts);
         self.save_memory();
-        self.next_checkpoint = Instant::now();
+        let now = Instant::now();
+        (self.next_checkpoint, self.next_evidence_checkpoint, self.next_raised_checkpoint) = (now, now, now);
         self.hand_over(&start.raised).await;
     }
 
@@ -504,6 +512,12 @@ impl Engine {
         }
         parts(&mut status);
         self.status.send_replace(Arc::new(status));
+    }
+}
+
+async fn pass_on(raised: Raised, to: &mpsc::Sender<Raised>) {
+    if to.send(raised).await.is_err() {
+        tracing::error!("delivery is gone; incidents are no longer stored");
     }
 }
 
