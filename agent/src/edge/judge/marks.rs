@@ -34,6 +34,11 @@ impl Marks {
         Self(self.0 | other.0)
     }
 
+    /// All other kinds.
+    pub(super) const fn not(self) -> Self {
+        Self(!self.0)
+    }
+
     /// Whether any of `kinds` occurs.
     pub(super) const fn any(self, kinds: Self) -> bool {
         self.0 & kinds.0 != 0

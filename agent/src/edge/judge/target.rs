@@ -13,14 +13,20 @@ use crate::request::{AccessRecord, LogEscape};
 /// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
 const MAX_TARGET_BYTES: usize = 64 * 1024;
 
-/// Most parts of one request: 45 parameters. What follows the last is read as one part with it: nothing escapes, the table
-/// stays small, and a request of hundreds of tiny parameters, each of which is offered to every grammar, is not several
-/// times as dear as any other.
-const MAX_PARTS: usize = 96;
+/// Most parts of one request: 125 parameters. What follows the last is read as one part with it: nothing escapes, the table
+/// stays small, and a request of thousands of tiny parameters, each of which is offered to every grammar, is not dearer still.
+const MAX_PARTS: usize = 256;
+
+/// Parts from which on a parameter of letters and digits alone is read as one with others like it: padding costs little, and
+/// does not use up the places of what it would hide.
+const PLAIN_APART_MAX: usize = 96;
 
 /// What encoded text has in it; text without any of this is plain already.
 const ENCODED: Marks =
     Marks::PERCENT.and(Marks::PLUS).and(Marks::BACKSLASH).and(Marks::HIGH).and(Marks::PIPE).and(Marks::CONTROL);
+
+/// What a parameter of letters, digits, `_` and its `=` has none of.
+const TELLING: Marks = Marks::EQUALS.not();
 
 /// Stands behind every part in the decoded request.
 pub(super) const PART_END: u8 = b'\n';
@@ -100,6 +106,7 @@ struct Cut {
 pub(super) struct Target {
     raw: Vec<u8>,
     inside: Vec<u8>,
+    plain: Vec<u8>,
     decoder: Decoder,
     text: Vec<u8>,
     lower: Vec<u8>,
@@ -138,6 +145,8 @@ impl Target {
     fn read_query(&mut self, query: &[u8]) {
         let mut rest = Some(query);
         let mut empty_before = false;
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
         while let Some(from) = rest {
             // `&` inside `&#x6a;` begins an entity, no parameter.
             let end = if self.cuts.len() + 6 > MAX_PARTS { from.len() } else { parameter_end(from) };
@@ -147,6 +156,10 @@ impl Target {
             rest = from.get(end + 1..);
             match memchr::memchr(b'=', parameter) {
                 _ if parameter.is_empty() => {}
+                _ if self.cuts.len() > PLAIN_APART_MAX && !marks_of(parameter).any(TELLING) => {
+                    plain.extend_from_slice(parameter);
+                    plain.push(b'&');
+                }
                 None => {
                     self.push(Place::Name, parameter, 0..0, empty_before);
                 }
@@ -158,6 +171,10 @@ impl Target {
             }
             empty_before = parameter.is_empty();
         }
+        if !plain.is_empty() {
+            self.push(Place::Name, &plain, 0..0, false);
+        }
+        self.plain = plain;
     }
 
     /// A value that is base64 of readable text is read as that text too.
@@ -290,8 +307,16 @@ mod tests {
 
     #[test]
     fn parameters_past_the_bound_are_read_as_one() {
-        let target = read(&format!("/?{}last=%27", "a=b&".repeat(5000)));
+        let target = read(&format!("/?{}last=%27", "a=-&".repeat(5000)));
         assert!(target.len() <= MAX_PARTS);
         assert!(target.part(target.len() - 1).text.ends_with(b"last='"));
+    }
+
+    #[test]
+    fn padding_uses_up_no_places() {
+        let target = read(&format!("/?{}last=%27&{}", "a=b&".repeat(5000), "c=d&".repeat(5000)));
+        assert!(target.len() <= PLAIN_APART_MAX + 6);
+        assert!(target.parts().any(|part| part.name == b"last" && part.text == b"'"));
+        assert!(target.part(target.len() - 1).text.ends_with(b"c=d&"), "the rest is read too");
     }
 }
