@@ -49,10 +49,12 @@ const CHECKPOINT_BYTES: usize = 128 << 20;
 /// Share of the engine's time that saving may take, one in so many: under a flood of probes the memory is large, and is saved
 /// less often.
 const CHECKPOINT_SHARE: u32 = 200;
-/// The same share when revisions are raised: their evidence is saved right after them, so that a SIGKILL then does not keep a
-/// late line from finding the chain it completes. After and not with them: the memory of a hundred open chains takes longer to
-/// write than an alert may.
+/// The same share when revisions are raised: their evidence is saved with them in one transaction, so that a SIGKILL right after
+/// does not keep a late line from finding the chain it completes.
 const RAISED_CHECKPOINT_SHARE: u32 = 20;
+/// Bytes of memory up to which it is saved with what was raised, and beyond which right after it: that of a hundred open chains
+/// takes up to 90 ms to write, longer than an alert may.
+const SAVED_WITH_RAISED_MAX: usize = 512 << 10;
 /// How often what is normal is saved (it changes slowly and is larger), and addresses and listeners are read again.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 /// Times the rings are read once more when stopping: each takes a batch, so a flood cannot keep the agent from ending.
@@ -154,6 +156,8 @@ pub(super) struct Engine {
     unsaved_evidence: bool,
     raised: Vec<Incident>,
     events: Vec<HostEvent>,
+    /// Of the last checkpoint.
+    memory_bytes: usize,
     next_checkpoint: Instant,
     /// From when on evidence from the host is saved.
     next_evidence_checkpoint: Instant,
@@ -241,6 +245,7 @@ impl Engine {
             unsaved_evidence: false,
             raised: Vec::new(),
             events: Vec::new(),
+            memory_bytes: 0,
             next_checkpoint: now + CHECKPOINT_INTERVAL,
             next_evidence_checkpoint: now,
             next_raised_checkpoint: now,
@@ -394,15 +399,15 @@ impl Engine {
         if self.raised.is_empty() && !due {
             return;
         }
-        if !self.raised.is_empty() {
-            let incidents = self.take_raised();
-            pass_on(Raised { incidents, ..Raised::default() }, to).await;
+        let mut raised = Raised { incidents: self.take_raised(), ..Raised::default() };
+        if due && self.memory_bytes > SAVED_WITH_RAISED_MAX && !raised.incidents.is_empty() {
+            pass_on(std::mem::take(&mut raised), to).await;
         }
         if due {
-            let memory = self.checkpoint();
-            let judged = Some(std::mem::take(&mut self.judged));
-            pass_on(Raised { memory, judged, ..Raised::default() }, to).await;
+            raised.memory = self.checkpoint();
+            raised.judged = Some(std::mem::take(&mut self.judged));
         }
+        pass_on(raised, to).await;
     }
 
     /// What was raised, with what was missing to see it.
@@ -423,6 +428,7 @@ impl Engine {
             memory.push(self.part(Part::Edge));
             memory.push(Saved { blob: Blob::Cursor, name: JOURNAL_CURSOR, bytes: position.to_vec() });
         }
+        self.memory_bytes = memory.iter().map(|saved| saved.bytes.len()).sum();
         (self.unsaved, self.unsaved_evidence) = (false, false);
         let (now, took) = (Instant::now(), begun.elapsed());
         self.next_checkpoint = now + CHECKPOINT_INTERVAL.max(took * CHECKPOINT_SHARE);
