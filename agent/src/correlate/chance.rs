@@ -69,10 +69,8 @@ impl Specificity {
     }
 }
 
-/// What a request is alike with: others are as good an explanation as it when they are of its kind.
-///
-/// Of a path that belongs to a product the answer says whether the product is there: what was refused is weather, what was not is
-/// rare. Of anything in a parameter it says nothing, since most services answer 200 to parameters that they do not know.
+/// What a request is alike with: others are as good an explanation as it when they are of its kind. What was refused is weather; what
+/// was not is rare.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Kind {
     specificity: Specificity,
@@ -84,17 +82,7 @@ impl Kind {
     /// Of a request with this verdict and this answer of its target.
     pub(super) fn of(verdict: &Verdict, target_status: Option<u16>) -> Self {
         let (specificity, class) = (Specificity::of(Some(verdict)), verdict.class);
-        let answer = if class == AttackClass::CvePath { Answer::of(target_status) } else { Answer::Unknown };
-        Self { specificity, class, answer }
-    }
-
-    /// What the answer says of a request of this kind, in nats.
-    pub(super) fn answer_nats(self, answer: Answer) -> f64 {
-        if self.class == AttackClass::CvePath { answer.path_nats() } else { answer.nats() }
-    }
-
-    fn answered_alike(self, other: Self) -> bool {
-        self.answer == other.answer || [self.answer, other.answer].contains(&Answer::Unknown)
+        Self { specificity, class, answer: Answer::of(target_status) }
     }
 }
 
@@ -138,16 +126,14 @@ impl Rates {
     /// ordinary request.
     pub(super) fn chance(&self, at: Timestamp, kind: Option<Kind>, width: Duration) -> f64 {
         let Some(kind) = kind else { return -f64::exp_m1(-ORDINARY_RATE * width.as_secs_f64()) };
-        self.chance_of(at, width, |other| {
-            (other.specificity, other.class) == (kind.specificity, kind.class) && kind.answered_alike(*other)
-        })
+        self.chance_of(at, width, |other| *other == kind)
     }
 
     /// The same for a request of any class that is as specific, answered alike: had another one been there, it would have been taken
     /// for evidence as well.
     pub(super) fn chance_of_any(&self, at: Timestamp, kind: Option<Kind>, width: Duration) -> f64 {
         let Some(kind) = kind else { return self.chance(at, None, width) };
-        self.chance_of(at, width, |other| other.specificity >= kind.specificity && kind.answered_alike(*other))
+        self.chance_of(at, width, |other| other.specificity >= kind.specificity && other.answer == kind.answer)
     }
 
     fn chance_of(&self, at: Timestamp, width: Duration, meant: impl Fn(&Kind) -> bool) -> f64 {
@@ -196,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_rare_request_is_unlikely_by_chance_and_a_sprayed_one_certain() {
-        let verdict = |class| Verdict {
-            class,
+        let verdict = Verdict {
+            class: AttackClass::Cmdi,
             score: 90,
             matched: String::new(),
             reason: String::new(),
@@ -205,22 +191,23 @@ mod tests {
             indicators: Vec::new(),
         };
         let base = Timestamp::from_unix_nanos(HOUR_NS * 490_000);
-        let chance_of = |class, status, requests: u64, width: Duration| {
-            let [refused, asked] = [404, status].map(|status| Kind::of(&verdict(class), Some(status)));
+        let [refused, served] = [404, 200].map(|status| Kind::of(&verdict, Some(status)));
+        let chance_of = |kind: Kind, requests: u64, width: Duration| {
             let mut rates = Rates::default();
             for n in 0..requests {
                 let at = base.plus(Duration::from_millis(n * 7_200_000 / requests));
                 rates.add(at, refused, fingerprint::of(&n));
             }
-            rates.chance(base.plus(Duration::from_secs(5000)), Some(asked), width)
+            rates.chance(base.plus(Duration::from_secs(5000)), Some(kind), width)
         };
-        let chance = |requests, width| chance_of(AttackClass::Cmdi, 404, requests, width);
+        let chance = |requests, width| chance_of(refused, requests, width);
         assert!(chance(1, Duration::from_millis(50)) < 1e-5);
         assert!(chance(1, Duration::from_secs(120)) < 0.02);
         assert!(chance(7200, Duration::from_secs(120)) > 0.99);
         assert!(chance(7200, Duration::from_millis(50)) < 0.1);
-        let beside_refused = |class| chance_of(class, 200, 7200, Duration::from_secs(120));
-        assert!(beside_refused(AttackClass::CvePath) < 0.02, "a path that is refused does not hide one that is served");
-        assert!(beside_refused(AttackClass::Cmdi) > 0.99, "that a parameter is answered says nothing");
+        assert!(
+            chance_of(served, 7200, Duration::from_secs(120)) < 0.02,
+            "what is refused does not hide what is served"
+        );
     }
 }

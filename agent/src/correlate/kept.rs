@@ -161,9 +161,9 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// What the answer says of a request for a product's path, in nats: the share of breaches that are answered so (judgement: most
-    /// are served, some break something, few are refused). How usual the answer is otherwise, the rates know.
-    pub(super) fn path_nats(self) -> f64 {
+    /// What the answer says of a judged request, in nats: the share of breaches that are answered so (judgement: most are served,
+    /// some break something, few are refused). How usual the answer is otherwise, the rates know.
+    pub(super) fn breach_nats(self) -> f64 {
         match self {
             Self::Unknown => 1.0_f64,
             Self::Served => 0.65,
@@ -173,8 +173,8 @@ impl Answer {
         .ln()
     }
 
-    /// The same of any other request, whose rates are not counted by answer: against what is answered all day.
-    pub(super) const fn nats(self) -> f64 {
+    /// The same of an ordinary request, whose rates are not counted: against what is answered all day.
+    pub(super) const fn ordinary_nats(self) -> f64 {
         match self {
             Self::Refused => -1.2,
             Self::Failed => 0.3,

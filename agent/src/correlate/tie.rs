@@ -127,7 +127,7 @@ impl Scales<'_> {
         // Another class would have had to say what reappears: a flood of one kind does not hide what another kind names.
         let of_any = if echoes.is_empty() { rates.chance_of_any(at, kept.kind(), width) } else { chance };
         let answer = Answer::of(kept.request.target_status);
-        let answer = kept.kind().map_or(answer.nats(), |kind| kind.answer_nats(answer));
+        let answer = if kept.verdict.is_some() { answer.breach_nats() } else { answer.ordinary_nats() };
         let spike = kept.spike.map_or(0.0, |spike| (-spike.tail_probability.max(1e-9).ln() * 0.15).clamp(0.0, 2.0));
         let fits = kept.specificity().breach_nats() + timing_nats(timing) + join_nats(join) + answer + spike;
         let against = |chance: f64| fits - chance.max(f64::MIN_POSITIVE).ln();
