@@ -1,9 +1,9 @@
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-const CALL: Call<'static> = Call {
+pub(super) const CALL: Call<'static> = Call {
     exe_path: "/opt/shop",
     service: "aws_imds",
     path: MetadataPath::Credential,

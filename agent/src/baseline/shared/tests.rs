@@ -3,21 +3,11 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::baseline::{Call, Learn};
-use crate::event::{MetadataPath, Protocol};
+use crate::baseline::Learn;
+use crate::baseline::tests::{CALL, DAY};
+use crate::event::Protocol;
 use crate::evidence::Novelty;
 use std::sync::Arc;
-
-const DAY: Duration = Duration::from_secs(86_400);
-
-const CALL: Call<'static> = Call {
-    exe_path: "/opt/shop",
-    service: "aws_imds",
-    path: MetadataPath::Credential,
-    role: None,
-    started: None,
-    token: None,
-};
 
 fn start() -> Timestamp {
     Timestamp::from_unix_millis(1_700_000_000_000)
