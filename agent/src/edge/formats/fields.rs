@@ -167,10 +167,7 @@ impl<'l> Fields<'l> {
     /// The next field whether or not it is quoted; `None` at the end of the line.
     #[inline]
     pub(in crate::edge) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
-        match self.absent() {
-            true => Ok(Some(b"-")),
-            false => self.either_in_full(name),
-        }
+        if self.absent() { Ok(Some(b"-")) } else { self.either_in_full(name) }
     }
 
     /// Passes over the commonest quoted field of all: an absent one.
