@@ -132,9 +132,11 @@ impl Records {
         }
         let room = if own { RECORDS_MAX } else { RECORDS_MAX / 2 };
         let key = (record.workload.clone(), record.host.clone());
+        // What it says decides between two of the same moment, so that order does not: it may have been taken for another service's
+        // before, and only its peers kept.
+        let order = |record: &Record| (record.taken, record.each().count(), record.to_bytes());
         match self.0.get(&key) {
-            // What it says decides between two of the same moment, so that order does not.
-            Some(known) if (known.taken, known.to_bytes()) >= (record.taken, record.to_bytes()) => false,
+            Some(known) if order(known) >= order(&record) => false,
             None if self.0.len() >= room => false,
             _ => {
                 self.0.insert(key, record);

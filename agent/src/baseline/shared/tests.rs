@@ -72,6 +72,16 @@ fn a_host_started_a_minute_ago_knows_its_service() {
 }
 
 #[test]
+fn a_record_heard_before_its_service_ran_here_is_taken_whole_afterwards() {
+    let whole = record("a", &shop(), &[PAYMENTS]);
+    let (mut all, mut only) = (Records::default(), Records::default());
+    assert!(all.put(whole.clone(), false));
+    assert!(all.put(whole.clone(), true));
+    assert!(only.put(whole, true));
+    assert_eq!(all, only);
+}
+
+#[test]
 fn one_host_alone_makes_nothing_normal_where_others_know_the_service() {
     let honest = ["a", "b", "c"].map(|host| record(host, &shop(), &[PAYMENTS]));
     let taken_over = record("d", &shop(), &[PAYMENTS, "192.0.2.9:4444"]);
