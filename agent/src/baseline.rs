@@ -5,6 +5,7 @@
 //! acquired after the learning time settle before they count, only so many are taken in a day, and an incident freezes its
 //! workload and takes back what was learned since it began.
 
+mod cadence;
 mod profile;
 pub mod shared;
 mod template;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{MetadataPath, Protocol};
+use crate::event::{MetadataPath, ProcessKey, Protocol};
 use crate::evidence::{Novelty, Prevalence};
 use crate::metadata::canonical;
 use crate::timestamp::Timestamp;
 use crate::workload::WorkloadKey;
+use cadence::Pace;
 use profile::{Kind, Profile, Registration};
 use shared::Fleet;
 pub(crate) use template::template;
@@ -138,15 +140,21 @@ pub struct Call<'c> {
     pub path: MetadataPath,
     /// The role named.
     pub role: Option<&'c str>,
+    /// Who asked.
+    pub process: Option<ProcessKey>,
     /// When the program was started, where that is known.
     pub started: Option<Timestamp>,
     /// Whether a session token was sent with it; `None` where the request was not seen.
     pub token: Option<bool>,
 }
 
-/// What a caller did otherwise than as a rule.
+/// How a call compares with the calls that are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Oddity {
+pub enum Manner {
+    /// Like them, and so would be one that somebody had forged.
+    Alike,
+    /// As only the caller's own library does it: when it was due, or with what a forged request cannot hold.
+    OwnAccord,
     /// It asked for another role.
     Role,
     /// It sent no session token, as its library does: a request that somebody had forged cannot hold one.
@@ -250,26 +258,24 @@ impl Baseline {
     }
 
     /// A program of the workload called a metadata endpoint. Known is what it asks as a rule: which kind of path, which role, and
-    /// as often; the oddity says which of these it was not.
+    /// as often; the manner says which of these it was not.
     pub fn caller(
         &mut self,
         workload: &WorkloadKey,
         call: &Call<'_>,
         learn: Learn,
         at: Timestamp,
-    ) -> (Novelty, Option<Oddity>) {
+    ) -> (Novelty, Manner) {
         let name = format!("{} {} {:?}", call.exe_path, call.service, call.path);
         let credential = call.path == MetadataPath::Credential;
-        // A program that was just started asks at once, whenever the one before it did.
-        let fresh = call.started.is_some_and(|started| at.since(started) < JUST_STARTED);
-        let profile = self.profile(workload, at);
-        let early = if credential && !fresh { profile.early(Kind::Caller, &name, at) } else { None };
-        if credential && learn == Learn::Yes && !fresh && early.is_none() {
-            profile.note_gap(Kind::Caller, &name, at);
-        }
+        let pace = self.pace(workload, call, &name, learn, at);
         let usual = self.habit(workload, Kind::Caller, &name, learn, at);
+        // A forged call must not make the library's own next one look early.
+        if learn == Learn::Yes && !matches!(pace, Pace::Early { .. }) {
+            self.profile(workload, at).note_call(Kind::Caller, &name, call.process.unwrap_or_default(), at);
+        }
         if usual != Novelty::Known {
-            return (usual, None);
+            return (usual, Manner::Alike);
         }
         if let Some(role) = call.role.filter(|_| credential) {
             let prefix = format!("{name} as ");
@@ -277,16 +283,41 @@ impl Baseline {
             let novelty = self.habit(workload, Kind::Caller, &name, learn, at);
             // The only role that was ever seen is the one that was asked for all along.
             if novelty != Novelty::Known && self.profile(workload, at).has_another(Kind::Caller, &prefix, &name) {
-                return (novelty, Some(Oddity::Role));
+                return (novelty, Manner::Role);
             }
         }
         let bare = self.bare(workload, call, &name, learn, at);
         if bare != Novelty::Known {
-            return (bare, Some(Oddity::Bare));
+            return (bare, Manner::Bare);
         }
-        let Some((gap, shortest)) = early else { return (Novelty::Known, None) };
-        let novelty = self.habit(workload, Kind::Caller, &format!("{name} off its cadence"), learn, at);
-        (novelty, (novelty != Novelty::Known).then_some(Oddity::Early { gap, shortest }))
+        // Opening a session takes another method and a header, as holding one does.
+        let held = call.token == Some(true) || call.path == MetadataPath::Session;
+        if let Pace::Early { gap, shortest } = pace {
+            let novelty = self.habit(workload, Kind::Caller, &off_cadence(&name), learn, at);
+            // Instance facts are asked for whenever somebody wants them.
+            return if credential {
+                (novelty, Manner::Early { gap, shortest })
+            } else {
+                (Novelty::Known, Manner::Alike)
+            };
+        }
+        let own = learn == Learn::Yes && (held || pace == Pace::Due);
+        (Novelty::Known, if own { Manner::OwnAccord } else { Manner::Alike })
+    }
+
+    /// How a call fits the times at which it comes. Who is still being learned, or was off the cadence for days, has another one.
+    fn pace(&mut self, workload: &WorkloadKey, call: &Call<'_>, name: &str, learn: Learn, at: Timestamp) -> Pace {
+        // A program that was just started asks at once, whenever the one before it did.
+        let fresh = call.started.is_some_and(|started| at.since(started) < JUST_STARTED);
+        if fresh || learn == Learn::Never {
+            return Pace::Unknown;
+        }
+        let pace = self.profile(workload, at).pace(Kind::Caller, name, call.process.unwrap_or_default(), at);
+        let early = matches!(pace, Pace::Early { .. });
+        let moved = early
+            && (self.is_learning(workload, at)
+                || self.habit(workload, Kind::Caller, &off_cadence(name), Learn::Never, at) == Novelty::Known);
+        if moved { Pace::Unknown } else { pace }
     }
 
     /// How new it is that this call, otherwise known by `name`, came without a session token: nothing new where it always did.
@@ -519,6 +550,11 @@ impl Baseline {
             self.counters.workloads_evicted += 1;
         }
     }
+}
+
+/// The habit of a call that comes sooner than it did.
+fn off_cadence(name: &str) -> String {
+    format!("{name} off its cadence")
 }
 
 /// A peer by the registrable part of its name, else by its prefix; with port and protocol.

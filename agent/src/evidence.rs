@@ -144,6 +144,10 @@ pub struct HostEvidence {
     pub finding: HostFinding,
     /// What is normal here.
     pub novelty: Novelty,
+    /// Whether it is known as something that the workload does by itself, in a way that no request brings about: a credential
+    /// renewed when it was due, or with the session token that a forged request cannot hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_accord: bool,
     /// One sentence: why this counts.
     pub reason: String,
     /// The accepted connections that the service was answering when it started what this descends from, the latest used

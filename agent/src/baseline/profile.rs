@@ -1,11 +1,12 @@
 //! What one workload is known to do, and since when.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Config;
+use super::cadence::{Cadence, Pace};
+use crate::event::ProcessKey;
 use crate::evidence::Novelty;
 use crate::timestamp::Timestamp;
 
@@ -18,7 +19,7 @@ const OPEN_PEERS: usize = 32;
 const OPEN_PEERS_PER_DAY: u64 = 8;
 
 /// One thing a workload does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Habit {
     first: Timestamp,
     last: Timestamp,
@@ -27,25 +28,8 @@ struct Habit {
     variants: [u64; VARIANTS],
     /// How often it recurs, where that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    cadence: Option<Cadence>,
+    cadence: Option<Box<Cadence>>,
 }
-
-/// How often something recurs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Cadence {
-    /// Ordinary times between that were seen.
-    gaps: u16,
-    /// The shortest of them, seconds.
-    shortest_s: u32,
-}
-
-/// What comes again this soon is the same asking: a library asks for the role, then for its credential, and tries again.
-const ONE_ASKING: Duration = Duration::from_secs(30);
-/// Times between that make a cadence; an SDK shows as many in a day.
-const GAPS_MIN: u16 = 4;
-/// A cadence is told apart from no cadence when even the shortest time between is this long: with many workers somebody asks
-/// all the time.
-const SHORTEST_MIN: Duration = Duration::from_secs(300);
 
 fn is_uniform(variants: &[u64; VARIANTS]) -> bool {
     variants == &[0; VARIANTS]
@@ -64,16 +48,13 @@ impl Habit {
         }
     }
 
-    fn join(self, other: &Self) -> Self {
-        let mut joined = Self { first: self.first.min(other.first), last: self.last.max(other.last), ..self };
-        joined.cadence = match (self.cadence, other.cadence) {
-            (Some(one), Some(two)) => {
-                Some(Cadence { gaps: one.gaps.max(two.gaps), shortest_s: one.shortest_s.min(two.shortest_s) })
-            }
-            (one, two) => one.or(two),
-        };
-        other.variants.iter().filter(|digest| **digest != 0).for_each(|digest| joined.note_variant(*digest));
-        joined
+    fn join(&mut self, other: &Self) {
+        (self.first, self.last) = (self.first.min(other.first), self.last.max(other.last));
+        match (&mut self.cadence, &other.cadence) {
+            (Some(own), Some(theirs)) => own.join(theirs),
+            (own, theirs) => *own = own.take().or_else(|| theirs.clone()),
+        }
+        other.variants.iter().filter(|digest| **digest != 0).for_each(|digest| self.note_variant(*digest));
     }
 }
 
@@ -184,28 +165,19 @@ impl Profile {
         }
     }
 
-    /// Whether a habit comes much sooner than it does as a rule: how soon, and the shortest ordinary time.
-    pub(super) fn early(&self, kind: Kind, name: &str, at: Timestamp) -> Option<(Duration, Duration)> {
-        let habit = self.habits.get(&kind)?.get(name)?;
-        let Cadence { gaps, shortest_s } = habit.cadence?;
-        let (gap, shortest) = (at.since(habit.last), Duration::from_secs(u64::from(shortest_s)));
-        let regular = gaps >= GAPS_MIN && shortest >= SHORTEST_MIN;
-        (regular && gap >= ONE_ASKING && gap < shortest / 2).then_some((gap, shortest))
+    /// How a call fits the times at which it comes as a rule.
+    pub(super) fn pace(&self, kind: Kind, name: &str, process: ProcessKey, at: Timestamp) -> Pace {
+        let habit = self.habits.get(&kind).and_then(|habits| habits.get(name));
+        let pace = |habit: &Habit| Some(habit.cadence.as_ref()?.pace(process, at, at.since(habit.first)));
+        habit.and_then(pace).unwrap_or(Pace::Unknown)
     }
 
-    /// Notes the time since a habit was seen last; called before it is registered again.
-    pub(super) fn note_gap(&mut self, kind: Kind, name: &str, at: Timestamp) {
-        if self.frozen {
-            return;
+    /// Notes a call of a registered habit.
+    pub(super) fn note_call(&mut self, kind: Kind, name: &str, process: ProcessKey, at: Timestamp) {
+        let learned = !self.frozen;
+        if let Some(habit) = self.habits.get_mut(&kind).and_then(|habits| habits.get_mut(name)) {
+            habit.cadence.get_or_insert_default().note(process, at, learned);
         }
-        let Some(habit) = self.habits.get_mut(&kind).and_then(|habits| habits.get_mut(name)) else { return };
-        let gap = at.since(habit.last);
-        if gap < ONE_ASKING {
-            return;
-        }
-        let seconds = u32::try_from(gap.as_secs()).unwrap_or(u32::MAX);
-        let cadence = habit.cadence.get_or_insert(Cadence { gaps: 0, shortest_s: seconds });
-        *cadence = Cadence { gaps: cadence.gaps.saturating_add(1), shortest_s: cadence.shortest_s.min(seconds) };
     }
 
     /// Whether a habit is known whose name begins so, another than this one.
@@ -263,9 +235,9 @@ impl Profile {
             let ours = self.habits.entry(*kind).or_default();
             for (name, habit) in theirs {
                 if let Some(own) = ours.get_mut(name) {
-                    *own = own.join(habit);
+                    own.join(habit);
                 } else if ours.len() < config.max_habits(*kind) {
-                    ours.insert(name.clone(), *habit);
+                    ours.insert(name.clone(), habit.clone());
                 }
             }
         }

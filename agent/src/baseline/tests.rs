@@ -8,6 +8,7 @@ pub(super) const CALL: Call<'static> = Call {
     service: "aws_imds",
     path: MetadataPath::Credential,
     role: None,
+    process: None,
     started: None,
     token: None,
 };
@@ -185,48 +186,65 @@ fn refreshing() -> (Baseline, Timestamp) {
 fn an_sdk_that_refreshes_is_known_and_off_its_cadence_it_is_not() {
     let (mut baseline, at) = refreshing();
     let call = Call { role: Some("shop"), ..CALL };
-    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at), (Novelty::Known, None));
-    let soon = at.plus(Duration::from_secs(180));
-    let early = Oddity::Early { gap: Duration::from_secs(180), shortest: HOUR - Duration::from_secs(9) };
-    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, soon), (Novelty::New, Some(early)));
-    // A restart of the service is no oddity, and neither is a refresh an hour after either.
-    let later = soon.plus(Duration::from_secs(400));
-    let restarted = Call { started: Some(later.minus(Duration::from_secs(2))), ..call };
-    assert_eq!(baseline.caller(&shop(), &restarted, Learn::Yes, later), (Novelty::Known, None));
-    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, later.plus(HOUR)), (Novelty::Known, None));
+    let mut check = |call: &Call<'_>, at: Timestamp, expected: (Novelty, Manner)| {
+        assert_eq!(baseline.caller(&shop(), call, Learn::Yes, at), expected);
+    };
+    let due = (Novelty::Known, Manner::OwnAccord);
+    check(&call, at, due);
+    for seconds in [180, 2400, 3000] {
+        let gap = Duration::from_secs(seconds);
+        let early = Manner::Early { gap, shortest: HOUR - Duration::from_secs(9) };
+        check(&call, at.plus(gap), (Novelty::New, early));
+    }
+    // A restart of the service is no oddity.
+    let restarted = Call { started: Some(at.plus(Duration::from_secs(3098))), ..call };
+    check(&restarted, at.plus(Duration::from_secs(3100)), (Novelty::Known, Manner::Alike));
+    check(&call, at.plus(HOUR * 2), due);
+    // What the workload's own shell asks for is never its library's doing.
+    let told = baseline.caller(&shop(), &call, Learn::Never, at.plus(HOUR * 3));
+    assert_eq!(told, (Novelty::Known, Manner::Alike));
     // What stays odd for a day becomes a habit like any other.
-    let mut at = later.plus(HOUR);
+    let mut at = at.plus(HOUR * 2);
     for _ in 0..200 {
         at = at.plus(Duration::from_secs(600));
         baseline.caller(&shop(), &call, Learn::Yes, at);
     }
-    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at.plus(Duration::from_secs(600))), (Novelty::Known, None));
+    assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at.plus(Duration::from_secs(600))), due);
+}
+
+#[test]
+fn what_a_forged_request_asks_does_not_make_the_next_refresh_odd() {
+    let (mut baseline, at) = refreshing();
+    let call = Call { role: Some("shop"), ..CALL };
+    baseline.caller(&shop(), &call, Learn::Yes, at);
+    let forged = baseline.caller(&shop(), &call, Learn::Yes, at.plus(Duration::from_secs(3000)));
+    assert_eq!(forged.0, Novelty::New);
+    let refresh = baseline.caller(&shop(), &call, Learn::Yes, at.plus(HOUR));
+    assert_eq!(refresh, (Novelty::Known, Manner::OwnAccord));
 }
 
 #[test]
 fn another_role_is_another_thing_to_ask_for() {
     let (mut baseline, at) = refreshing();
     let other = Call { role: Some("admin"), ..CALL };
-    assert_eq!(baseline.caller(&shop(), &other, Learn::Yes, at), (Novelty::New, Some(Oddity::Role)));
+    assert_eq!(baseline.caller(&shop(), &other, Learn::Yes, at), (Novelty::New, Manner::Role));
     let unnamed = Call { role: None, ..CALL };
-    assert_eq!(baseline.caller(&shop(), &unnamed, Learn::Yes, at.plus(HOUR)), (Novelty::Known, None));
+    assert_eq!(baseline.caller(&shop(), &unnamed, Learn::Yes, at.plus(HOUR)), (Novelty::Known, Manner::OwnAccord));
     // A memory from before roles were told apart: the first one is no news.
     let mut old = Baseline::new(Config::default());
     old.caller(&shop(), &CALL, Learn::Yes, start());
     let now = start().plus(DAY * 2);
     for minutes in [0, 1] {
         let again = now.plus(Duration::from_secs(minutes * 60));
-        assert_eq!(
-            old.caller(&shop(), &Call { role: Some("shop"), ..CALL }, Learn::Yes, again),
-            (Novelty::Known, None)
-        );
+        let named = old.caller(&shop(), &Call { role: Some("shop"), ..CALL }, Learn::Yes, again);
+        assert_eq!(named, (Novelty::Known, Manner::Alike));
     }
-    assert_eq!(old.caller(&shop(), &other, Learn::Yes, now.plus(HOUR)), (Novelty::New, Some(Oddity::Role)));
+    assert_eq!(old.caller(&shop(), &other, Learn::Yes, now.plus(HOUR)), (Novelty::New, Manner::Role));
 }
 
 #[test]
 fn a_call_without_the_usual_session_token_is_odd_where_one_is_usual() {
-    let check = |usual: &[Option<bool>], now: Option<bool>, expected: (Novelty, Option<Oddity>)| {
+    let check = |usual: &[Option<bool>], now: Option<bool>, expected: (Novelty, Manner)| {
         let mut baseline = Baseline::new(Config::default());
         let mut at = start();
         for _ in 0..40_u64 {
@@ -235,29 +253,20 @@ fn a_call_without_the_usual_session_token_is_odd_where_one_is_usual() {
             }
             at = at.plus(HOUR);
         }
-        let call = Call { token: now, ..CALL };
+        // From another of its processes, of which no cadence is known.
+        let process = Some(ProcessKey { pid: 77, start_ticks: 1 });
+        let call = Call { token: now, process, ..CALL };
         assert_eq!(baseline.caller(&shop(), &call, Learn::Yes, at), expected, "{usual:?} {now:?}");
     };
-    let (known, bare) = ((Novelty::Known, None), (Novelty::New, Some(Oddity::Bare)));
-    check(&[Some(true)], Some(true), known);
-    check(&[Some(true)], Some(false), bare);
-    check(&[Some(false)], Some(false), known);
-    check(&[Some(false)], Some(true), known);
-    check(&[Some(true), Some(false)], Some(false), known);
+    let (alike, own) = ((Novelty::Known, Manner::Alike), (Novelty::Known, Manner::OwnAccord));
+    check(&[Some(true)], Some(true), own);
+    check(&[Some(true)], Some(false), (Novelty::New, Manner::Bare));
+    check(&[Some(false)], Some(false), alike);
+    check(&[Some(false)], Some(true), own);
+    check(&[Some(true), Some(false)], Some(false), alike);
     // What was learned before tokens were told apart.
-    check(&[None], Some(false), known);
-    check(&[Some(true)], None, known);
-}
-
-#[test]
-fn many_workers_have_no_cadence_to_be_off() {
-    let mut baseline = Baseline::new(Config::default());
-    let mut at = start();
-    for round in 0..300_u64 {
-        baseline.caller(&shop(), &CALL, Learn::Yes, at);
-        at = at.plus(Duration::from_secs(40 + round * 97 % 1000));
-    }
-    assert_eq!(baseline.caller(&shop(), &CALL, Learn::Yes, at.plus(Duration::from_secs(31))), (Novelty::Known, None));
+    check(&[None], Some(false), alike);
+    check(&[Some(true)], None, alike);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(super) struct Surface {
     addresses: BTreeMap<IpAddr, String>,
     /// Host names named or looked up, with where.
     hosts: BTreeMap<String, String>,
+    /// The role that a metadata service was asked for.
+    role: Option<String>,
     /// The command lines, each with the number of words before it: for the sentence.
     lines: Vec<(usize, String)>,
 }
@@ -153,7 +155,8 @@ impl Surface {
     pub(super) fn with_finding(mut self, finding: &HostFinding) -> Self {
         if let HostFinding::Metadata { endpoint, role, .. } = finding {
             self.addresses.insert(metadata::canonical(endpoint.ip()), format!("the endpoint {endpoint}"));
-            self.words.extend(role.iter().map(|role| role.to_lowercase()));
+            self.role = role.as_ref().map(|role| role.to_lowercase());
+            self.words.extend(self.role.clone());
         }
         self
     }
@@ -193,6 +196,13 @@ impl Surface {
     fn echo(&self, sought: &Sought) -> Option<Echo> {
         if let Some((seen_in, distinctive)) = self.find(&sought.form) {
             return Some(Echo { indicator: sought.indicator.clone(), seen_in: seen_in.to_owned(), distinctive });
+        }
+        // The answer to one forged request names the role that the next one asks for; nobody else outside knows it.
+        if let (Form::Url { url, .. }, Some(role)) = (&sought.form, &self.role)
+            && last_segment(url) == role
+        {
+            let seen_in = format!("the role {role}");
+            return Some(Echo { indicator: sought.indicator.clone(), seen_in, distinctive: true });
         }
         // Another path at the same place: what reappeared is the place, not the URL.
         let Form::Url { authority: Some(authority), .. } = &sought.form else { return None };
@@ -243,6 +253,12 @@ impl Surface {
             }
         }
     }
+}
+
+/// The end of a URL's path.
+fn last_segment(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    path.rsplit('/').find(|segment| !segment.is_empty()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -102,6 +102,13 @@ impl Kept {
         self.sought.get_or_init(|| sought::sought(self.verdict.as_ref()))
     }
 
+    /// Whether it would have a metadata service asked with a method or headers of its own, as a session token takes; a URL alone
+    /// cannot (AWS, `IMDSv2`: PUT with `X-aws-ec2-metadata-token-ttl-seconds`).
+    pub(super) fn brings_a_token(&self) -> bool {
+        let url = self.request.url.to_ascii_lowercase();
+        ["gopher", "metadata-token"].iter().any(|word| url.contains(word))
+    }
+
     pub(super) fn specificity(&self) -> Specificity {
         Specificity::of(self.verdict.as_ref())
     }

@@ -41,6 +41,8 @@ pub(super) struct Score {
     fetched: Option<Fetched>,
     /// It has a finding, or a contact that a request opened.
     begun: bool,
+    /// Nothing was found on the host but what is ordinary there, and what a request had in common with it may be chance.
+    doubtful: bool,
     /// Nothing in it is more than new to a workload whose habits are still being learned.
     only_learning: bool,
 }
@@ -75,6 +77,7 @@ impl Score {
             both_host_kinds: false,
             fetched: fetched(session),
             begun: !session.findings.is_empty() || !session.in_process.is_empty(),
+            doubtful: doubtful(session),
             only_learning: only_learning(session),
         };
         score.edge_stage(session);
@@ -128,6 +131,7 @@ impl Score {
         let severity = match self.fetched {
             Some(Fetched::Usual) => None,
             Some(Fetched::New) => severity.map(|severity| severity.min(Severity::Medium)),
+            None if self.doubtful => severity.map(|severity| severity.min(Severity::Medium)),
             None => severity,
         };
         severity.or(config.single_stage.then_some(Severity::Low).filter(|_| !self.stages.is_empty()))
@@ -225,6 +229,12 @@ impl Score {
     }
 }
 
+/// Whether there are findings, all of them ordinary by themselves, and nothing distinctive of the best request reappeared.
+fn doubtful(session: &Session<'_>) -> bool {
+    let decisive = session.requests.first().is_some_and(|best| best.tie.decisive());
+    !decisive && !session.findings.is_empty() && session.findings.iter().all(|finding| finding.is_ordinary())
+}
+
 /// Whether all there is is a first time while everything is one: nothing odd in itself, no credential asked for below a program
 /// that was started, and no request but such as come by all day.
 fn only_learning(session: &Session<'_>) -> bool {
@@ -246,6 +256,12 @@ fn only_learning(session: &Session<'_>) -> bool {
 /// Classes of input that make a service fetch something: many do so for their users.
 pub(super) const fn reaches_out(class: AttackClass) -> bool {
     matches!(class, AttackClass::Ssrf | AttackClass::Rfi | AttackClass::OpenRedirect | AttackClass::Xxe)
+}
+
+/// Classes of input that get at what the service holds: where they make it contact someone, they name whom.
+pub(super) const fn only_reads(class: AttackClass) -> bool {
+    use AttackClass::{Ldapi, Nosqli, Sqli, Traversal};
+    matches!(class, Sqli | Traversal | Ldapi | Nosqli)
 }
 
 /// Whether all that was started stands to reason: the best request names a URL, does nothing but name it, and every program's

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::evidence::Novelty;
+use crate::evidence::{HostEvidence, Novelty};
 use crate::incident::{Join, Severity, Timing};
+use crate::request::Request;
 use crate::timestamp::Timestamp;
 
 use super::chance::Specificity;
@@ -229,30 +230,38 @@ fn opened_by_request(seen: &Observation, matches: &[Match<'_>]) -> bool {
     let mut tied = matches
         .iter()
         .filter(|found| found.on.id == seen.id && found.kept.verdict.as_ref().is_some_and(|v| v.exploit_like()));
-    if seen.as_host().is_some() {
-        // Libraries ask for credentials every hour and scanners ask for the same all day: some request lies within the clocks'
-        // greatest skew of every refresh. What asks for credentials on behalf of a request does it while that is in flight.
-        return tied.any(|found| {
-            let answered = !found.kept.request.target_status.is_some_and(|status| (400..500).contains(&status));
-            let flight = (found.kept.request.received.minus(USUAL_SKEW), found.kept.request.completed.plus(USUAL_SKEW));
-            let meant = found.tie.timing == Timing::InFlight
-                || answered && flight.0 <= seen.at() && seen.at() <= flight.1
-                || found.tie.timing.pinned() && found.tie.decisive();
-            meant && !found.tie.echoes.is_empty()
-        });
+    if let Some(host) = seen.as_host() {
+        return tied.any(|found| asked_for(host, seen.at(), found));
     }
     tied.any(|found| {
         // Whoever fetches for its users reaches what they name.
-        let fetches = found.kept.verdict.as_ref().is_some_and(|verdict| score::reaches_out(verdict.class));
+        let class = found.kept.verdict.as_ref().map(|verdict| verdict.class);
+        let fetches = class.is_some_and(score::reaches_out);
         if fetches && (seen.novelty() != Novelty::New || score::fetched_as_usual(seen, found.kept)) {
             return false;
         }
-        let rare = found.tie.timing == Timing::InFlight && found.kept.specificity() == Specificity::Specific;
+        let rare = found.tie.timing == Timing::InFlight
+            && found.kept.specificity() == Specificity::Specific
+            && !class.is_some_and(score::only_reads);
         found.tie.decisive()
             || (rare
                 && matches!(seen.novelty(), Novelty::New | Novelty::Notorious)
                 && found.tie.weight >= IN_PROCESS_WEIGHT)
     })
+}
+
+/// Whether a request is why an ordinary finding happened. Libraries ask for credentials every hour and scanners ask for the same all
+/// day: some request lies within the clocks' greatest skew of every refresh. What is done on behalf of a request happens while that is
+/// in flight, at the workload that takes it.
+fn asked_for(host: &HostEvidence, at: Timestamp, found: &Match<'_>) -> bool {
+    if found.tie.echoes.is_empty() || found.tie.decisive() {
+        return found.tie.decisive() && found.tie.timing.pinned();
+    }
+    let Request { received, completed, target_status, .. } = found.kept.request;
+    let refused = target_status.is_some_and(|status| (400..500).contains(&status));
+    let in_flight = received.minus(USUAL_SKEW) <= at && at <= completed.plus(USUAL_SKEW);
+    let explained = host.own_accord && !found.kept.brings_a_token();
+    in_flight && !refused && !explained && found.tie.join >= Join::SameWorkload
 }
 
 /// Contacts that belong to `findings`: below one of their processes at any time of the session, by the service itself near one of

@@ -12,7 +12,7 @@ use super::peer::Scope;
 use super::program::{self, Code, Program};
 use serde::Serialize;
 
-use crate::baseline::{Baseline, Call, Learn, Oddity};
+use crate::baseline::{Baseline, Call, Learn, Manner};
 use crate::enrich::Enricher;
 use crate::enrich::passive_dns::Named;
 use crate::event::{
@@ -307,7 +307,7 @@ impl Case<'_> {
         reason: String,
     ) -> HostEvidence {
         let inbound = self.enricher.serving(actor);
-        HostEvidence { at: self.at, place, finding, novelty, reason, inbound, status: None }
+        HostEvidence { at: self.at, place, finding, novelty, reason, inbound, status: None, own_accord: false }
     }
 
     /// Where the actor stands, if it is exposed. Its workload's learning time begins with the first such look.
@@ -406,15 +406,16 @@ fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'
         service: asked.service,
         path: asked.path,
         role: asked.role,
+        process: place.process().map(|node| node.process),
         started: place.process().map(|node| node.started),
         token: asked.token,
     };
-    let (novelty, oddity) = case.baseline.caller(&place.workload.key, &call, learn, case.at);
-    let usual = match oddity {
-        None => caller_novelty(novelty).to_owned(),
-        Some(Oddity::Role) => "for a role that it had never asked for".to_owned(),
-        Some(Oddity::Bare) => "and not with the session token that it sends as a rule".to_owned(),
-        Some(Oddity::Early { gap, shortest }) => {
+    let (novelty, manner) = case.baseline.caller(&place.workload.key, &call, learn, case.at);
+    let usual = match manner {
+        Manner::Alike | Manner::OwnAccord => caller_novelty(novelty).to_owned(),
+        Manner::Role => "for a role that it had never asked for".to_owned(),
+        Manner::Bare => "and not with the session token that it sends as a rule".to_owned(),
+        Manner::Early { gap, shortest } => {
             format!("{} after it had last, when it waits for {} as a rule", span(gap), span(shortest))
         }
     };
@@ -426,7 +427,8 @@ fn metadata(actor: &Actor, asked: Asked<'_>, place: Placement, case: &mut Case<'
         role: asked.role.map(Arc::from),
         token: asked.token,
     };
-    case.evidence(actor, place, finding, novelty, reason)
+    let own_accord = manner == Manner::OwnAccord;
+    HostEvidence { own_accord, ..case.evidence(actor, place, finding, novelty, reason) }
 }
 
 impl Asked<'_> {

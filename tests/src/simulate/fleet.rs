@@ -19,6 +19,8 @@ use super::service::{Credentials, Instance, Service, host_address};
 use super::{beginning, later};
 
 const DAY: f64 = 86_400.0;
+/// Libraries renew some minutes before the hour that a credential is good for.
+const REFRESH: f64 = 3300.0;
 /// Services for each host; every service has two replicas, on neighbouring hosts.
 const SERVICES_PER_HOST: u64 = 5;
 
@@ -228,7 +230,7 @@ impl<'m> Month<'m> {
         let mut all = Vec::new();
         for (slot, instance) in &self.instances {
             let stream = [4, u64::from(self.host), u64::from(*slot), u64::from(day)];
-            self.instance_day(*slot, instance, &mut Random::of(self.plan.seed, &stream), &mut all);
+            self.instance_day(day, *slot, instance, &mut Random::of(self.plan.seed, &stream), &mut all);
         }
         let mut random = Random::of(self.plan.seed, &[5, u64::from(self.host), u64::from(day)]);
         all.extend((0..30).map(|_| (random.between(60.0, DAY), 0, Happening::Beside)));
@@ -239,7 +241,14 @@ impl<'m> Month<'m> {
         all
     }
 
-    fn instance_day(&self, slot: u8, instance: &Instance, random: &mut Random, all: &mut Vec<(f64, u8, Happening)>) {
+    fn instance_day(
+        &self,
+        day: u32,
+        slot: u8,
+        instance: &Instance,
+        random: &mut Random,
+        all: &mut Vec<(f64, u8, Happening)>,
+    ) {
         let service = &instance.service;
         // Some services are busier than others; nights are quieter than days.
         let size = [0.3, 0.6, 1.0, 1.1, 2.0][usize::try_from(service.number).unwrap_or(0) % 5];
@@ -275,13 +284,19 @@ impl<'m> Month<'m> {
             all.extend((0..2880).map(|number| (f64::from(number) * 30.0 + 1.0, slot, Happening::Probe)));
         }
         if service.profile.credentials != Credentials::None {
-            // Libraries renew some minutes before the hour that a credential is good for.
-            let first = random.between(0.0, 3300.0);
-            all.extend(
-                (0..26).map(|n| (first + f64::from(n) * 3300.0 + random.between(0.0, 5.0), slot, Happening::Refresh)),
-            );
+            let mut second = self.first_refresh(slot) - f64::from(day) * DAY;
+            second += (-second / REFRESH).ceil().max(0.0) * REFRESH;
+            while second < DAY {
+                all.push((second + random.between(0.0, 5.0), slot, Happening::Refresh));
+                second += REFRESH;
+            }
         }
         self.changes(slot, service, random, all);
+    }
+
+    /// When an instance's library renewed its credential first; it does so from then on, through nights and days.
+    fn first_refresh(&self, slot: u8) -> f64 {
+        Random::of(self.plan.seed, &[7, u64::from(self.host), u64::from(slot)]).between(0.0, REFRESH)
     }
 
     /// Deployments, a third of the days; pods scale up at noon and down in the evening.

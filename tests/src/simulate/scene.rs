@@ -91,9 +91,15 @@ impl Scene<'_> {
         self.machine.contact(later(self.at, after), process, peer);
     }
 
+    /// The role that the instance's credential stands for.
+    #[must_use]
+    pub fn role(&self) -> String {
+        format!("{}-role", self.instance.service.name)
+    }
+
     /// `process` asks the metadata service.
     pub fn ask(&mut self, after: f64, process: ProcessKey, path: MetadataPath, token: bool) {
-        let role = format!("{}-role", self.instance.service.name);
+        let role = self.role();
         let role = (path == MetadataPath::Credential).then_some(role.as_str());
         self.machine.metadata(later(self.at, after), process, path, role, token);
     }

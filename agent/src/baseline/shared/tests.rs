@@ -3,8 +3,8 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::baseline::Learn;
 use crate::baseline::tests::{CALL, DAY};
+use crate::baseline::{Learn, Manner};
 use crate::event::Protocol;
 use crate::evidence::Novelty;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ fn a_host_started_a_minute_ago_knows_its_service() {
     let at = now().plus(Duration::from_secs(60));
     assert!(!baseline.is_learning(&shop(), at));
     assert_eq!(peer(&mut baseline, &shop(), PAYMENTS, at), Novelty::Known);
-    assert_eq!(baseline.caller(&shop(), &CALL, Learn::Yes, at), (Novelty::Known, None));
+    assert_eq!(baseline.caller(&shop(), &CALL, Learn::Yes, at), (Novelty::Known, Manner::Alike));
     // What nobody does is new, and does not become normal by having been done in this host's first day.
     assert_eq!(peer(&mut baseline, &shop(), "192.0.2.9:4444", at), Novelty::New);
     assert_eq!(peer(&mut baseline, &shop(), "192.0.2.9:4444", at.plus(DAY / 2)), Novelty::New);

@@ -12,34 +12,52 @@ fn severities(run: &Run) -> Vec<Severity> {
     run.finals().values().map(|incident| incident.severity).collect()
 }
 
+/// A forged request in flight from 0 to 0.2 s, and its service asking for its credential as it does as a rule: whether that raises.
+fn forged(url: &str, status: u16, refresh: f64, own_accord: bool) -> Option<Severity> {
+    let address = vec![Indicator::Url(url.into()), Indicator::Address("169.254.169.254".parse().expect("address"))];
+    let forged = Line {
+        status,
+        verdict: Some(verdict(AttackClass::Ssrf, 95, address)),
+        ..line(0.0, &format!("/fetch?url={url}"))
+    };
+    let asked = metadata(refresh, below(&[]), MetadataPath::Credential);
+    let asked = HostEvidence { novelty: Novelty::Known, own_accord, ..asked };
+    let either_way = [[Input::from(forged.clone()), asked.clone().into()], [asked.into(), forged.into()]];
+    let [one, other] = either_way.map(|inputs| severities(&Run::of(inputs)).pop());
+    assert_eq!(one, other, "in any order");
+    one
+}
+
 #[test]
 fn a_refresh_beside_a_scanners_forgery_is_nobodys_doing() {
-    let address = || vec![Indicator::Address("169.254.169.254".parse().expect("address"))];
-    let check = |refresh: f64, status: u16, raised: bool| {
-        let forged = Line {
-            status,
-            verdict: Some(verdict(AttackClass::Ssrf, 95, address())),
-            ..line(0.0, "/fetch?url=http://169.254.169.254/latest/meta-data/")
-        };
-        let asked = metadata(refresh, below(&[]), MetadataPath::Credential);
-        let asked = HostEvidence { novelty: Novelty::Known, ..asked };
-        for inputs in [[Input::from(forged.clone()), asked.clone().into()], [asked.into(), forged.into()]] {
-            let run = Run::of(inputs);
-            assert_eq!(!severities(&run).is_empty(), raised, "{refresh} s, answered {status}");
-        }
+    let check = |refresh: f64, status: u16, expected: Option<Severity>| {
+        let found = forged("http://169.254.169.254/latest/meta-data/", status, refresh, false);
+        assert_eq!(found, expected, "{refresh} s, answered {status}");
     };
-    // In flight from 0 to 0.2 s.
-    check(0.1, 200, true);
-    check(0.1, 404, true);
+    check(0.1, 200, Some(Severity::Medium));
+    check(0.1, 404, None);
     // The clocks of balancer and host differ a little.
-    check(0.35, 200, true);
-    check(-0.15, 500, true);
-    check(0.35, 404, false);
-    check(-0.15, 403, false);
+    check(0.35, 200, Some(Severity::Medium));
+    check(-0.15, 500, Some(Severity::Medium));
+    check(0.35, 404, None);
+    check(-0.15, 403, None);
     // Within the greatest skew that is allowed for, there is always some scanner.
-    check(1.5, 200, false);
-    check(1.5, 404, false);
-    check(-1.5, 200, false);
+    check(1.5, 200, None);
+    check(1.5, 404, None);
+    check(-1.5, 200, None);
+}
+
+#[test]
+fn what_a_service_does_of_its_own_accord_needs_more_than_a_request_for_it() {
+    let check = |url: &str, expected: Option<Severity>| assert_eq!(forged(url, 200, 0.1, true), expected, "{url}");
+    check("http://169.254.169.254/latest/meta-data/iam/security-credentials/", None);
+    // Guessed.
+    check("http://169.254.169.254/latest/meta-data/iam/security-credentials/admin", None);
+    // Told by the answer to the request before.
+    check("http://169.254.169.254/latest/meta-data/iam/security-credentials/shop-prod", Some(Severity::High));
+    check("http://169.254.169.254/latest/meta-data/iam/security-credentials/shop-prod?x", Some(Severity::High));
+    // It says how a session token is got.
+    check("gopher://169.254.169.254:80/_PUT%20/latest/api/token", Some(Severity::Medium));
 }
 
 /// A user has a page made into a picture: the shell's command line holds the page's address.

@@ -71,6 +71,7 @@ pub(super) fn shell(seconds: f64, command: &str) -> HostEvidence {
         finding: HostFinding::Spawn { class: ProgramClass::Shell, socket_stdio: false, fileless: false },
         novelty: Novelty::New,
         reason: "shop started a shell, which it never did before".into(),
+        own_accord: false,
         inbound: Vec::new(),
         status: None,
     }
@@ -94,6 +95,7 @@ pub(super) fn metadata(seconds: f64, place: Placement, path: MetadataPath) -> Ho
         },
         novelty: Novelty::New,
         reason: "credentials of the instance asked for by a program that never did".into(),
+        own_accord: false,
         inbound: Vec::new(),
         status: None,
     }

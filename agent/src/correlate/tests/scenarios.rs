@@ -172,11 +172,12 @@ fn server_side_request_forgery_to_the_metadata_api_needs_no_shell() {
         )),
         ..line(0.0, "/fetch?url=http://169.254.169.254/latest/meta-data/iam/security-credentials/")
     };
-    for novelty in [Novelty::New, Novelty::Known] {
+    // What the service asks for as a rule may also be chance.
+    for (novelty, severity) in [(Novelty::New, Severity::High), (Novelty::Known, Severity::Medium)] {
         let asked = HostEvidence { novelty, ..metadata(0.1, below(&[]), MetadataPath::Credential) };
         let run = Run::of([Input::from(forged.clone()), asked.into()]);
         let incident = run.only();
-        assert_eq!((incident.severity, incident.stages.as_slice()), (Severity::High, &[Stage::Edge, Stage::Host][..]));
+        assert_eq!((incident.severity, incident.stages.as_slice()), (severity, &[Stage::Edge, Stage::Host][..]));
         assert_eq!(incident.exposures.len(), 1, "{novelty:?}");
     }
     // The SDK of the same service, an hour after the forged request, is nobody's doing.
@@ -195,6 +196,21 @@ fn code_run_inside_the_service_shows_as_a_contact_that_the_request_asked_for() {
     let run = Run::of([Input::from(callback), lookup.into()]);
     let incident = run.only();
     assert_eq!((incident.severity, incident.stages.as_slice()), (Severity::High, &[Stage::Edge, Stage::Egress][..]));
+}
+
+#[test]
+fn a_new_peer_in_flight_of_an_exploit_that_names_nobody_is_its_doing_if_it_can_be() {
+    let check = |class: AttackClass, raised: bool| {
+        let exploit = Line { verdict: Some(verdict(class, 95, vec![])), ..line(0.0, "/a?b=…") };
+        let run = Run::of([Input::from(contact(0.1, below(&[]), "203.0.113.66:443")), exploit.into()]);
+        assert_eq!(!run.finals().is_empty(), raised, "{class:?}");
+    };
+    check(AttackClass::Deserialization, true);
+    check(AttackClass::Ssti, true);
+    check(AttackClass::Ssrf, true);
+    // These read what the service holds.
+    check(AttackClass::Traversal, false);
+    check(AttackClass::Sqli, false);
 }
 
 #[test]

@@ -8,14 +8,10 @@
 //! Times: `time` (2) is when the response was made, `request_creation_time` (22) when the request came in: the event
 //! time. WebSocket lines are written when the connection closes.
 
-use super::fields::{Fields, present, socket};
+use super::fields::{Fields, present};
 use super::request_line::RequestLine;
 use super::{Gives, Grammar, ParseError, Problem};
 use crate::request::{AccessRecord, Target};
-
-/// Listener protocols, the first field. A line that begins otherwise is another log (the connection log begins with a
-/// time).
-const TYPES: [&[u8]; 6] = [b"http", b"https", b"h2", b"grpcs", b"ws", b"wss"];
 
 /// Position of `classification_reason` counted from the field after `request_creation_time`.
 const FIELDS_TO_CLASSIFICATION_REASON: usize = 6;
@@ -39,14 +35,14 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         return super::alb_json::parse(line);
     }
     let mut fields = Fields::new(line);
-    if !TYPES.contains(&fields.bare("type")?) {
+    // Listener protocols. A line that begins otherwise is another log (the connection log begins with a time).
+    if !matches!(fields.bare("type")?, b"http" | b"https" | b"h2" | b"grpcs" | b"ws" | b"wss") {
         return Err(fields.error("type", Problem::Unknown));
     }
     let completed = fields.time("time")?;
-    let balancer = fields.bare("elb")?;
+    let balancer = fields.long("elb")?;
     let client = fields.endpoint("client:port")?;
-    let dispatched = fields.bare("target:port")?;
-    let target = target(dispatched).ok_or_else(|| fields.error("target:port", Problem::Socket))?;
+    let dispatched = fields.endpoint("target:port")?;
     for name in ["request_processing_time", "target_processing_time", "response_processing_time"] {
         fields.bare(name)?;
     }
@@ -59,7 +55,7 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     for name in ["ssl_cipher", "ssl_protocol"] {
         fields.bare(name)?;
     }
-    let target_group = fields.bare("target_group_arn")?;
+    let target_group = fields.long("target_group_arn")?;
     let trace_id = present(fields.quoted("trace_id")?);
     fields.quoted("domain_name")?;
     fields.quoted("chosen_cert_arn")?;
@@ -70,7 +66,11 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         completed: completed.max(received),
         balancer,
         client,
-        target: if target == Target::None && is_lambda(target_group, target_status) { Target::Lambda } else { target },
+        target: match dispatched {
+            Some(socket) => Target::Socket(socket),
+            None if is_lambda(target_group, target_status) => Target::Lambda,
+            None => Target::None,
+        },
         status: elb_status,
         target_status,
         received_bytes,
@@ -83,10 +83,6 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         anomaly: classification_reason(&mut fields)?,
         ..AccessRecord::blank(received, completed)
     })
-}
-
-fn target(text: &[u8]) -> Option<Target> {
-    if text == b"-" { Some(Target::None) } else { socket(text).map(Target::Socket) }
 }
 
 /// `-` as target means three things. A Lambda target answers (it has a target status) from a target group; a request

@@ -12,11 +12,13 @@ use crate::timestamp::Timestamp;
 pub(in crate::edge) struct Fields<'l> {
     rest: &'l [u8],
     position: u8,
+    /// The day of the time read last, as written, and its beginning in seconds: the next is as a rule of the same.
+    day: ([u8; 10], i64),
 }
 
 impl<'l> Fields<'l> {
     pub(in crate::edge) const fn new(line: &'l [u8]) -> Self {
-        Self { rest: line, position: 0 }
+        Self { rest: line, position: 0, day: ([0; 10], 0) }
     }
 
     /// An error about the field read last.
@@ -24,7 +26,7 @@ impl<'l> Fields<'l> {
         ParseError::new(field, self.position, problem)
     }
 
-    /// The next field, up to the next space.
+    /// The next field, up to the next space; mostly a short one.
     #[inline]
     pub(in crate::edge) fn bare(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
@@ -35,20 +37,26 @@ impl<'l> Fields<'l> {
         Ok(self.take(end, end + 1))
     }
 
+    /// The next field, up to the next space; as a rule dozens of bytes of it.
+    #[inline]
+    pub(in crate::edge) fn long(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
+        self.position = self.position.saturating_add(1);
+        if self.rest.is_empty() {
+            return Err(self.error(name, Problem::Missing));
+        }
+        let end = memchr(b' ', self.rest).unwrap_or(self.rest.len());
+        Ok(self.take(end, end + 1))
+    }
+
     /// The next field, without its quotes. A backslash keeps the character after it from ending the field (`\"`, `\\`,
     /// `\x22`).
     #[inline]
     pub(in crate::edge) fn quoted(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
-        self.position = self.position.saturating_add(1);
-        let Some(inner) = self.rest.strip_prefix(b"\"") else {
-            let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
-            return Err(self.error(name, problem));
-        };
-        // The commonest quoted field of all is an absent one.
-        if let [b'-', b'"', ..] = inner {
-            self.take(3, 4);
-            return Ok(&inner[..1]);
+        if self.absent() {
+            return Ok(b"-");
         }
+        self.position = self.position.saturating_add(1);
+        let inner = self.opened(b'"', name)?;
         let mut at = 0;
         loop {
             match memchr2(b'"', b'\\', inner.get(at..).unwrap_or_default()) {
@@ -65,9 +73,32 @@ impl<'l> Fields<'l> {
         Ok(field)
     }
 
+    /// What stands behind the mark that opens the field.
+    #[inline]
+    const fn opened(&self, mark: u8, name: &'static str) -> Result<&'l [u8], ParseError> {
+        match self.rest {
+            [first, inner @ ..] if *first == mark => Ok(inner),
+            [] => Err(self.error(name, Problem::Missing)),
+            _ => Err(self.error(name, Problem::Quoting)),
+        }
+    }
+
     /// The next field, a time in UTC.
     #[inline]
     pub(in crate::edge) fn time(&mut self, name: &'static str) -> Result<Timestamp, ParseError> {
+        // Microseconds, as AWS writes them: where the field ends is known.
+        if let Some((date, [b'T', rest @ ..])) = self.rest.split_first_chunk()
+            && let Some((clock, rest)) = rest.split_first_chunk()
+            && let Some((fraction, [b' ', rest @ ..])) = rest.split_first_chunk()
+            && let Some(clock) = clock_seconds(clock)
+            && let Some(nanos) = micros(fraction)
+            && let Some(day) = if *date == self.day.0 { Some(self.day.1) } else { day_seconds(date) }
+        {
+            self.position = self.position.saturating_add(1);
+            self.rest = rest;
+            self.day = (*date, day);
+            return Ok(Timestamp::from_unix_nanos((day + clock) * 1_000_000_000 + nanos));
+        }
         let text = self.bare(name)?;
         utc_time(text).ok_or_else(|| self.error(name, Problem::Time))
     }
@@ -75,6 +106,11 @@ impl<'l> Fields<'l> {
     /// The next field, `address:port` or `-`.
     #[inline]
     pub(in crate::edge) fn endpoint(&mut self, name: &'static str) -> Result<Option<SocketAddr>, ParseError> {
+        if let Some((socket, length)) = socket_v4(self.rest) {
+            self.position = self.position.saturating_add(1);
+            self.take(length, length + 1);
+            return Ok(Some(socket));
+        }
         match self.bare(name)? {
             b"-" => Ok(None),
             text => socket(text).map(Some).ok_or_else(|| self.error(name, Problem::Socket)),
@@ -84,6 +120,11 @@ impl<'l> Fields<'l> {
     /// The next field, a status code. 0 and `-` (no answer) are absent.
     #[inline]
     pub(in crate::edge) fn code(&mut self, name: &'static str) -> Result<Option<u16>, ParseError> {
+        if let Some((code @ 1..=999, length)) = short_number(self.rest) {
+            self.position = self.position.saturating_add(1);
+            self.take(length, length + 1);
+            return Ok(u16::try_from(code).ok());
+        }
         let text = self.bare(name)?;
         status(text).map_err(|problem| self.error(name, problem))
     }
@@ -91,6 +132,11 @@ impl<'l> Fields<'l> {
     /// The next field, a number of bytes, with `+` before it where it was still growing; `-` is zero.
     #[inline]
     pub(in crate::edge) fn count(&mut self, name: &'static str) -> Result<u64, ParseError> {
+        if let Some((count, length)) = short_number(self.rest) {
+            self.position = self.position.saturating_add(1);
+            self.take(length, length + 1);
+            return Ok(count.into());
+        }
         let text = self.bare(name)?;
         let text = text.strip_prefix(b"+").unwrap_or(text);
         Ok(number(text).map_err(|problem| self.error(name, problem))?.unwrap_or(0))
@@ -99,10 +145,7 @@ impl<'l> Fields<'l> {
     /// The next field without the square brackets around it.
     pub(in crate::edge) fn bracketed(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
-        let Some(inner) = self.rest.strip_prefix(b"[") else {
-            let problem = if self.rest.is_empty() { Problem::Missing } else { Problem::Quoting };
-            return Err(self.error(name, problem));
-        };
+        let inner = self.opened(b'[', name)?;
         let end = memchr(b']', inner).ok_or_else(|| self.error(name, Problem::Quoting))?;
         let field = &inner[..end];
         self.take(end + 2, end + 3);
@@ -124,11 +167,30 @@ impl<'l> Fields<'l> {
     /// The next field whether or not it is quoted; `None` at the end of the line.
     #[inline]
     pub(in crate::edge) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
-        match self.rest.first() {
-            None => Ok(None),
-            Some(b'"') => self.quoted(name).map(Some),
-            Some(_) => self.bare(name).map(Some),
+        if self.absent() { Ok(Some(b"-")) } else { self.either_in_full(name) }
+    }
+
+    /// Passes over the commonest quoted field of all: an absent one.
+    #[inline]
+    fn absent(&mut self) -> bool {
+        let rest = self.rest.strip_prefix(b"\"-\" ");
+        if let Some(rest) = rest {
+            self.position = self.position.saturating_add(1);
+            self.rest = rest;
         }
+        rest.is_some()
+    }
+
+    #[inline(never)]
+    fn either_in_full(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
+        let Some((first, inner)) = self.rest.split_first() else { return Ok(None) };
+        if *first != b'"' {
+            return self.bare(name).map(Some);
+        }
+        let Some(end) = short_quoted(inner) else { return self.quoted(name).map(Some) };
+        self.position = self.position.saturating_add(1);
+        self.take(end + 2, end + 3);
+        Ok(Some(&inner[..end]))
     }
 
     /// Cuts `field_end` bytes off the front and skips to `next`; both are held within the line.
@@ -145,44 +207,155 @@ const fn eight(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
+/// The top bit of every byte of `word` that is `byte`, and perhaps of some behind the first of them.
+#[inline]
+const fn equal(word: u64, byte: u8) -> u64 {
+    // An equal byte becomes zero; the borrow of `- 1` then sets its top bit (and may set later ones).
+    let differs = word ^ eight(byte);
+    differs.wrapping_sub(eight(1)) & !differs & eight(0x80)
+}
+
 /// Where the first space stands, or the end. Most fields are shorter than a word of the processor, which a call would cost more than.
 #[inline]
-fn space(text: &[u8]) -> usize {
+pub(in crate::edge) fn space(text: &[u8]) -> usize {
     if let Some(first) = text.first_chunk::<8>() {
-        // A byte equal to the space becomes zero; the borrow of `- 1` then sets its top bit (and may set later ones).
-        let differs = u64::from_le_bytes(*first) ^ eight(b' ');
-        let zeros = differs.wrapping_sub(eight(1)) & !differs & eight(0x80);
-        if zeros != 0 {
-            return zeros.trailing_zeros() as usize / 8;
+        let spaces = equal(u64::from_le_bytes(*first), b' ');
+        if spaces != 0 {
+            return spaces.trailing_zeros() as usize / 8;
         }
     }
     memchr(b' ', text).unwrap_or(text.len())
 }
 
+/// Where the quote stands that ends a field of a few bytes without a backslash.
+#[inline]
+fn short_quoted(inner: &[u8]) -> Option<usize> {
+    let word = u64::from_le_bytes(*inner.first_chunk()?);
+    let quotes = equal(word, b'"');
+    // Only what stands before the first quote matters.
+    (quotes != 0 && equal(word, b'\\') & (quotes - 1) & !quotes == 0).then_some(quotes.trailing_zeros() as usize / 8)
+}
+
+/// Where the first of `bytes` stands: for what is found within a few words of the processor.
+#[inline]
+pub(in crate::edge) fn first_of(bytes: [u8; 4], text: &[u8]) -> Option<usize> {
+    let (words, rest) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let [a, b, c, d] = bytes.map(|byte| equal(word, byte));
+        let found = a | b | c | d;
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let read = text.len() - rest.len();
+    rest.iter().position(|byte| bytes.contains(byte)).map(|at| read + at)
+}
+
+/// The digits of `word` as their values, and the top bit of every byte that is none, and perhaps of some behind one above
+/// `\xB9`.
+#[inline]
+const fn decimals(word: u64) -> (u64, u64) {
+    // Digits differ from '0' in the low four bits alone.
+    let values = word ^ eight(b'0');
+    (values, (values.wrapping_add(eight(0x80 - 10)) | values) & eight(0x80))
+}
+
+/// A number of at most seven digits with a space behind it at the front of `text`, and its length; `None` for whatever else
+/// stands there. Without a branch on how many digits it has, which no processor can foretell.
+#[inline]
+fn short_number(text: &[u8]) -> Option<(u32, usize)> {
+    let (values, others) = decimals(u64::from_le_bytes(*text.first_chunk()?));
+    let length = others.trailing_zeros() as usize / 8;
+    if !(1..8).contains(&length) || text.get(length) != Some(&b' ') {
+        return None;
+    }
+    // The last digit comes to the top, zeros before the first; then pairs of digits, of pairs, of those.
+    let values = values << (u64::BITS as usize - 8 * length);
+    let pairs = values.wrapping_mul(10).wrapping_add(values >> 8) & 0x00FF_00FF_00FF_00FF;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_FFFF_0000_FFFF;
+    let whole = fours.wrapping_mul(10_000).wrapping_add(fours >> 32);
+    let [a, b, c, d, ..] = whole.to_le_bytes();
+    Some((u32::from_le_bytes([a, b, c, d]), length))
+}
+
+/// The top bits of the eight bytes of `word`, which holds no others, side by side.
+#[inline]
+const fn gathered(word: u64) -> u64 {
+    // Byte i's bit 7 + 8i lands on 56 + i by the summand 2^(49 - 7i).
+    word.wrapping_mul(0x0002_0408_1020_4081) >> 56
+}
+
+/// An IPv4 `address:port` with a space behind it at the front of `text`, and its length; `None` for whatever else stands
+/// there. Without a branch on lengths, as [`short_number`].
+#[inline]
+fn socket_v4(text: &[u8]) -> Option<(SocketAddr, usize)> {
+    // `255.255.255.255:` is the longest, so the marks behind all four numbers are among these.
+    let ([low, high], _) = text.first_chunk::<16>()?.as_chunks::<8>() else { return None };
+    let mut ends =
+        gathered(decimals(u64::from_le_bytes(*low)).1) | gathered(decimals(u64::from_le_bytes(*high)).1) << 8;
+    let (mut address, mut start) = (0, 0);
+    for mark in *b"...:" {
+        let end = ends.trailing_zeros() as usize;
+        let length = end - start;
+        if !(1..4).contains(&length) || text.get(end) != Some(&mark) {
+            return None;
+        }
+        ends &= ends - 1;
+        let digits = u32::from_le_bytes(*text.get(start..)?.first_chunk()?) ^ u32::from_le_bytes([b'0'; 4]);
+        // Three digits, with zeros before the first where there are fewer.
+        let [hundreds, tens, ones, _] = (digits << (24 - 8 * length)).to_le_bytes();
+        let value = u32::from(hundreds) * 100 + u32::from(tens) * 10 + u32::from(ones);
+        if value > 255 {
+            return None;
+        }
+        address = address << 8 | value;
+        start = end + 1;
+    }
+    let (port, length) = short_number(text.get(start..)?)?;
+    let socket = SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address)), u16::try_from(port).ok()?);
+    Some((socket, start + length))
+}
+
 /// `2025-03-11T00:00:01.086435Z`: ISO 8601 in UTC, any number of fraction digits (those past nanoseconds are dropped).
 #[inline]
 pub(in crate::edge) fn utc_time(text: &[u8]) -> Option<Timestamp> {
-    let (head, fraction) = text.split_first_chunk::<19>()?;
-    let [century, _, of_century, _, _, month, ..] = numerals(head.first_chunk()?, b"0000-00-")?;
-    let [day, _, _, hour, _, _, minute, _] = numerals(head[8..].first_chunk()?, b"00T00:00")?;
-    let [.., second, _] = numerals(head.last_chunk()?, b"00:00:00")?;
-    // A leap second is written :60; it maps onto the next second, as Unix time does.
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let year = i64::from(century) * 100 + i64::from(of_century);
-    let seconds = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
-    let seconds = days_from_civil(year, month.into(), day.into()) * 86_400 + seconds;
-    let nanos = match <&[u8; 8]>::try_from(fraction) {
-        // Microseconds, as AWS writes them.
-        Ok(fraction) => {
-            let [_, first, _, second, _, third, ..] = numerals(fraction, b".000000Z")?;
-            ((i64::from(first) * 100 + i64::from(second)) * 100 + i64::from(third)) * 1000
-        }
+    let (date, [b'T', rest @ ..]) = text.split_first_chunk()? else { return None };
+    let (clock, fraction) = rest.split_first_chunk()?;
+    let nanos = match fraction.try_into() {
+        Ok(fraction) => micros(fraction)?,
         Err(_) => fraction_nanos(fraction.strip_suffix(b"Z")?)?,
     };
     // A year of four digits is less than nanoseconds of 64 bits can count.
+    let seconds = day_seconds(date)? + clock_seconds(clock)?;
     Some(Timestamp::from_unix_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?))
+}
+
+/// `2025-03-11`: its beginning, in seconds.
+fn day_seconds(text: &[u8; 10]) -> Option<i64> {
+    let [century, ..] = numerals(text.first_chunk()?, b"0000-00-")?;
+    let [of_century, _, _, month, _, _, day, _] = numerals(text.last_chunk()?, b"00-00-00")?;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = i64::from(century) * 100 + i64::from(of_century);
+    Some(days_from_civil(year, month.into(), day.into()) * 86_400)
+}
+
+/// `00:00:01` in seconds.
+#[inline]
+fn clock_seconds(text: &[u8; 8]) -> Option<i64> {
+    let [hour, _, _, minute, _, _, second, _] = numerals(text, b"00:00:00")?;
+    // A leap second is written :60; it maps onto the next second, as Unix time does.
+    let fits = hour <= 23 && minute <= 59 && second <= 60;
+    fits.then(|| i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second))
+}
+
+/// `.086435Z` in nanoseconds.
+#[inline]
+fn micros(text: &[u8; 8]) -> Option<i64> {
+    let [_, first, _, second, _, third, ..] = numerals(text, b".000000Z")?;
+    Some(((i64::from(first) * 100 + i64::from(second)) * 100 + i64::from(third)) * 1000)
 }
 
 /// Reads eight bytes that look like `form`, which is made of zeros (any digit may stand there) and marks (which stand for
@@ -343,6 +516,71 @@ mod tests {
         check("-", None);
     }
 
+    /// A field is read as its text alone is, whatever stands behind it.
+    fn check_alike(text: &[u8]) {
+        for behind in [&b" next 12345678"[..], b" x", b""] {
+            let line = [text, behind].concat();
+            let field = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let shown = line.escape_ascii();
+            let fields = || Fields::new(&line);
+            if line.is_empty() {
+                return;
+            }
+            let endpoint = if field == b"-" { Some(None) } else { socket(field).map(Some) };
+            assert_eq!(fields().endpoint("x").ok(), endpoint, "{shown}");
+            assert_eq!(fields().code("x").ok(), status(field).ok(), "{shown}");
+            let digits = field.strip_prefix(b"+").unwrap_or(field);
+            assert_eq!(fields().count("x").ok(), number(digits).ok().map(Option::unwrap_or_default), "{shown}");
+            assert_eq!(fields().time("x").ok(), utc_time(field), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_alike_whether_or_not_its_end_is_looked_for() {
+        for text in ["192.0.2.7:2817", "255.255.255.255:65535", "1.2.3.4:5", "1.2.3.4:65536", "1.2.3.4:0000080"] {
+            check_alike(text.as_bytes());
+        }
+        for text in ["256.1.1.1:1", "1.2.3:4", "1..2.3:4", "1.2.3.4.5:6", "1.2.3.4:", "1.2.3.4:5x", "2001:db8::7:443"] {
+            check_alike(text.as_bytes());
+        }
+        for text in ["-", "0", "7", "200", "999", "1000", "65536", "1234567", "12345678", "+512", "-1", "1e3", "+"] {
+            check_alike(text.as_bytes());
+        }
+        for time in ["2025-03-11T00:00:01.086435Z", "2025-13-11T00:00:01.086435Z", "2025-03-11T24:00:01.086435Z"] {
+            check_alike(time.as_bytes());
+        }
+        check_alike(b"1.2.3.\xff:80");
+        check_alike(b"1.2\xc03.4.5:80");
+        let mut fields = Fields::new(b"2025-03-11T23:59:59.000001Z 2025-03-12T00:00:00.000001Z 2025-03-12T00:00:01Z");
+        let times: Vec<_> = (0..3).filter_map(|_| fields.time("x").ok()).collect();
+        assert_eq!(times[1].since(times[0]), std::time::Duration::from_secs(1), "of another day");
+        assert_eq!(times.len(), 3);
+    }
+
+    #[test]
+    fn the_first_of_some_bytes_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            let mut text = vec![b'a'; length];
+            assert_eq!(first_of(*b"/?#\\", &text), None);
+            for at in 0..length {
+                for byte in *b"/?#\\" {
+                    text[at..].fill(byte.wrapping_add(1));
+                    text[at] = byte;
+                    assert_eq!(first_of(*b"/?#\\", &text), Some(at), "{}", text.escape_ascii());
+                }
+                text[at..].fill(b'a');
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_is_read_alike(text in "[0-9.:+-]{0,26}", odd in proptest::collection::vec(proptest::num::u8::ANY, 0..24)) {
+            check_alike(text.as_bytes());
+            check_alike(&odd);
+        }
+    }
+
     #[test]
     fn a_backslash_keeps_a_quote_inside_its_field() {
         let mut fields = Fields::new(br#""a \" b" "c\\" d"#);
@@ -350,6 +588,10 @@ mod tests {
         assert_eq!(fields.quoted("second"), Ok(&br"c\\"[..]));
         assert_eq!(fields.bare("third"), Ok(&b"d"[..]));
         assert_eq!(fields.either("fourth"), Ok(None));
+        let mut fields = Fields::new(br#""-" "200" "a\"b" "forward" "-""#);
+        for expected in [&b"-"[..], b"200", br#"a\"b"#, b"forward", b"-"] {
+            assert_eq!(fields.either("any"), Ok(Some(expected)), "{}", fields.rest().escape_ascii());
+        }
         assert_eq!(Fields::new(br#""open \"#).quoted("x").map_err(|error| error.problem), Err(Problem::Quoting));
     }
 }

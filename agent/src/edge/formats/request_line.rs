@@ -1,9 +1,9 @@
 //! The request line as balancers log it: `METHOD url PROTOCOL` in one field. Its bytes come from the client; nothing about
 //! its form can be relied on.
 
-use memchr::{memchr, memrchr};
+use memchr::memrchr;
 
-use super::fields::present;
+use super::fields::{first_of, present, space};
 
 /// Longest scheme that is looked for (`https`, `grpcs`, `wss`). Without it each line would be searched for a colon.
 const MAX_SCHEME_BYTES: usize = 7;
@@ -23,10 +23,9 @@ impl<'l> RequestLine<'l> {
     /// Method up to the first space, protocol after the last, URL between: a URL may hold raw spaces (ALB `SpaceInUri`).
     /// A malformed request is logged by AWS as `- http://host:80- -` with or without its last token: no path.
     pub(in crate::edge) fn split(text: &'l [u8]) -> Self {
-        let Some(space) = memchr(b' ', text) else {
+        let Some((method, [_, rest @ ..])) = text.split_at_checked(space(text)) else {
             return Self { method: present(text), authority: b"", path_and_query: b"" };
         };
-        let (method, rest) = (&text[..space], &text[space + 1..]);
         let (authority, path_and_query) = split_url(without_protocol(rest));
         if method == b"-" && path_and_query.iter().all(|byte| matches!(byte, b'-' | b' ')) {
             let authority = authority.strip_suffix(b"-").unwrap_or(authority);
@@ -37,7 +36,12 @@ impl<'l> RequestLine<'l> {
 }
 
 /// Cuts ` HTTP/1.1`, ` -` or a bare trailing space off the end.
+#[inline]
 fn without_protocol(rest: &[u8]) -> &[u8] {
+    // Nothing has to be searched for in the usual case.
+    if let [url @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] = rest {
+        return url;
+    }
     match memrchr(b' ', rest) {
         Some(space) if matches!(&rest[space + 1..], b"" | b"-" | [b'H', b'T', b'T', b'P', b'/', ..]) => &rest[..space],
         _ => rest,
@@ -45,17 +49,23 @@ fn without_protocol(rest: &[u8]) -> &[u8] {
 }
 
 /// `scheme://host:port` and the rest. An origin-form or asterisk-form target has no authority. JSON may write a slash as `\/`.
+#[inline]
 pub(in crate::edge) fn split_url(url: &[u8]) -> (&[u8], &[u8]) {
-    let Some(host) = memchr(b':', &url[..url.len().min(MAX_SCHEME_BYTES + 1)])
-        .filter(|at| url[..*at].iter().all(u8::is_ascii_alphabetic))
-        .and_then(|at| SLASHES.iter().find(|slashes| url[at..].starts_with(slashes)).map(|slashes| at + slashes.len()))
-    else {
-        return (b"", present(url));
-    };
-    match url[host..].iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')) {
+    let Some(host) = host_start(url) else { return (b"", present(url)) };
+    match first_of(*b"/?#\\", &url[host..]) {
         Some(path) => url.split_at(host + path),
         None => (url, b""),
     }
+}
+
+/// Where the host begins behind a scheme.
+#[inline]
+fn host_start(url: &[u8]) -> Option<usize> {
+    if url.starts_with(b"https://") {
+        return Some(8);
+    }
+    let scheme = url.iter().take(MAX_SCHEME_BYTES).take_while(|byte| byte.is_ascii_alphabetic()).count();
+    SLASHES.iter().find(|slashes| url[scheme..].starts_with(slashes)).map(|slashes| scheme + slashes.len())
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use memchr::{memchr_iter, memmem};
 
 use super::finding::Findings;
-use super::marks::Marks;
+use super::marks::{Marks, places};
+use super::shapes::Beginnings;
 use super::target::{Part, Place};
 use crate::request::AttackClass::CodeInjection;
 
@@ -76,6 +77,9 @@ const FAMILIES: &[&[u8]] = &[
     b"gettype",
 ];
 
+/// How they begin.
+static BEGINNINGS: Beginnings = Beginnings::of(FAMILIES);
+
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::Name {
@@ -85,7 +89,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         judge_callable(part, found);
     }
     if part.marks.any(Marks::PAREN) && !matches!(part.place, Place::UserAgent | Place::Referer) {
-        for at in memchr_iter(b'(', part.lower) {
+        for at in places(part.lower, Marks::PAREN).filter(|at| part.lower[*at] == b'(') {
             judge_call(part, at, found);
         }
     }
@@ -136,7 +140,7 @@ fn judge_call(part: &Part<'_>, open: usize, found: &mut Findings) {
     let sigil = start.checked_sub(1).map(|at| before[at]);
     let span = part.offset + from + start..part.offset + open + 1;
     let string_follows = matches!(part.lower[open + 1..].trim_ascii_start().first(), Some(b'\'' | b'"'));
-    let family = !word.is_empty()
+    let family = BEGINNINGS.may_begin(word)
         && FAMILIES
             .iter()
             .any(|family| word.starts_with(family) && (word.len() > family.len() || !family.ends_with(b"_")));

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use memchr::{memchr, memchr_iter, memchr3_iter, memmem};
 
 use super::finding::{Finding, Findings, Ground};
-use super::marks::Marks;
+use super::marks::{Marks, places};
 use super::prose;
 use super::target::Part;
 use super::words::Words;
@@ -88,7 +88,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     let mut runtime = Runtime::default();
     let (mut telling, mut brace) = (0, 0);
     let mut read = 0;
-    for at in memchr3_iter(b'{', b'<', b'[', part.lower) {
+    for at in places(part.lower, Marks::BRACE.and(Marks::ANGLE).and(Marks::BRACKET)) {
         let Some((start, open, close)) = delimiter(part.lower, at) else { continue };
         read += 1;
         let longest = if read <= LONG_EXPRESSIONS { MAX_EXPRESSION } else { SHORT_EXPRESSION };
@@ -106,7 +106,6 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             _ => None,
         };
         let inside = &inside[..end.unwrap_or(inside.len())];
-        let reaches = runtime.reached(part.lower, from..from + inside.len());
         // Most of what braces hold has nothing that computes, calls, applies or leads deeper; looked for once.
         if telling < from {
             telling = part.lower[from..].iter().position(tells).map_or(part.lower.len(), |at| from + at);
@@ -114,6 +113,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         // What is left open says something only where it reaches or states.
         let open_ended = end.is_none() && !inside.starts_with(b"t(");
         let statement = matches!(open, b"<%" | b"{%");
+        let reaches = runtime.reached(part.lower, from..from + inside.len());
         if (telling >= from + inside.len() || open_ended) && !reaches && !statement {
             continue;
         }

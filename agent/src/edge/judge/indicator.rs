@@ -21,11 +21,10 @@ const MAX_URLS: usize = 64;
 /// without repeats.
 pub(super) fn collect(target: &Target, found: &Findings) -> Vec<Indicator> {
     let mut list = Indicators(Vec::new());
-    for part in target.parts() {
-        let span = part.offset..part.offset + part.text.len() + 1;
-        if !found.iter().any(|finding| span.contains(&finding.span.start)) {
-            continue;
-        }
+    let mut parts: Vec<_> = found.iter().map(|finding| target.part_at(finding.span.start)).collect();
+    parts.sort_unstable();
+    parts.dedup();
+    for part in parts.into_iter().map(|index| target.part(index)) {
         list.read_text(part.text, part.lower);
         for_base64(part.text, |blob| {
             list.add(Indicator::Command(printable(blob)));
@@ -67,11 +66,7 @@ impl Indicators {
             }
             self.host(&lower[host_of(&url, lower)]);
         }
-        for word in lower
-            .split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'-'))
-            .filter(|word| word.contains(&b'.'))
-            .take(32)
-        {
+        for word in dotted_words(lower).take(32) {
             let understood = host::classify(word);
             if understood.reach == Reach::CallbackService || (understood.address.is_some() && !understood.disguised) {
                 self.host(word);
@@ -114,7 +109,7 @@ fn command_text(text: &[u8]) -> String {
 fn for_base64(text: &[u8], mut see: impl FnMut(&[u8])) {
     let mut blob = Vec::new();
     let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
-    for word in text.split(|byte| !digit(byte)).filter(|word| word.len() >= base64::MIN_WORD).take(16) {
+    for word in runs(text, base64::MIN_WORD, digit).take(16) {
         let last = memchr::memrchr(b'/', word).map_or(word, |slash| &word[slash + 1..]);
         for candidate in [Some(last), (last.len() < word.len()).then_some(word)].into_iter().flatten() {
             blob.clear();
@@ -123,6 +118,40 @@ fn for_base64(text: &[u8], mut see: impl FnMut(&[u8])) {
             }
         }
     }
+}
+
+/// Words of host names: letters, digits and dashes around at least one dot.
+fn dotted_words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let outside = |byte: &u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'-');
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let dot = from + memchr::memchr(b'.', text.get(from..)?)?;
+        let start = text[from..dot].iter().rposition(outside).map_or(from, |before| from + before + 1);
+        let end = text[dot..].iter().position(outside).map_or(text.len(), |after| dot + after);
+        from = end + 1;
+        Some(&text[start..end])
+    })
+}
+
+/// Runs of bytes that are `inside`, of `length` at least. Of such a run one of any `length` neighbours is a part, so most
+/// bytes are not looked at.
+fn runs(text: &[u8], length: usize, inside: impl Fn(&u8) -> bool) -> impl Iterator<Item = &[u8]> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let middle = from + length - 1;
+            if !inside(text.get(middle)?) {
+                from = middle + 1;
+                continue;
+            }
+            let start = text[from..middle].iter().rposition(|byte| !inside(byte)).map_or(from, |at| from + at + 1);
+            let end = text[middle..].iter().position(|byte| !inside(byte)).map_or(text.len(), |at| middle + at);
+            from = end + 1;
+            if end - start >= length {
+                return Some(&text[start..end]);
+            }
+        }
+    })
 }
 
 /// Bounded text without control characters.

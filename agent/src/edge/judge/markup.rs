@@ -7,9 +7,9 @@
 use memchr::{memchr, memchr_iter, memmem};
 
 use super::finding::Findings;
-use super::marks::Marks;
+use super::marks::{Marks, places};
 use super::prose;
-use super::shapes::Shapes;
+use super::shapes::Table;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Ssi, Xss, Xxe};
 
@@ -21,123 +21,29 @@ const LONG_TAGS: usize = 64;
 const MAX_TAG: usize = 2048;
 
 /// Elements that load or run something, or carry handlers in every known kit.
+#[rustfmt::skip]
 const ACTIVE: &[&[u8]] = &[
-    b"script",
-    b"iframe",
-    b"frame",
-    b"frameset",
-    b"object",
-    b"embed",
-    b"applet",
-    b"svg",
-    b"math",
-    b"img",
-    b"image",
-    b"video",
-    b"audio",
-    b"source",
-    b"body",
-    b"html",
-    b"link",
-    b"meta",
-    b"base",
-    b"style",
-    b"form",
-    b"input",
-    b"button",
-    b"textarea",
-    b"isindex",
-    b"marquee",
-    b"bgsound",
-    b"layer",
-    b"ilayer",
-    b"xml",
+    b"animate", b"animatemotion", b"animatetransform", b"applet", b"audio", b"base", b"bgsound", b"binding",
+    b"bindings", b"body", b"button", b"details", b"embed", b"event-source", b"feimage", b"foreignobject", b"form",
+    b"frame", b"frameset", b"handler", b"html", b"iframe", b"ilayer", b"image", b"img", b"import",
+    b"importimplementation", b"input", b"isindex", b"keygen", b"layer", b"link", b"listener", b"listing", b"marquee",
+    b"math", b"meta", b"noembed", b"noscript", b"object", b"plaintext", b"portal", b"script", b"scriptlet", b"source",
+    b"style", b"stylesheet", b"svg", b"template", b"textarea", b"vbscript", b"video", b"vmlframe", b"xml", b"xmp",
     b"xss",
-    b"details",
-    b"template",
-    b"animate",
-    b"foreignobject",
-    b"keygen",
-    b"portal",
-    b"import",
-    b"importimplementation",
-    b"listing",
-    b"plaintext",
-    b"xmp",
-    b"vmlframe",
-    b"event-source",
-    b"bindings",
-    b"binding",
-    b"stylesheet",
-    b"scriptlet",
-    b"noembed",
-    b"noscript",
-    b"handler",
-    b"listener",
-    b"feimage",
-    b"handler",
-    b"animatetransform",
-    b"animatemotion",
-    b"vbscript",
 ];
 
-/// The shapes of their names.
-static ACTIVE_NAMES: Shapes = Shapes::of(&[ACTIVE]);
+static ACTIVE_NAMES: Table<{ ACTIVE.len() }> = Table::of(ACTIVE);
 
 /// Elements of plain formatting.
+#[rustfmt::skip]
 const PASSIVE: &[&[u8]] = &[
-    b"table",
-    b"div",
-    b"title",
-    b"head",
-    b"param",
-    b"select",
-    b"option",
-    b"mast",
-    b"a",
-    b"b",
-    b"i",
-    b"u",
-    b"p",
-    b"br",
-    b"em",
-    b"strong",
-    b"span",
-    b"ul",
-    b"ol",
-    b"li",
-    b"hr",
-    b"h1",
-    b"h2",
-    b"h3",
-    b"h4",
-    b"tr",
-    b"td",
-    b"th",
-    b"tbody",
-    b"pre",
-    b"code",
-    b"font",
-    b"center",
-    b"blockquote",
-    b"sup",
-    b"sub",
-    b"small",
-    b"big",
-    b"tt",
-    b"dl",
-    b"dt",
-    b"dd",
-    b"q",
-    b"s",
-    b"label",
-    b"section",
-    b"article",
-    b"var",
+    b"a", b"article", b"b", b"big", b"blockquote", b"br", b"center", b"code", b"dd", b"div", b"dl", b"dt", b"em",
+    b"font", b"h1", b"h2", b"h3", b"h4", b"head", b"hr", b"i", b"label", b"li", b"mast", b"ol", b"option", b"p",
+    b"param", b"pre", b"q", b"s", b"section", b"select", b"small", b"span", b"strong", b"sub", b"sup", b"table",
+    b"tbody", b"td", b"th", b"title", b"tr", b"tt", b"u", b"ul", b"var",
 ];
 
-/// The shapes of their names.
-static PASSIVE_NAMES: Shapes = Shapes::of(&[PASSIVE]);
+static PASSIVE_NAMES: Table<{ PASSIVE.len() }> = Table::of(PASSIVE);
 
 /// Attributes that take a URL or a document.
 const URL_ATTRIBUTES: &[&[u8]] = &[
@@ -168,10 +74,12 @@ const URL_ATTRIBUTES: &[&[u8]] = &[
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::ANGLE) {
         let mut attributes = Attributes::default();
-        for (number, at) in memchr_iter(b'<', part.lower).enumerate() {
-            let next = || memchr(b'<', &part.lower[at + 1..]).unwrap_or(MAX_TAG);
-            let longest = if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) };
-            judge_tag(part, at, longest, &mut attributes, found);
+        let openings = places(part.lower, Marks::ANGLE).filter(|at| part.lower[*at] == b'<');
+        for (number, at) in openings.enumerate() {
+            // Of several in a row the last opens the tag.
+            if part.lower.get(at + 1) != Some(&b'<') {
+                judge_tag(part, at, number, &mut attributes, found);
+            }
         }
     }
     if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE)) {
@@ -179,7 +87,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
-fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attributes, found: &mut Findings) {
+fn judge_tag(part: &Part<'_>, at: usize, number: usize, attributes: &mut Attributes, found: &mut Findings) {
     let rest = &part.lower[at + 1..];
     let span = part.offset + at..part.offset + (at + 64).min(part.lower.len());
     if let Some(declaration) = rest.strip_prefix(b"!") {
@@ -198,12 +106,10 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
         return;
     }
     // A namespace says as much as the name: `svg:x`.
-    let (prefix, name) = match memchr(b':', name) {
+    let (prefix, name) = match name.iter().position(|byte| *byte == b':') {
         Some(colon) => (&name[..colon], &name[colon + 1..]),
-        None => (name, name),
+        None => (&b""[..], name),
     };
-    let tag_end = memchr(b'>', &name_at[..name_at.len().min(longest)]).unwrap_or(name_at.len().min(longest));
-    let inside = &name_at[length.min(tag_end)..tag_end];
     let shaped = after.is_none_or(|byte| {
         byte.is_ascii_whitespace()
             || byte < 0x20
@@ -212,12 +118,15 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
     if !shaped {
         return;
     }
+    let next = || memchr(b'<', rest).unwrap_or(MAX_TAG);
+    let longest = if number < LONG_TAGS { MAX_TAG } else { next().clamp(24, MAX_TAG) };
+    let tag_end = memchr(b'>', &name_at[..name_at.len().min(longest)]).unwrap_or(name_at.len().min(longest));
+    let inside = &name_at[length.min(tag_end)..tag_end];
     let inside_at = at + 1 + skipped + length.min(tag_end);
     let within = inside_at..inside_at + inside.len();
     let known = attributes.of(part);
     let loads = any_within(&known.loading, &within);
-    let active = ACTIVE_NAMES.may_hold(name) && ACTIVE.contains(&name)
-        || ACTIVE_NAMES.may_hold(prefix) && ACTIVE.contains(&prefix);
+    let active = ACTIVE_NAMES.holds(name) || ACTIVE_NAMES.holds(prefix);
     let closes_tag = part.lower.get(at + 1 + skipped + tag_end + 1..).unwrap_or_default();
     let (weight, reason) = if inside.is_empty() && known.idle && prose::goes_on(closes_tag) {
         // "how to use <script> tag in html".
@@ -234,7 +143,7 @@ fn judge_tag(part: &Part<'_>, at: usize, longest: usize, attributes: &mut Attrib
         (55, "opens an element that loads or styles something")
     } else if loads {
         (50, "opens an element with a link")
-    } else if PASSIVE_NAMES.may_hold(name) && PASSIVE.contains(&name) {
+    } else if PASSIVE_NAMES.holds(name) {
         if skipped > 0 {
             return;
         }

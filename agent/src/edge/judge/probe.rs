@@ -43,19 +43,26 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
 /// resolve even those before they send them), control characters behind a name.
 fn judge_route(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
-    let idle = text.split(|byte| *byte == b'/').filter(|segment| *segment == b".").count();
-    let cut = text.split(|byte| *byte == b'/').any(|segment| {
-        segment.len() > 1 && segment.last().is_some_and(|byte| *byte < 0x20 && !matches!(byte, b'\r' | b'\n'))
-    });
+    let idle = if part.marks.any(Marks::DOT) {
+        text.split(|byte| *byte == b'/').filter(|segment| *segment == b".").count()
+    } else {
+        0
+    };
+    let cut = part.marks.any(Marks::CONTROL.and(Marks::SPACE))
+        && text.split(|byte| *byte == b'/').any(|segment| {
+            segment.len() > 1 && segment.last().is_some_and(|byte| *byte < 0x20 && !matches!(byte, b'\r' | b'\n'))
+        });
     // `/;/admin`: an empty name with a parameter, which only a session's has; `/admin..;/`.
     let mut named = false;
-    let nameless = text.split(|byte| *byte == b'/').any(|segment| {
-        let first = !named;
-        named |= segment.contains(&b';');
-        // `/users;.js`: an end of a file in place of a parameter.
-        let end = memchr::memmem::find(segment, b";.").is_some_and(|at| segment.len() - at <= 7);
-        first && segment.starts_with(b";") && !segment.starts_with(b";jsession") || end || segment.ends_with(b"..;")
-    });
+    let nameless = part.marks.any(Marks::SEMICOLON)
+        && text.split(|byte| *byte == b'/').any(|segment| {
+            let first = !named;
+            named |= segment.contains(&b';');
+            // `/users;.js`: an end of a file in place of a parameter.
+            let end = part.pairs.may_hold(b";.")
+                && memchr::memmem::find(segment, b";.").is_some_and(|at| segment.len() - at <= 7);
+            first && segment.starts_with(b";") && !segment.starts_with(b";jsession") || end || segment.ends_with(b"..;")
+        });
     let weight = match (idle, cut || nameless) {
         (_, true) => 50,
         (1.., _) if part.tricks.rounds > 0 => 50,

@@ -43,6 +43,73 @@ const fn place(length: usize, first: u8, last: u8) -> (usize, u64) {
     ((spread >> (u32::BITS - WORDS)) as usize, 1 << (spread >> (u32::BITS - WORDS - 6) & 63))
 }
 
+/// A sorted table of names.
+#[derive(Debug)]
+pub(super) struct Table<const NAMES: usize> {
+    names: &'static [&'static [u8]],
+    shapes: Shapes,
+    /// The first eight bytes of each name as a number, which keeps its order.
+    keys: [u64; NAMES],
+}
+
+impl<const NAMES: usize> Table<NAMES> {
+    /// Of `names`, which are as many, sorted and not empty.
+    pub(super) const fn of(names: &'static [&'static [u8]]) -> Self {
+        let mut keys = [0; NAMES];
+        let mut name = 0;
+        while name < NAMES {
+            keys[name] = key(names[name]);
+            assert!(name == 0 || keys[name - 1] <= keys[name], "names are sorted to be searched");
+            name += 1;
+        }
+        Self { names, shapes: Shapes::of(&[names]), keys }
+    }
+
+    /// Whether it holds `name`.
+    pub(super) fn holds(&self, name: &[u8]) -> bool {
+        if !self.shapes.may_hold(name) {
+            return false;
+        }
+        let key = key(name);
+        let first = self.keys.partition_point(|other| *other < key);
+        let alike = self.keys[first..].iter().take_while(|other| **other == key).count();
+        self.names[first..first + alike].contains(&name)
+    }
+}
+
+const fn key(name: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let mut at = 0;
+    while at < name.len() && at < bytes.len() {
+        bytes[at] = name[at];
+        at += 1;
+    }
+    u64::from_be_bytes(bytes)
+}
+
+/// How the words of a table may begin, by their first two bytes: most words begin as none does.
+#[derive(Debug)]
+pub(super) struct Beginnings([u32; 32]);
+
+impl Beginnings {
+    /// Of a `table` whose words have two bytes at least, lower case.
+    pub(super) const fn of(table: &[&[u8]]) -> Self {
+        let mut seconds = [0; 32];
+        let mut word = 0;
+        while word < table.len() {
+            seconds[(table[word][0] & 31) as usize] |= 1 << (table[word][1] & 31);
+            word += 1;
+        }
+        Self(seconds)
+    }
+
+    /// Whether a word of the table may stand at the front of `text`; where not, none does.
+    #[inline]
+    pub(super) fn may_begin(&self, text: &[u8]) -> bool {
+        matches!(text, [first, second, ..] if self.0[usize::from(first & 31)] >> (second & 31) & 1 != 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,8 +125,9 @@ impl Positions<'_> {
         if std::mem::take(&mut self.first) {
             return Some((0, Door::Start));
         }
-        while let Some(&byte) = self.text.get(self.at) {
-            let following = self.text.get(self.at + 1).copied();
+        while let Some(skipped) = self.text.get(self.at..).and_then(|rest| rest.iter().position(may_separate)) {
+            self.at += skipped;
+            let (byte, following) = (self.text[self.at], self.text.get(self.at + 1).copied());
             let (skip, door) = match (byte, following) {
                 (b'$' | b'<' | b'>', Some(b'(')) => (2, Some(Door::Substitution)),
                 (b'`', _) => (1, Some(Door::Substitution)),
@@ -146,6 +147,21 @@ impl Positions<'_> {
         }
         None
     }
+}
+
+/// Whether a byte may separate or nest commands, or keeps the one behind it from that.
+fn may_separate(byte: &u8) -> bool {
+    static BYTES: [bool; 256] = {
+        let bytes = *b"$<>`&;|\n\r^{\\";
+        let mut table = [false; 256];
+        let mut at = 0;
+        while at < bytes.len() {
+            table[bytes[at] as usize] = true;
+            at += 1;
+        }
+        table
+    };
+    BYTES[usize::from(*byte)]
 }
 
 fn is_entity(text: &[u8]) -> bool {

