@@ -297,7 +297,8 @@ impl<'q> Seen<'q> {
         let edges = word(&parameter[..edge]).wrapping_add(word(&parameter[parameter.len() - edge..]).rotate_left(29));
         // Spread by a multiplication with the golden ratio.
         let spread = edges.wrapping_add(parameter.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let [latest, other] = &mut self.0[(spread >> (u64::BITS - SEEN)) as usize];
+        let slot = usize::try_from(spread >> (u64::BITS - SEEN)).unwrap_or_default();
+        let [latest, other] = &mut self.0[slot];
         if *latest == parameter {
             return true;
         }
