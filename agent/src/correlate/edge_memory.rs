@@ -41,6 +41,33 @@ struct Minute {
     near: Vec<Near>,
     /// Longest flight of any of its requests, so far.
     longest: Duration,
+    /// What any of its requests named, so far.
+    names: Names,
+}
+
+/// Keys of what is looked for; more than a few count as anything.
+#[derive(Debug, Default)]
+struct Names {
+    keys: Vec<u64>,
+    any: bool,
+}
+
+/// Keys noted of one minute: what scanners send names little, and a flood must not make the list long.
+const NAMES_MAX: usize = 32;
+
+impl Names {
+    fn add(&mut self, key: Option<u64>) {
+        match key {
+            Some(key) if self.keys.contains(&key) => {}
+            Some(key) if self.keys.len() < NAMES_MAX => self.keys.push(key),
+            _ => self.any = true,
+        }
+    }
+
+    /// Whether any of `keys`, which are sorted, may be among them.
+    fn may_hold(&self, keys: &[u64]) -> bool {
+        self.any || self.keys.iter().any(|key| keys.binary_search(key).is_ok())
+    }
 }
 
 /// A request in whose window a finding fell.
@@ -117,6 +144,7 @@ impl EdgeMemory {
         self.longest = self.longest.max(flight);
         if let Some(minute) = self.minutes.get_mut(&minute_of(kept.id.received)) {
             minute.longest = minute.longest.max(flight);
+            kept.sought().iter().for_each(|sought| minute.names.add(sought.key));
         }
         for sought in kept.sought() {
             match sought.key {
@@ -180,14 +208,33 @@ impl EdgeMemory {
     }
 
     /// Requests received from `from` to `to`, and earlier ones that may still have been in flight at `from`; some of them twice.
-    pub(super) fn around(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &Arc<Kept>> {
+    fn around(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &Arc<Kept>> {
+        self.minutes_around(from, to).flat_map(|(_, minute)| minute.iter())
+    }
+
+    /// Of these, at least those that name any of `keys`, which are sorted, and those of a minute that is `near`, given the earliest
+    /// reception and the latest completion of its requests. Hours of them stand against few observations: whole minutes are let go by
+    /// one look.
+    pub(super) fn around_any<'m>(
+        &'m self,
+        (from, to): (Timestamp, Timestamp),
+        keys: &[u64],
+        near: impl Fn(Timestamp, Timestamp) -> bool,
+    ) -> impl Iterator<Item = &'m Arc<Kept>> {
+        let meant = move |(minute, held): &(&i64, &Minute)| {
+            held.names.may_hold(keys) || near(start_of(**minute), start_of(**minute + 1).plus(held.longest))
+        };
+        self.minutes_around(from, to).filter(meant).flat_map(|(_, minute)| minute.iter())
+    }
+
+    fn minutes_around(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = (&i64, &Minute)> {
         let (first, last) = (minute_of(from.minus(self.longest)), minute_of(to));
         let range = if first <= last { first..=last } else { last..=last };
         let start = minute_of(from);
         let flown = move |(minute, held): &(&i64, &Minute)| {
             **minute >= start || minute_of(start_of(**minute + 1).plus(held.longest)) >= start
         };
-        self.minutes.range(range).filter(flown).flat_map(|(_, minute)| minute.iter())
+        self.minutes.range(range).filter(flown)
     }
 
     /// Forgets what was received before `horizon`.

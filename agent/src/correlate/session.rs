@@ -10,6 +10,7 @@ use crate::incident::{Join, Severity, Timing};
 use crate::request::Request;
 use crate::timestamp::Timestamp;
 
+use super::Config;
 use super::chance::Specificity;
 use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
@@ -110,7 +111,16 @@ pub(super) fn sessions<'s>(
 ) -> Vec<Session<'s>> {
     let mut observed: Vec<&Observation> = chain.iter().collect();
     observed.sort_by_key(|observation| observation.id);
-    let matches = matches(&observed, chain, site, host, scales);
+    let Config { skew, loose, .. } = *scales.config;
+    let begun = observed.iter().any(|seen| seen.is_pivot()) || {
+        // Nothing odd was found on the host, as on most days: only a request in flight, or one that names it, makes something begin.
+        let pinned = matches(&observed, chain, site, host, scales, skew);
+        observed.iter().any(|seen| opened_by_request(seen, &pinned))
+    };
+    if !begun {
+        return Vec::new();
+    }
+    let matches = matches(&observed, chain, site, host, scales, loose);
     let active: Vec<&Observation> =
         observed.iter().copied().filter(|seen| seen.is_pivot() || opened_by_request(seen, &matches)).collect();
     let mut sessions = Vec::new();
@@ -169,13 +179,15 @@ fn less(a: &(Option<Severity>, f64), b: &(Option<Severity>, f64)) -> bool {
     a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).is_lt()
 }
 
-/// Requests tied to observations: to odd ones by time or by what reappears, to ordinary ones only by what reappears.
+/// Requests tied to observations: to odd ones by time, up to `reach` after they were answered, or by what reappears; to ordinary ones
+/// only by what reappears.
 fn matches<'s>(
     observed: &[&'s Observation],
     chain: &'s Chain,
     site: &'s Site,
     host: &'s EdgeMemory,
     scales: Scales<'_>,
+    reach: Duration,
 ) -> Vec<Match<'s>> {
     let (Some(first), Some(last)) = (observed.first(), observed.last()) else { return Vec::new() };
     let latest = last.at().plus(scales.config.skew);
@@ -186,12 +198,13 @@ fn matches<'s>(
     // Hours of scanners' requests stand against few observations: what none of them can hold is let go by one look.
     let reappears =
         |kept: &Kept| kept.sought().iter().any(|sought| sought.key.is_none_or(|key| keys.binary_search(&key).is_ok()));
-    let near = |kept: &Kept| {
-        let (from, to) = (kept.id.received.minus(scales.config.skew), kept.request.completed.plus(scales.config.loose));
+    let odd_within = |received: Timestamp, completed: Timestamp| {
+        let (from, to) = (received.minus(scales.config.skew), completed.plus(reach));
         odd.get(odd.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
     };
-    let own = site.edge.around(first.at().minus(scales.config.lateness), latest);
-    let others = host.around(first.at().minus(scales.config.tight), latest);
+    let near = |kept: &Kept| odd_within(kept.id.received, kept.request.completed);
+    let own = site.edge.around_any((first.at().minus(scales.config.lateness), latest), &keys, odd_within);
+    let others = host.around_any((first.at().minus(scales.config.tight), latest), &keys, odd_within);
     let all = own.chain(others).chain(chain.held.values());
     let mut requests: Vec<(&'s Arc<Kept>, bool)> =
         all.map(|kept| (kept, reappears(kept))).filter(|(kept, reappears)| *reappears || near(kept)).collect();
@@ -200,14 +213,14 @@ fn matches<'s>(
     let mut matches = Vec::new();
     for (kept, reappears) in requests {
         let from = kept.id.received.minus(scales.config.skew);
-        let loose = kept.request.completed.plus(scales.config.loose);
+        let reached = kept.request.completed.plus(reach);
         for on in observed.iter().skip(observed.partition_point(|on| on.at() < from)) {
             let ordinary = on.is_ordinary();
             // Later ones are tied by nothing but what reappears.
-            if !reappears && on.at() > loose {
+            if !reappears && on.at() > reached {
                 break;
             }
-            if (ordinary || on.at() > loose) && !(reappears && on.may_echo(kept.sought())) {
+            if (ordinary || on.at() > reached) && !(reappears && on.may_echo(kept.sought())) {
                 continue;
             }
             let Some(tie) = scales.tie(kept, on) else { continue };

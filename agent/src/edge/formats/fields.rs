@@ -516,6 +516,71 @@ mod tests {
         check("-", None);
     }
 
+    /// A field is read as its text alone is, whatever stands behind it.
+    fn check_alike(text: &[u8]) {
+        for behind in [&b" next 12345678"[..], b" x", b""] {
+            let line = [text, behind].concat();
+            let field = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let shown = line.escape_ascii();
+            let fields = || Fields::new(&line);
+            if line.is_empty() {
+                return;
+            }
+            let endpoint = if field == b"-" { Some(None) } else { socket(field).map(Some) };
+            assert_eq!(fields().endpoint("x").ok(), endpoint, "{shown}");
+            assert_eq!(fields().code("x").ok(), status(field).ok(), "{shown}");
+            let digits = field.strip_prefix(b"+").unwrap_or(field);
+            assert_eq!(fields().count("x").ok(), number(digits).ok().map(Option::unwrap_or_default), "{shown}");
+            assert_eq!(fields().time("x").ok(), utc_time(field), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_alike_whether_or_not_its_end_is_looked_for() {
+        for text in ["192.0.2.7:2817", "255.255.255.255:65535", "1.2.3.4:5", "1.2.3.4:65536", "1.2.3.4:0000080"] {
+            check_alike(text.as_bytes());
+        }
+        for text in ["256.1.1.1:1", "1.2.3:4", "1..2.3:4", "1.2.3.4.5:6", "1.2.3.4:", "1.2.3.4:5x", "2001:db8::7:443"] {
+            check_alike(text.as_bytes());
+        }
+        for text in ["-", "0", "7", "200", "999", "1000", "65536", "1234567", "12345678", "+512", "-1", "1e3", "+"] {
+            check_alike(text.as_bytes());
+        }
+        for time in ["2025-03-11T00:00:01.086435Z", "2025-13-11T00:00:01.086435Z", "2025-03-11T24:00:01.086435Z"] {
+            check_alike(time.as_bytes());
+        }
+        check_alike(b"1.2.3.\xff:80");
+        check_alike(b"1.2\xc03.4.5:80");
+        let mut fields = Fields::new(b"2025-03-11T23:59:59.000001Z 2025-03-12T00:00:00.000001Z 2025-03-12T00:00:01Z");
+        let times: Vec<_> = (0..3).filter_map(|_| fields.time("x").ok()).collect();
+        assert_eq!(times[1].since(times[0]), std::time::Duration::from_secs(1), "of another day");
+        assert_eq!(times.len(), 3);
+    }
+
+    #[test]
+    fn the_first_of_some_bytes_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            let mut text = vec![b'a'; length];
+            assert_eq!(first_of(*b"/?#\\", &text), None);
+            for at in 0..length {
+                for byte in *b"/?#\\" {
+                    text[at..].fill(byte.wrapping_add(1));
+                    text[at] = byte;
+                    assert_eq!(first_of(*b"/?#\\", &text), Some(at), "{}", text.escape_ascii());
+                }
+                text[at..].fill(b'a');
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_is_read_alike(text in "[0-9.:+-]{0,26}", odd in proptest::collection::vec(proptest::num::u8::ANY, 0..24)) {
+            check_alike(text.as_bytes());
+            check_alike(&odd);
+        }
+    }
+
     #[test]
     fn a_backslash_keeps_a_quote_inside_its_field() {
         let mut fields = Fields::new(br#""a \" b" "c\\" d"#);
@@ -523,6 +588,10 @@ mod tests {
         assert_eq!(fields.quoted("second"), Ok(&br"c\\"[..]));
         assert_eq!(fields.bare("third"), Ok(&b"d"[..]));
         assert_eq!(fields.either("fourth"), Ok(None));
+        let mut fields = Fields::new(br#""-" "200" "a\"b" "forward" "-""#);
+        for expected in [&b"-"[..], b"200", br#"a\"b"#, b"forward", b"-"] {
+            assert_eq!(fields.either("any"), Ok(Some(expected)), "{}", fields.rest().escape_ascii());
+        }
         assert_eq!(Fields::new(br#""open \"#).quoted("x").map_err(|error| error.problem), Err(Problem::Quoting));
     }
 }
