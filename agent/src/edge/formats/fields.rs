@@ -93,11 +93,13 @@ impl<'l> Fields<'l> {
             && let Some(clock) = clock_seconds(clock)
             && let Some(nanos) = micros(fraction)
             && let Some(day) = if *date == self.day.0 { Some(self.day.1) } else { day_seconds(date) }
+            // Four digits reach further than 64 bits of nanoseconds do.
+            && let Some(at) = (day + clock).checked_mul(1_000_000_000).and_then(|seconds| seconds.checked_add(nanos))
         {
             self.position = self.position.saturating_add(1);
             self.rest = rest;
             self.day = (*date, day);
-            return Ok(Timestamp::from_unix_nanos((day + clock) * 1_000_000_000 + nanos));
+            return Ok(Timestamp::from_unix_nanos(at));
         }
         let text = self.bare(name)?;
         utc_time(text).ok_or_else(|| self.error(name, Problem::Time))
@@ -546,7 +548,12 @@ mod tests {
         for text in ["-", "0", "7", "200", "999", "1000", "65536", "1234567", "12345678", "+512", "-1", "1e3", "+"] {
             check_alike(text.as_bytes());
         }
-        for time in ["2025-03-11T00:00:01.086435Z", "2025-13-11T00:00:01.086435Z", "2025-03-11T24:00:01.086435Z"] {
+        for time in [
+            "2025-03-11T00:00:01.086435Z",
+            "2025-13-11T00:00:01.086435Z",
+            "2025-03-11T24:00:01.086435Z",
+            "9999-03-11T00:00:01.086435Z",
+        ] {
             check_alike(time.as_bytes());
         }
         check_alike(b"1.2.3.\xff:80");
