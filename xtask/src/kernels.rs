@@ -69,8 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// The running kernel and the others, for `cargo xtask test`: a line for each cell and a summary, in the form of Rust's own
-/// test runner, which calls a way that a kernel does not have ignored, and a kernel that the archive does not have. `arm64` costs
-/// another build of the agent.
+/// test runner, which calls a way that a kernel does not have ignored, and a kernel that the archive does not have. Those of arm64,
+/// for which the agent is built once more, can be left out.
 ///
 /// # Errors
 ///

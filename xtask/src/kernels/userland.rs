@@ -27,31 +27,32 @@ pub(super) struct Programs {
     pub(super) agent: PathBuf,
 }
 
-/// Fetches and builds what guests of this architecture run.
-pub(super) fn prepare(architecture: Architecture) -> Result<Programs> {
+/// Fetches and builds what guests of this architecture run; another machine's programs by so many jobs.
+pub(super) fn prepare(architecture: Architecture, jobs: usize) -> Result<Programs> {
     let root = debian(architecture)?;
-    let built = build(architecture)?;
+    let built = match architecture {
+        Architecture::Amd64 => build()?,
+        Architecture::Arm64 => build_for_arm64(jobs)?,
+    };
     let stripped = |name: &str| strip(architecture, &built.join(name));
     Ok(Programs { architecture, root, ways: stripped("ways")?, agent: stripped("breachline")? })
 }
 
-/// Builds agent and test program; the folder they lie in. For this machine it is what `cargo test` uses anyway.
-pub(super) fn build(architecture: Architecture) -> Result<PathBuf> {
-    match architecture {
-        Architecture::Amd64 => {
-            run(&mut cargo(&["build"]))?;
-            Ok(workspace::target().join("debug"))
-        }
-        Architecture::Arm64 => {
-            // Brings the kernel half, which is the same on all machines.
-            run(&mut cargo(&["build"]))?;
-            say("building the agent and the test program for arm64");
-            let (mut command, folder) = setup::arm64_cargo(&workspace::bpf_object());
-            // Of all default members, as above: features are the same then, and macros and build scripts are there already.
-            run(command.args(["build", "--bin", "breachline", "--bin", "ways"]))?;
-            Ok(folder)
-        }
-    }
+/// Builds agent and test program for this machine, which is what `cargo test` uses anyway; the folder they lie in.
+pub(super) fn build() -> Result<PathBuf> {
+    run(&mut cargo(&["build"]))?;
+    Ok(workspace::target().join("debug"))
+}
+
+/// Builds them for arm64.
+fn build_for_arm64(jobs: usize) -> Result<PathBuf> {
+    // Brings the kernel half, which is the same on all machines.
+    build()?;
+    say("building the agent and the test program for arm64");
+    let (mut command, folder) = setup::arm64_cargo(&workspace::bpf_object());
+    // Of all default members, as above: features are the same then, and macros and build scripts are there already.
+    run(command.args(["build", "--bin", "breachline", "--bin", "ways", "--jobs", &jobs.to_string()]))?;
+    Ok(folder)
 }
 
 /// A copy without symbols: a debug build is ten times as large, and an initramfs lies in the guest's memory.

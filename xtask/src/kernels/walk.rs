@@ -1,11 +1,11 @@
-//! The walk over all kernels: what each guest needs is made once, then guests boot side by side.
+//! The walk over all kernels: what the guests of an architecture need is made once; guests boot side by side.
 //!
 //! In: kernels. Out: a column for each. One kernel that cannot be had or does not come to its end does not stop the others:
 //! it is a column with a complaint.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::{NATIVE, archive, guest, userland};
 use crate::process::{as_root, say};
 use crate::workspace;
 
-/// Guests at once: each takes one core and 1 GiB.
+/// Guests at once, where there are as many cores: each takes one and 1 GiB.
 const GUESTS_MAX: usize = 4;
 
 /// One kernel, walked.
@@ -62,7 +62,7 @@ pub(super) fn natively() -> Column {
 }
 
 fn native_cells() -> Result<(Vec<Cell>, Figures)> {
-    userland::build(Architecture::Amd64)?;
+    userland::build()?;
     let ways = workspace::target().join("debug/ways");
     let mut command = as_root("timeout", &["300", &ways.to_string_lossy(), "--json"])?;
     // It ends with 1 when a cell is not as expected, which its output says better.
@@ -75,60 +75,64 @@ fn native_cells() -> Result<(Vec<Cell>, Figures)> {
     Ok((cells, figures::read(&text, NATIVE)?))
 }
 
-/// All these kernels, in guests.
+/// All these kernels, in guests. Those of this machine's architecture boot while the programs of the other one are built, so that
+/// no core waits for another.
 pub(super) fn guests(kernels: &[&'static Kernel]) -> Vec<Column> {
-    let prepared: Vec<(&'static Kernel, Result<Guest>)> = {
-        let roots = [Architecture::Amd64, Architecture::Arm64].map(|architecture| {
-            let wanted = kernels.iter().any(|kernel| kernel.architecture == architecture);
-            wanted.then(|| userland::prepare(architecture).and_then(|programs| guest::initramfs(&programs)))
-        });
-        let root = |kernel: &Kernel| roots[usize::from(kernel.architecture == Architecture::Arm64)].as_ref();
-        kernels.iter().map(|kernel| (*kernel, Guest::of(kernel, root(kernel)))).collect()
-    };
-    let boots = Mutex::new(boots(&prepared));
-    let done = Mutex::new(Vec::new());
-    let at_once = thread::available_parallelism().map_or(1, usize::from).min(GUESTS_MAX);
+    let of = |architecture| kernels.iter().copied().filter(move |kernel| kernel.architecture == architecture);
+    let (own, foreign): (Vec<_>, Vec<_>) = (of(Architecture::Amd64).collect(), of(Architecture::Arm64).collect());
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let yard = Yard::default();
+    yard.admit(Guest::all(Architecture::Amd64, &own, cores));
+    // Without guests beside it the build may have the whole machine.
+    let jobs = if own.is_empty() { cores } else { cores.div_ceil(2) };
     thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                while let Some(boot) = next(&boots) {
-                    let begun = Instant::now();
-                    let console = guest::boot(boot.kernel, &boot.guest.image, &boot.guest.initramfs, boot.words());
-                    let played = Played { kernel: boot.kernel, scene: boot.scene, console, took: begun.elapsed() };
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push(played);
-                }
-            });
+        scope.spawn(|| {
+            yard.admit(Guest::all(Architecture::Arm64, &foreign, jobs));
+            yard.close();
+            yard.boot_all();
+        });
+        for _ in 1..cores.min(GUESTS_MAX) {
+            scope.spawn(|| yard.boot_all());
         }
     });
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    prepared.iter().map(|(kernel, guest)| column(kernel, guest.as_ref().err(), &done)).collect()
+    let state = yard.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    kernels.iter().map(|kernel| column(kernel, state.problem(kernel), &state.played)).collect()
 }
 
 /// What a kernel boots with.
+#[derive(Clone)]
 struct Guest {
     image: PathBuf,
     initramfs: PathBuf,
 }
 
 impl Guest {
-    fn of(kernel: &Kernel, root: Option<&Result<PathBuf>>) -> Result<Self> {
-        let initramfs = match root {
-            Some(Ok(initramfs)) => initramfs.clone(),
-            Some(Err(error)) => bail!("its guest cannot be made: {error:#}"),
-            None => bail!("its guest was not made"),
+    /// One for each of these kernels of an architecture; programs for another machine are built by so many jobs.
+    fn all(
+        architecture: Architecture,
+        kernels: &[&'static Kernel],
+        jobs: usize,
+    ) -> Vec<(&'static Kernel, Result<Self>)> {
+        if kernels.is_empty() {
+            return Vec::new();
+        }
+        let root = userland::prepare(architecture, jobs).and_then(|programs| guest::initramfs(&programs));
+        let guest = |kernel| match &root {
+            Ok(initramfs) => Ok(Self { image: archive::kernel(kernel)?, initramfs: initramfs.clone() }),
+            Err(error) => bail!("its guest cannot be made: {error:#}"),
         };
-        Ok(Self { image: archive::kernel(kernel)?, initramfs })
+        kernels.iter().map(|kernel| (*kernel, guest(kernel))).collect()
     }
 }
 
 /// One boot to come: an ordinary one, or one for a scene that needs its own.
-struct Boot<'p> {
+struct Boot {
     kernel: &'static Kernel,
-    guest: &'p Guest,
+    guest: Guest,
     scene: Option<&'static Scene>,
 }
 
-impl Boot<'_> {
+impl Boot {
     fn words(&self) -> &'static str {
         self.scene.map_or("", |scene| scene.name)
     }
@@ -142,15 +146,71 @@ struct Played {
     took: Duration,
 }
 
-/// The long ones first, so that none of them is left alone at the end.
-fn boots<'p>(prepared: &'p [(&'static Kernel, Result<Guest>)]) -> VecDeque<Boot<'p>> {
-    let scenes = std::iter::once(None).chain(LOCKDOWN.iter().map(Some));
-    let guests = || prepared.iter().filter_map(|(kernel, guest)| Some((*kernel, guest.as_ref().ok()?)));
-    scenes.flat_map(|scene| guests().map(move |(kernel, guest)| Boot { kernel, guest, scene })).collect()
+/// Where guests wait for a core.
+#[derive(Default)]
+struct Yard {
+    state: Mutex<YardState>,
+    changed: Condvar,
 }
 
-fn next<'p>(boots: &Mutex<VecDeque<Boot<'p>>>) -> Option<Boot<'p>> {
-    boots.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+#[derive(Default)]
+struct YardState {
+    boots: VecDeque<Boot>,
+    /// No more will come.
+    closed: bool,
+    played: Vec<Played>,
+    /// Kernels without a guest, and why.
+    problems: Vec<(&'static Kernel, anyhow::Error)>,
+}
+
+impl YardState {
+    fn problem(&self, kernel: &Kernel) -> Option<&anyhow::Error> {
+        self.problems.iter().find(|(other, _)| other.name == kernel.name).map(|(_, error)| error)
+    }
+}
+
+impl Yard {
+    /// Takes in what guests boot with: an ordinary boot each, and one for each scene that needs its own.
+    fn admit(&self, guests: Vec<(&'static Kernel, Result<Guest>)>) {
+        let mut state = self.lock();
+        for (kernel, guest) in guests {
+            match guest {
+                Ok(guest) => {
+                    let scenes = std::iter::once(None).chain(LOCKDOWN.iter().map(Some));
+                    state.boots.extend(scenes.map(|scene| Boot { kernel, guest: guest.clone(), scene }));
+                }
+                Err(error) => state.problems.push((kernel, error)),
+            }
+        }
+        // The long ones first, so that none of them is left alone at the end.
+        state.boots.make_contiguous().sort_by_key(|boot| boot.scene.is_some());
+        self.changed.notify_all();
+    }
+
+    /// No more guests will be admitted.
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Boots one after the other until there are none left and none will come.
+    fn boot_all(&self) {
+        while let Some(boot) = self.next() {
+            let begun = Instant::now();
+            let console = guest::boot(boot.kernel, &boot.guest.image, &boot.guest.initramfs, boot.words());
+            let played = Played { kernel: boot.kernel, scene: boot.scene, console, took: begun.elapsed() };
+            self.lock().played.push(played);
+        }
+    }
+
+    fn next(&self) -> Option<Boot> {
+        let waiting = |state: &mut YardState| state.boots.is_empty() && !state.closed;
+        self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner).boots.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, YardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn column(kernel: &'static Kernel, problem: Option<&anyhow::Error>, done: &[Played]) -> Column {
@@ -209,4 +269,28 @@ impl Column {
 fn tail(console: &str) -> String {
     let lines: Vec<&str> = console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalogue::KERNELS;
+    use super::*;
+
+    fn guest() -> Guest {
+        Guest { image: PathBuf::from("vmlinuz"), initramfs: PathBuf::from("initramfs") }
+    }
+
+    #[test]
+    fn ordinary_boots_go_first_whenever_they_come() {
+        let yard = Yard::default();
+        yard.admit(vec![(&KERNELS[0], Ok(guest()))]);
+        yard.admit(vec![(&KERNELS[1], Ok(guest())), (&KERNELS[2], Err(anyhow::anyhow!("not to be had")))]);
+        yard.close();
+        let boots: Vec<(&str, &str)> =
+            std::iter::from_fn(|| yard.next()).map(|boot| (boot.kernel.name, boot.words())).collect();
+        let [first, second, scenes @ ..] = &boots[..] else { panic!("{boots:?}") };
+        assert_eq!((*first, *second), ((KERNELS[0].name, ""), (KERNELS[1].name, "")));
+        assert_eq!(scenes.len(), 2 * LOCKDOWN.len());
+        assert!(yard.lock().problem(&KERNELS[2]).is_some() && yard.lock().problem(&KERNELS[0]).is_none());
+    }
 }
