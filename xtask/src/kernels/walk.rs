@@ -291,6 +291,7 @@ mod tests {
         let [first, second, scenes @ ..] = &boots[..] else { panic!("{boots:?}") };
         assert_eq!((*first, *second), ((KERNELS[0].name, ""), (KERNELS[1].name, "")));
         assert_eq!(scenes.len(), 2 * LOCKDOWN.len());
-        assert!(yard.lock().problem(&KERNELS[2]).is_some() && yard.lock().problem(&KERNELS[0]).is_none());
+        let state = yard.lock();
+        assert!(state.problem(&KERNELS[2]).is_some() && state.problem(&KERNELS[0]).is_none());
     }
 }
