@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use super::KernelError;
 use super::lineage::{Lineage, Lost, Telling};
 use super::timer::Timer;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use zerocopy::FromBytes as _;
 
 use crate::clock;
@@ -39,7 +39,8 @@ const BUSY_RECORDS: usize = 64;
 /// What the kernel half and the reading of it counted since load.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Records handed over and lost (ring full), by sense.
+    /// Records handed over and lost (ring full), by sense: an object of that form in JSON, as `status` shows numbers by their path.
+    #[serde(serialize_with = "by_sense")]
     pub senses: Vec<SenseCounters>,
     /// Records that could not be decoded: a bug, a foreign writer, or a datagram from port 53 that is no DNS message.
     pub undecodable: u64,
@@ -55,11 +56,16 @@ pub struct Counters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenseCounters {
     /// Name as in [`Loss::sense`].
+    #[serde(skip)]
     pub sense: &'static str,
     /// Records handed over.
     pub emitted: u64,
     /// Records lost.
     pub lost: u64,
+}
+
+fn by_sense<S: Serializer>(senses: &[SenseCounters], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(senses.iter().map(|counters| (counters.sense, counters)))
 }
 
 /// The name of a record kind in counters and losses.
@@ -298,6 +304,8 @@ fn open<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Status;
+    use crate::timestamp::Timestamp;
 
     #[test]
     fn the_timer_follows_the_load() {
@@ -310,5 +318,20 @@ mod tests {
         check(5, 100, 20, 5);
         check(5, 3, 20, 10);
         check(2, 100, 2, 2);
+    }
+
+    #[test]
+    fn status_shows_what_each_sense_lost() {
+        let counters = Counters {
+            senses: vec![SenseCounters { sense: "exec", emitted: 7, lost: 2 }],
+            undecodable: 1,
+            ..Counters::default()
+        };
+        let mut status = Status::starting(Timestamp::MIN);
+        status.count("kernel", &counters);
+        let shown = |name: &str| status.counters.get(name).copied();
+        assert_eq!(shown("kernel.senses.exec.lost"), Some(2));
+        assert_eq!(shown("kernel.senses.exec.emitted"), Some(7));
+        assert_eq!(shown("kernel.undecodable"), Some(1));
     }
 }
