@@ -185,6 +185,7 @@ impl Sharing {
             trouble: trouble.clone(),
             records,
             sent: std::collections::HashMap::new(),
+            due: None,
         };
         let task = tokio::spawn(exchange.run(stopping));
         (Self { stop, task, counters, trouble }, Link { host, tell, heard })

@@ -1,8 +1,11 @@
-//! What is normal, shared by two hosts through a real nats-server on loopback: over its restarts, with TLS and a token.
+//! What is normal, shared by hosts through a real nats-server on loopback: over its restarts, with TLS and a token, and by agents
+//! that run.
 
 #[path = "forward/bus.rs"]
 #[expect(dead_code, reason = "what only the forwarder's tests need")]
 mod bus;
+#[path = "fleet/live.rs"]
+mod live;
 
 use std::net::SocketAddr;
 use std::time::Duration;

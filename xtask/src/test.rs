@@ -14,7 +14,7 @@ use crate::setup::{self, Purpose};
 use crate::workspace;
 
 /// Test binaries of the `tests` crate that load BPF programs or make network namespaces.
-const NEEDS_ROOT: [&str; 6] = ["kernel", "containers", "drill", "end_to_end", "receivers", "self_check"];
+const NEEDS_ROOT: [&str; 7] = ["kernel", "containers", "drill", "end_to_end", "fleet", "receivers", "self_check"];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -41,6 +41,9 @@ pub(super) struct Exchange {
     pub(super) records: Records,
     /// What was told of each workload last.
     pub(super) sent: HashMap<WorkloadKey, Record>,
+    /// When what the records amount to is worked out: something new was heard. It outlasts the conversation in which that was; the
+    /// next one hears the same again, which is no news then.
+    pub(super) due: Option<Instant>,
 }
 
 /// Why a conversation ended.
@@ -104,9 +107,9 @@ impl Exchange {
         };
         self.trouble.clear();
         self.told.mark_changed();
-        let mut due: Option<Instant> = None;
         loop {
-            let gathered = async {
+            let due = self.due;
+            let gathered = async move {
                 match due {
                     Some(due) => sleep_until(due).await,
                     None => std::future::pending().await,
@@ -116,7 +119,7 @@ impl Exchange {
                 () = stopped(stop) => return End::Stop,
                 entry = entries.next() => match entry {
                     Some(Ok(entry)) => if self.take(&entry, &workloads) {
-                        due = due.or(Some(Instant::now() + GATHER));
+                        self.due = due.or(Some(Instant::now() + GATHER));
                     },
                     Some(Err(error)) => return End::Trouble(error.to_string()),
                     None => return End::Trouble("the server ended the subscription".into()),
@@ -134,7 +137,7 @@ impl Exchange {
                     }
                 }
                 () = gathered => {
-                    due = None;
+                    self.due = None;
                     self.amount_to(&workloads).await;
                 }
             }
