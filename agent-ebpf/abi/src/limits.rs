@@ -54,8 +54,9 @@ pub const COMM_BYTES: usize = 16;
 pub const ORPHAN_ENTRIES: u32 = 4096;
 /// Children of an ending process that are remembered as its own; more are counted. Bounds the walk at exit.
 pub const ORPHANED_CHILDREN_MAX: usize = 64;
-/// Processes of tainted lines. A fork beyond it is counted and its contacts are reported like anybody's.
-pub const TAINT_ENTRIES: u32 = 8192;
+/// Live processes of tainted lines, 9 MB of them: with fewer an intruder shakes the mark off by forking until there is no room. A fork
+/// beyond it is counted and its contacts are reported like anybody's.
+pub const TAINT_ENTRIES: u32 = 100_000;
 /// (workload, program, peer) keys remembered, 16 bytes each; of those that share a place the least recently met is
 /// forgotten, its next contact counts as first again. A power of two.
 pub const CONTACT_ENTRIES: u32 = 65_536;
