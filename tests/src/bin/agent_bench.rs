@@ -1,5 +1,5 @@
 //! What the whole agent costs and how fast it tells: memory at rest and in storms, CPU under a steady load, slow-down of storms,
-//! time from the kernel's record to the line in the sink, time from a late edge line to the raised revision.
+//! time from the kernel's record to the line in the sink, also out of a flood, time from a late edge line to the raised revision.
 //!
 //! Prints one JSON object per figure: `{name, value, unit, peer, peer_value, ratio}`; the peer is the target. Needs root. The
 //! victims live in a network namespace of their own, where 169.254.169.254 is an address of the loopback device; every load
@@ -9,23 +9,29 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use breachline::clock;
 use breachline::timestamp::Timestamp;
-use breachline_tests::storm::{connects, execs, percentile};
+use breachline_tests::storm::{FLOOD_PEERS, Flood, connects, execs, percentile};
 use breachline_tests::{agent_binary, wait_for};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 /// Argument under which this program is a victim: a process that listens, starts a shell and has it ask for credentials.
 const VICTIM: &str = "--victim";
+/// Argument under which a victim is broken into amid a flood of its own making.
+const FLOODED: &str = "--flooded";
 /// Argument under which this program is the steady load: 500 exec/s and 5,000 connects/s.
 const STEADY_LOAD: &str = "--steady-load";
 /// Breaches whose alert is timed: enough for a 99th percentile to mean something, few enough for a minute.
 const BREACHES: usize = 120;
+/// Breaches buried in a flood.
+const BURIED: usize = 60;
+/// How long a flood goes on before the breach in it begins.
+const FLOODING: Duration = Duration::from_millis(500);
 /// How long a revision may take before the measurement gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the steady load runs.
@@ -40,6 +46,7 @@ const PAIRS: usize = 9;
 fn main() -> anyhow::Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some(VICTIM) => return victim(),
+        Some(FLOODED) => return flooded_victim(),
         Some(STEADY_LOAD) => return Ok(steady_load()?),
         _ => {}
     }
@@ -56,7 +63,8 @@ fn main() -> anyhow::Result<()> {
 type Part = fn(&mut Figures) -> anyhow::Result<()>;
 
 /// What is measured; arguments choose among these, none means all.
-const PARTS: [(&str, Part); 3] = [("latency", breaches), ("footprint", footprint), ("storms", storm_ratios)];
+const PARTS: [(&str, Part); 4] =
+    [("latency", breaches), ("flood", buried), ("footprint", footprint), ("storms", storm_ratios)];
 
 /// Memory at rest and after storms, CPU under a steady load.
 fn footprint(figures: &mut Figures) -> anyhow::Result<()> {
@@ -182,6 +190,19 @@ impl Agent {
         Ok(stream)
     }
 
+    /// Records that it counts as lost, by sense.
+    fn lost(&self) -> anyhow::Result<Vec<(String, f64)>> {
+        let mut command = Command::new(agent_binary());
+        command.args(["status", "--json", "--config"]).arg(self.directory.path().join("breachline.toml"));
+        let status: Value = serde_json::from_slice(&command.output()?.stdout).context("`breachline status`")?;
+        let counters = status["counters"].as_object().with_context(|| format!("no counters in {status}"))?;
+        let lost = |(name, value): (&String, &Value)| {
+            let sense = name.strip_prefix("kernel.senses.")?.strip_suffix(".lost")?;
+            Some((sense.to_owned(), value.as_f64()?))
+        };
+        Ok(counters.iter().filter_map(lost).collect())
+    }
+
     fn stop(mut self) -> anyhow::Result<()> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.process.id())?);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
@@ -196,7 +217,7 @@ fn breaches(figures: &mut Figures) -> anyhow::Result<()> {
     let (mut alert, mut raised) = (Vec::new(), Vec::new());
     for number in 0..BREACHES {
         let begun = clock::now();
-        let mut victim = Victim::start(number)?;
+        let mut victim = Victim::start(VICTIM, number)?;
         let (incident, seen) = agent.revision(|incident| incident["revision"] == 1)?;
         let last: Timestamp = incident["last_seen"].as_str().context("last_seen")?.parse()?;
         alert.push(seen.since(last).as_secs_f64() * 1e3);
@@ -221,27 +242,67 @@ fn breaches(figures: &mut Figures) -> anyhow::Result<()> {
 /// A service that was just broken into, in a cgroup of its own.
 struct Victim {
     process: Child,
+    said: BufReader<ChildStdout>,
     address: SocketAddr,
-    _unit: Unit,
+    /// When the credentials were asked for.
+    asked: Timestamp,
+    unit: Unit,
 }
 
 impl Victim {
-    fn start(number: usize) -> anyhow::Result<Self> {
+    fn start(kind: &str, number: usize) -> anyhow::Result<Self> {
         let unit = Unit::create(number)?;
         let mut command = Command::new(own_path()?);
-        command.args([VICTIM, &number.to_string()]).arg(&unit.0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([kind, &number.to_string()]).arg(&unit.0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn()?;
+        let mut said = BufReader::new(process.stdout.take().context("stdout")?);
         let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().context("stdout")?).read_line(&mut line)?;
-        let address = line.trim().parse().with_context(|| format!("the victim's address {line:?}"))?;
-        Ok(Self { process, address, _unit: unit })
+        said.read_line(&mut line)?;
+        let words = line.trim().split_once(' ').with_context(|| format!("the victim said {line:?}"))?;
+        let (address, asked) = (words.0.parse()?, words.1.parse()?);
+        Ok(Self { process, said, address, asked, unit })
     }
 
-    fn stop(&mut self) -> anyhow::Result<()> {
-        drop(self.process.stdin.take());
-        ensure!(self.process.wait()?.success(), "the victim failed");
-        Ok(())
+    /// As the agent names it.
+    fn unit_name(&self) -> String {
+        self.unit.0.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
+
+    /// Its last words.
+    fn stop(&mut self) -> anyhow::Result<String> {
+        drop(self.process.stdin.take());
+        let mut last = String::new();
+        self.said.read_to_string(&mut last)?;
+        ensure!(self.process.wait()?.success(), "the victim failed");
+        Ok(last)
+    }
+}
+
+/// Breaches amid a flood of the same workload's: how long each takes to be told, and what is lost of what chains hang on.
+fn buried(figures: &mut Figures) -> anyhow::Result<()> {
+    let mut agent = Agent::start()?;
+    let (mut told, mut programs, mut connections) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..BURIED {
+        let mut victim = Victim::start(FLOODED, number)?;
+        let unit = victim.unit_name();
+        let (_, seen) = agent.revision(|incident| {
+            incident["exposures"].as_array().is_some_and(|exposed| !exposed.is_empty())
+                && incident["workload"].to_string().contains(&unit)
+        })?;
+        told.push(seen.since(victim.asked).as_secs_f64() * 1e3);
+        let last = victim.stop()?;
+        let made = last.trim().split_once(' ').with_context(|| format!("the victim's last words {last:?}"))?;
+        programs.push(made.0.parse()?);
+        connections.push(made.1.parse()?);
+    }
+    figures.put("programs started in the flood", percentile(&mut programs, 0.5), "1/s", "target", 10_000.0)?;
+    figures.put("connections in the flood", percentile(&mut connections, 0.5), "1/s", "target", 50_000.0)?;
+    figures.put("buried chain to sink p50", percentile(&mut told, 0.5), "ms", "target", 0.0)?;
+    figures.put("buried chain to sink p99", percentile(&mut told, 0.99), "ms", "target", 0.0)?;
+    for (sense, lost) in agent.lost()? {
+        figures.put(&format!("records lost in the flood: {sense}"), lost, "records", "target", 0.0)?;
+    }
+    agent.stop()
 }
 
 /// A service's cgroup, gone when dropped: what happens to one workload is one incident, and each breach shall be its own.
@@ -284,36 +345,59 @@ fn alb_line(received: Timestamp, completed: Timestamp, target: SocketAddr, numbe
 
 /// Listens, starts a shell, and has it reach for the metadata address: a chain of its own in a network of its own.
 fn victim() -> anyhow::Result<()> {
+    let listener = enter()?;
+    say_breach(&listener)?;
+    // A service goes on listening after it was broken into: until the other end closes.
+    Ok(io::stdin().read_to_end(&mut Vec::new()).map(drop)?)
+}
+
+/// The same amid a flood; its last words are what it made a second.
+fn flooded_victim() -> anyhow::Result<()> {
+    let listener = enter()?;
+    let (network, prefix) = FLOOD_PEERS;
+    ip(&["route", "add", "local", &format!("{network}/{prefix}"), "dev", "lo"])?;
+    let flood = Flood::start()?;
+    std::thread::sleep(FLOODING);
+    say_breach(&listener)?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    let made = flood.stop()?;
+    Ok(writeln!(io::stdout(), "{} {}", made.programs, made.connections)?)
+}
+
+/// Enters a network and the cgroup of its own, and listens.
+fn enter() -> anyhow::Result<TcpListener> {
     let number: u8 = std::env::args().nth(2).context("number")?.parse()?;
     unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
     let unit = std::env::args_os().nth(3).context("cgroup")?;
     fs::write(Path::new(&unit).join("cgroup.procs"), "0").context("entering the cgroup")?;
     let address = format!("10.77.{number}.2");
-    for arguments in [
-        vec!["link", "set", "lo", "up"],
-        vec!["address", "add", "169.254.169.254/32", "dev", "lo"],
-        vec!["address", "add", address.as_str(), "dev", "lo"],
-    ] {
-        ensure!(Command::new("ip").args(&arguments).status()?.success(), "ip {arguments:?}");
-    }
-    let listener = TcpListener::bind((address.parse::<Ipv4Addr>()?, 8080))?;
+    ip(&["link", "set", "lo", "up"])?;
+    ip(&["address", "add", "169.254.169.254/32", "dev", "lo"])?;
+    ip(&["address", "add", &address, "dev", "lo"])?;
+    Ok(TcpListener::bind((address.parse::<Ipv4Addr>()?, 8080))?)
+}
+
+fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    ensure!(Command::new("ip").args(arguments).status()?.success(), "ip {arguments:?}");
+    Ok(())
+}
+
+/// Is broken into, and says where it listens and when the credentials were asked for.
+fn say_breach(listener: &TcpListener) -> anyhow::Result<()> {
     let metadata = TcpListener::bind(("169.254.169.254", 80))?;
-    let answering = std::thread::spawn(move || -> io::Result<()> {
+    let answering = std::thread::spawn(move || -> io::Result<Timestamp> {
         let (mut stream, _) = metadata.accept()?;
-        let _asked = stream.read(&mut [0; 1024])?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        let _request = stream.read(&mut [0; 1024])?;
+        let asked = clock::now();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+        Ok(asked)
     });
     // The last command keeps bash from becoming curl: the chain is a shell and what it starts.
     let ask = "curl -s -m 5 http://169.254.169.254/latest/meta-data/iam/security-credentials/bench; true";
     let shell = Command::new("bash").args(["-c", ask]).status()?;
     ensure!(shell.success(), "the shell failed");
-    match answering.join() {
-        Ok(answered) => answered?,
-        Err(_) => anyhow::bail!("the metadata stand-in failed"),
-    }
-    writeln!(io::stdout(), "{}", listener.local_addr()?)?;
-    // A service goes on listening after it was broken into: until the other end closes.
-    Ok(io::stdin().read_to_end(&mut Vec::new()).map(drop)?)
+    let Ok(asked) = answering.join() else { anyhow::bail!("the metadata stand-in failed") };
+    Ok(writeln!(io::stdout(), "{} {}", listener.local_addr()?, asked?)?)
 }
 
 fn steady() -> anyhow::Result<()> {

@@ -69,11 +69,18 @@ fn main() -> anyhow::Result<()> {
     if wanted("flood") {
         put("memory of the correlator in the flood", flood(&judged)?, "MiB", 64.0)?;
     }
+    if wanted("lines") {
+        let (memory, cost) = flood_of_lines(&corpus)?;
+        put("memory of the whole detector in the flood", memory, "MiB", 64.0)?;
+        put("hostile line through the whole detector", cost, "ns", 0.0)?;
+    }
     Ok(())
 }
 
 fn put(name: &str, value: f64, unit: &str, target: f64) -> anyhow::Result<()> {
-    let figure = json!({"name": name, "value": value, "unit": unit, "peer": "target", "peer_value": target, "ratio": value / target});
+    let ratio = if target == 0.0 { 0.0 } else { value / target };
+    let figure =
+        json!({"name": name, "value": value, "unit": unit, "peer": "target", "peer_value": target, "ratio": ratio});
     Ok(writeln!(std::io::stdout().lock(), "{figure}")?)
 }
 
@@ -301,6 +308,45 @@ fn flood(judged: &Judged) -> anyhow::Result<f64> {
         feed(&mut engine, judged, index, at, random.below(FLOOD.1), &all[workload]);
     }
     Ok(most)
+}
+
+/// The same flood as a balancer's lines, to fifty services of one host, through everything from the parser on: memory in MiB, and
+/// nanoseconds for a line.
+fn flood_of_lines(corpus: &Corpus) -> anyhow::Result<(f64, f64)> {
+    let mut random = Random::of(17, &[]);
+    let mut machine = Machine::boot(host_address(1), later(beginning(), -3600.0));
+    let start = |number: u32| {
+        let service = Service::of(u64::from(number) * 7 + 5);
+        service.start(&mut machine, beginning(), 0, 1, number, &mut random)
+    };
+    let instances: Vec<Instance> = (0..50).map(start).collect();
+    let mut detector = Detector::new(&Config::default())?;
+    let mut raised = Vec::new();
+    machine.events.sort_by_key(|event| event.at);
+    for event in machine.events.drain(..) {
+        detector.host(&event, &mut raised);
+    }
+    let (before, begun) = (resident()?, Instant::now());
+    let (mut most, mut text) = (0.0_f64, String::new());
+    let mut lines: Vec<Line> = Vec::with_capacity(1);
+    for number in 0..FLOOD.0 {
+        let at = later(beginning(), 60.0 + number as f64 * 0.00864);
+        if number % 10_000 == 0 {
+            detector.advance(at, &mut raised);
+            most = most.max(resident()? - before);
+        }
+        let client = u32::try_from(random.below(FLOOD.1)).unwrap_or(0) | 0x5100_0000;
+        let client = SocketAddr::from((client.to_be_bytes(), 4711));
+        let instance = &instances[random.index(instances.len())];
+        let mut scene = Scene { machine: &mut machine, lines: &mut lines, random: &mut random, instance, at };
+        ordinary::scanned(&mut scene, &corpus.hostile, client);
+        for line in lines.drain(..) {
+            line.render(&mut text);
+            detector.edge("envoy", text.as_bytes(), &mut raised);
+        }
+    }
+    anyhow::ensure!(raised.is_empty(), "a flood without a finding raised {} incidents", raised.len());
+    Ok((most, begun.elapsed().as_nanos() as f64 / FLOOD.0 as f64))
 }
 
 /// Resident memory of this process, MiB (proc(5), `VmRSS` in KiB).
