@@ -9,13 +9,14 @@ use crate::emit::{self, Lane};
 use crate::known::{self, Who};
 use crate::maps::{FLOWS, METADATA, REPEATS};
 use crate::memory::Object;
-use crate::{filter, taint, task, watch};
+use crate::{datagrams, filter, taint, task, watch};
 
 /// A process that reaches for the same noted peer again within this time (ns) is only counted: without it one loop
 /// around `connect` could fill the priority ring.
 const REPEAT_NS: u64 = 1_000_000_000;
-/// `IPPROTO_TCP`.
+/// `IPPROTO_TCP` and `IPPROTO_UDP`.
 pub const TCP: u32 = 6;
+pub const UDP: u32 = 17;
 /// `IPPROTO_MPTCP`: TCP to everyone but the kernel.
 const MPTCP: u32 = 262;
 /// Third word of a v4-mapped address (RFC 4291 2.5.5.2), and first word of NAT64's well-known prefix (RFC 6052 2.1).
@@ -60,8 +61,8 @@ pub fn note<K: Object>(task: K, attempt: &Attempt, cookie: impl FnOnce() -> u64)
     let Some(place) = known::place(&who, &attempt.peer) else { return false };
     let pid = task::tgid(task);
     let tainted = taint::of(pid) != 0;
-    // Only a connection has an outcome to be joined with.
-    let socket = || if protocol == TCP { cookie() } else { 0 };
+    // Only these have an outcome to be joined with.
+    let socket = || if protocol == TCP || protocol == UDP { cookie() } else { 0 };
     let now = known::ticks();
     let known = known::find(place, now);
     let first = known.is_none();
@@ -118,7 +119,7 @@ fn report<K: Object>(task: K, attempt: &Attempt, who: &Who, flags: u8, socket: u
     if metadata {
         taint::mark(task::tgid(task), TAINT_METADATA);
     }
-    if socket != 0 {
+    if socket != 0 && who.protocol == TCP {
         // A full table forgets the oldest connection's outcome, nothing else.
         let _ = FLOWS.insert(socket, 0, 0);
         if metadata {
@@ -130,7 +131,7 @@ fn report<K: Object>(task: K, attempt: &Attempt, who: &Who, flags: u8, socket: u
         FLAG_TAINTED => Lane::Priority,
         _ => Lane::Urgent,
     };
-    emit::in_place(lane, KIND_CONTACT, |header, record: *mut ContactRecord| {
+    let told = emit::in_place(lane, KIND_CONTACT, |header, record: *mut ContactRecord| {
         // SAFETY: room for a record, each field of which is written.
         unsafe {
             (&raw mut (*record).header).write(header);
@@ -144,5 +145,10 @@ fn report<K: Object>(task: K, attempt: &Attempt, who: &Who, flags: u8, socket: u
             (&raw mut (*record).padding).write([0; 3]);
         }
         true
-    })
+    });
+    // Last: what the verifier must follow from here on is least.
+    if socket != 0 && who.protocol == UDP {
+        datagrams::follow(socket, &attempt.peer);
+    }
+    told
 }

@@ -5,13 +5,15 @@
 //! path).
 #![no_std]
 #![no_main]
-// For single instructions in `noted`, `packet` and `emit`; their operands are sizes of types.
+// For single instructions in `memory`, `packet` and `emit`; their operands are sizes of types.
 #![feature(asm_experimental_arch)]
 
 mod contact;
+mod datagrams;
 mod emit;
 mod exchange;
 mod filter;
+mod flow;
 mod hello;
 mod known;
 mod lineage;
@@ -30,6 +32,7 @@ mod probes {
     mod ingress;
     mod lineage;
     mod raw_socket;
+    mod released;
     mod socket;
 }
 mod serving;

@@ -8,15 +8,16 @@ use breachline_abi::control::{
 use breachline_abi::exec::ExecRecord;
 use breachline_abi::filter::FILTERS_WORDS;
 use breachline_abi::limits::{
-    ANSWER_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES, METADATA_ENTRIES, NOTED_SLOTS,
-    ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES, RAW_MAKER_ENTRIES,
-    REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES, WATCHED_SOCKET_ENTRIES,
+    ANSWER_BYTES_MAX, BULK_RING_BYTES, CONTACT_ENTRIES, DATAGRAM_ENTRIES, EXCHANGE_ENTRIES, FLOW_ENTRIES,
+    METADATA_ENTRIES, NOTED_SLOTS, ORPHAN_ENTRIES, PRIORITY_PROGRAM_ENTRIES, PRIORITY_RING_BYTES, PROGRAM_NAME_BYTES,
+    RAW_MAKER_ENTRIES, REPEAT_ENTRIES, TAIL_BYTES_MAX, TAINT_ENTRIES, WATCHED_SOCKET_ENTRIES,
 };
 use breachline_abi::names::AnswerRecord;
 use breachline_abi::parameters::Parameters;
 use breachline_abi::process::LineageSlot;
 use breachline_abi::request::{Exchange, WatchedSocket};
 use breachline_abi::serving::ServingRecord;
+use breachline_abi::socket::Datagrams;
 
 use crate::path::Place;
 
@@ -78,6 +79,10 @@ pub static REPEATS: LruHashMap<RepeatKey, u64> = LruHashMap::with_max_entries(RE
 #[map]
 pub static FLOWS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(FLOW_ENTRIES, 0);
 
+/// UDP sockets whose contact was reported, and what they exchanged since, by cookie.
+#[map]
+pub static DATAGRAMS: LruHashMap<u64, Datagrams> = LruHashMap::with_max_entries(DATAGRAM_ENTRIES, 0);
+
 /// Ports of metadata endpoints by address (as in `EndpointKey`), filled from user space.
 #[map]
 pub static METADATA: HashMap<[u32; 4], MetadataPorts> = HashMap::with_max_entries(METADATA_ENTRIES, 0);
@@ -105,7 +110,10 @@ pub static FILTERS: Array<u64> = Array::with_max_entries(FILTERS_WORDS, 0);
 pub struct LastConnectSlot {
     /// See [`LastConnect`].
     pub last: LastConnect,
-    apart: [u64; 8],
+    /// Sockets of the datagram that is sent and the one that is received right now. A pointer whose type the verifier knows
+    /// becomes a number by being kept here. One word for each way, since receiving interrupts sending.
+    pub sockets: [u64; 2],
+    apart: [u64; 6],
 }
 
 /// The last connect on each processor, as [`LINEAGE`].

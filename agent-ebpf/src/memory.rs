@@ -5,6 +5,7 @@
 //! number: reading through it is a helper call. A field that this kernel lacks reads as zero or as no pointer; the
 //! verifier sees the offset as a constant and removes the branch.
 
+use core::arch::asm;
 use core::mem::MaybeUninit;
 use core::num::NonZeroU64;
 use core::ptr::NonNull;
@@ -25,6 +26,18 @@ pub(crate) use parameter;
 pub fn volatile(number: &'static u32) -> u32 {
     // SAFETY: a reference is valid for reads.
     unsafe { core::ptr::from_ref(number).read_volatile() }
+}
+
+/// Adds to a number that other processors may add to at the same moment: BPF's own atomic addition, which `core` does not
+/// offer for a target without compare-and-swap.
+///
+/// # Safety
+///
+/// `number` must be a valid map value's, aligned to 8 bytes.
+#[inline(always)]
+pub unsafe fn add(number: *mut u64, amount: u64) {
+    // SAFETY: the caller vouches for the place.
+    unsafe { asm!("lock *(u64 *)({number} + 0) += {amount}", number = in(reg) number, amount = in(reg) amount) };
 }
 
 /// Numbers that any bit pattern is a value of.

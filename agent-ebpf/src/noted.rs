@@ -1,11 +1,10 @@
 //! Whether anything at all is written down of a process. One load of a cache line that is always warm, in place of a
 //! search through hash tables that nearly never hold it.
 
-use core::arch::asm;
-
 use breachline_abi::limits::NOTED_SLOTS;
 
 use crate::maps::NOTED;
+use crate::memory;
 
 #[inline(always)]
 fn slot(pid: u32) -> Option<*mut u64> {
@@ -31,12 +30,11 @@ pub fn removed(pid: u32) {
     add(pid, u64::MAX);
 }
 
-/// Processors may meet here, and a lost count would hide a note: BPF's own atomic addition, which `core` does not offer
-/// for a target without compare-and-swap.
+/// Processors may meet here, and a lost count would hide a note.
 #[inline(always)]
 fn add(pid: u32, amount: u64) {
     if let Some(notes) = slot(pid) {
         // SAFETY: a valid map value, aligned to 8 bytes.
-        unsafe { asm!("lock *(u64 *)({notes} + 0) += {amount}", notes = in(reg) notes, amount = in(reg) amount) };
+        unsafe { memory::add(notes, amount) };
     }
 }

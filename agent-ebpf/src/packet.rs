@@ -5,6 +5,9 @@ use core::arch::asm;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::SkBuffContext;
+use breachline_abi::control::EndpointKey;
+
+use crate::contact;
 
 /// IP protocol numbers.
 pub const TCP: u8 = 6;
@@ -20,6 +23,13 @@ const IPV4_PROTOCOL: usize = 9;
 const IPV6_NEXT_HEADER: usize = 6;
 /// Offset of the TCP header's data offset (RFC 9293 3.1).
 const TCP_DATA_OFFSET: usize = 12;
+/// Offsets of the addresses (RFC 791 3.1, RFC 8200 3) and of UDP's ports (RFC 768).
+const IPV4_SOURCE: usize = 12;
+const IPV4_DESTINATION: usize = 16;
+const IPV6_SOURCE: usize = 8;
+const IPV6_DESTINATION: usize = 24;
+const UDP_SOURCE: usize = 0;
+const UDP_DESTINATION: usize = 2;
 /// Bytes of a UDP header.
 const UDP_HEADER: u32 = 8;
 
@@ -55,6 +65,68 @@ pub fn transport(context: &SkBuffContext) -> Option<Transport> {
         }
         let source_port = port(data + IPV6_HEADER);
         Some(Transport { offset: IPV6_HEADER as u32, protocol: byte(data + IPV6_NEXT_HEADER), source_port })
+    }
+}
+
+/// A UDP datagram.
+#[derive(Copy, Clone)]
+pub struct Datagram {
+    /// Where its header begins.
+    offset: u32,
+    /// It came in an IPv6 packet.
+    v6: bool,
+}
+
+/// The datagram that a packet is, whatever options its IPv4 header has: those any process may set, and would hide what it
+/// sends with them. Headers between IPv6's and UDP's take a privilege (`CAP_NET_RAW`).
+#[inline(always)]
+pub fn datagram(context: &SkBuffContext) -> Option<Datagram> {
+    let skb: *mut __sk_buff = context.skb.skb;
+    // SAFETY: fields of the context, which the verifier turns into pointers.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if data + IPV4_HEADER > end {
+        return None;
+    }
+    // SAFETY: the packet's bounds were checked, and are again by the verifier; the shorter header has both protocols' bytes.
+    unsafe {
+        match byte(data) >> 4 {
+            4 if byte(data + IPV4_PROTOCOL) == UDP => {
+                Some(Datagram { offset: u32::from(byte(data) & 0x0f) * 4, v6: false })
+            }
+            6 if byte(data + IPV6_NEXT_HEADER) == UDP => Some(Datagram { offset: IPV6_HEADER as u32, v6: true }),
+            _ => None,
+        }
+    }
+}
+
+impl Datagram {
+    /// Bytes of its payload; of several that the kernel sends or hands up as one (segmentation offload), of all of them.
+    #[inline(always)]
+    pub fn payload(&self, context: &SkBuffContext) -> u64 {
+        u64::from(context.len().saturating_sub(udp_payload(self.offset)))
+    }
+
+    /// Who sent it.
+    #[inline(always)]
+    pub fn source(&self, context: &SkBuffContext) -> Option<EndpointKey> {
+        self.end(context, IPV4_SOURCE, IPV6_SOURCE, UDP_SOURCE)
+    }
+
+    /// Whom it is for.
+    #[inline(always)]
+    pub fn destination(&self, context: &SkBuffContext) -> Option<EndpointKey> {
+        self.end(context, IPV4_DESTINATION, IPV6_DESTINATION, UDP_DESTINATION)
+    }
+
+    /// An end in the form that contacts have.
+    #[inline(always)]
+    fn end(&self, context: &SkBuffContext, v4: usize, v6: usize, port: usize) -> Option<EndpointKey> {
+        let port = context.load(self.offset as usize + port).ok()?;
+        if self.v6 {
+            Some(contact::v6(context.load(v6).ok()?, port).0)
+        } else {
+            Some(contact::v4(context.load(v4).ok()?, port))
+        }
     }
 }
 

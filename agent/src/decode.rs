@@ -21,7 +21,7 @@ use breachline_abi::record::{
     ActorRecord, Header, KIND_ANSWER, KIND_CONTACT, KIND_EXEC, KIND_FLOW, KIND_HELLO, KIND_LISTEN, KIND_RAW_SOCKET,
     KIND_REQUEST, KIND_SERVING, KIND_STATUS, ProcessId, VERSION,
 };
-use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
+use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FLOW_REFUSED, FlowRecord, ListenRecord};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::event::{
@@ -150,6 +150,7 @@ fn flow(record: &FlowRecord) -> Result<Flow, DecodeError> {
     let state = match record.state {
         FLOW_ESTABLISHED => FlowState::Established,
         FLOW_FAILED => FlowState::Failed,
+        FLOW_REFUSED => FlowState::Refused,
         FLOW_CLOSED => FlowState::Closed,
         other => return Err(DecodeError::Value { field: "flow state", value: other.into() }),
     };
@@ -158,8 +159,10 @@ fn flow(record: &FlowRecord) -> Result<Flow, DecodeError> {
         peer: endpoint(record.peer, record.peer_port),
         local: endpoint(record.local, record.local_port),
         state,
+        protocol: protocol(record.protocol),
         bytes_sent: record.bytes_sent,
         bytes_received: record.bytes_received,
+        bytes_elsewhere: record.bytes_elsewhere,
     })
 }
 

@@ -204,19 +204,23 @@ pub struct Contact {
     pub socket: u64,
 }
 
-/// What became of a connection.
+/// What became of a connection, or of a contact by datagrams.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowState {
     /// The handshake completed.
     Established,
-    /// It ended without having been established.
+    /// It ended without having been established; datagrams: unanswered.
     Failed,
-    /// It ended after having been established.
+    /// The other side refused it: a reset, or ICMP's word for a port on which nobody listens. Of datagrams that word is seen
+    /// only where the process did not take note of it.
+    Refused,
+    /// It ended after having been established; datagrams: answered.
     Closed,
 }
 
-/// Outcome of a connection of interest (a first contact's, a metadata endpoint's).
+/// Outcome of a connection of interest (a first contact's, a metadata endpoint's), or of such a contact by datagrams, which
+/// ends with its socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Socket cookie of the [`Contact`].
@@ -227,12 +231,23 @@ pub struct Flow {
     pub local: SocketAddr,
     /// What became of it.
     pub state: FlowState,
+    /// How.
+    #[serde(default = "tcp")]
+    pub protocol: Protocol,
     /// Payload bytes sent, retransmissions left out, when closed.
     #[serde(default)]
     pub bytes_sent: u64,
     /// Payload bytes received, when closed.
     #[serde(default)]
     pub bytes_received: u64,
+    /// Payload bytes of datagrams that the socket exchanged with peers of which no outcome is told, both ways.
+    #[serde(default)]
+    pub bytes_elsewhere: u64,
+}
+
+/// What recordings meant that did not say.
+const fn tcp() -> Protocol {
+    Protocol::Tcp
 }
 
 /// A socket listens.

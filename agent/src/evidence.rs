@@ -162,7 +162,7 @@ pub struct HostEvidence {
 /// What became of a contact.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Refused or timed out, or closed after a conversation.
+    /// Refused or not answered, or closed after a conversation.
     pub state: FlowState,
     /// The address that was reached, where something on this host had rewritten the one asked for (a service proxy).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,8 +171,16 @@ pub struct Outcome {
     pub bytes_sent: u64,
     /// Payload bytes received.
     pub bytes_received: u64,
+    /// Payload bytes, both ways, of datagrams to and from other peers on the same socket, of which no outcome is told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes_elsewhere: u64,
     /// From the contact to its end, milliseconds.
     pub lasted_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How many of the other hosts that share what is normal contact a peer.

@@ -68,6 +68,12 @@ pub const REPEAT_ENTRIES: u32 = 4096;
 pub const NOTED_SLOTS: u32 = 1024;
 /// Connections whose outcome is reported; the least recently used loses its outcome.
 pub const FLOW_ENTRIES: u32 = 16_384;
+/// UDP sockets whose datagrams are counted, 176 bytes and the table's own each; the least recently used loses its outcome.
+pub const DATAGRAM_ENTRIES: u32 = 8192;
+/// Peers of one UDP socket whose datagrams are counted apart, the first ones that were reported. Enough for clients that keep
+/// a socket per family or per few servers; more would make each counted packet dearer. What goes to and comes from the
+/// rest is told as one amount.
+pub const PEERS_PER_SOCKET: usize = 4;
 /// Addresses of metadata endpoints.
 pub const METADATA_ENTRIES: u32 = 512;
 /// Program names that take the priority ring.

@@ -98,6 +98,7 @@ parameters! {
         sock_flags = "sock.__sk_common.skc_flags",
         sock_cookie = "sock.__sk_common.skc_cookie",
         sock_protocol = "sock.sk_protocol",
+        sock_err = "sock.sk_err",
         tcp_last_received = "inet_connection_sock.icsk_ack.lrcvtime",
         tcp_bytes_sent = "tcp_sock.bytes_sent",
         tcp_bytes_retransmitted = "tcp_sock.bytes_retrans",

@@ -2,16 +2,20 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::control::EndpointKey;
+use crate::limits::PEERS_PER_SOCKET;
 use crate::record::{ActorRecord, Header};
 
 /// The handshake completed.
 pub const FLOW_ESTABLISHED: u8 = 1;
 /// It ended without having been established.
 pub const FLOW_FAILED: u8 = 2;
-/// It ended after having been established.
+/// It ended after having been established; datagrams: after an answer.
 pub const FLOW_CLOSED: u8 = 3;
+/// It was refused: a reset in answer to the SYN, ICMP's word for a port on which nobody listens.
+pub const FLOW_REFUSED: u8 = 4;
 
-/// Outcome of a connection whose contact was reported.
+/// Outcome of a connection, or of the datagrams to and from one peer, whose contact was reported.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct FlowRecord {
@@ -19,7 +23,7 @@ pub struct FlowRecord {
     pub header: Header,
     /// Socket cookie.
     pub socket: u64,
-    /// Payload bytes sent, at close; retransmissions left out.
+    /// Payload bytes sent, at close; retransmissions left out. Of datagrams those to this peer.
     pub bytes_sent: u64,
     /// Payload bytes received, at close.
     pub bytes_received: u64,
@@ -35,6 +39,52 @@ pub struct FlowRecord {
     pub state: u8,
     /// Zero.
     pub padding: [u8; 3],
+    /// Payload bytes of datagrams that this socket exchanged with other peers than those that are told, both ways.
+    pub bytes_elsewhere: u64,
+    /// IP protocol number; MPTCP (262) as 6.
+    pub protocol: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// Bit of [`Talk::state`]: it belongs to a peer.
+pub const TALK_BEGUN: u32 = 1;
+/// Bit of [`Talk::state`]: a datagram came back, be it empty.
+pub const TALK_ANSWERED: u32 = 1 << 1;
+
+/// Datagrams between a socket and one peer; part of a map value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Talk {
+    /// Whom the contact was with, as it was asked for.
+    pub peer: EndpointKey,
+    /// `TALK_` bits; 0 where there is none.
+    pub state: u32,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+}
+
+/// What a UDP socket exchanged since a contact of it was reported; a map value, by socket cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Datagrams {
+    /// By peer, in the order of their contacts.
+    pub talks: [Talk; PEERS_PER_SOCKET],
+    /// Payload bytes to and from everybody else.
+    pub bytes_elsewhere: u64,
+}
+
+impl Datagrams {
+    /// Nothing yet.
+    pub const NONE: Self = {
+        let peer = EndpointKey { address: [0; 4], port: 0, padding: 0 };
+        Self {
+            talks: [Talk { peer, state: 0, bytes_sent: 0, bytes_received: 0 }; PEERS_PER_SOCKET],
+            bytes_elsewhere: 0,
+        }
+    };
 }
 
 /// A TCP socket listens.
@@ -53,4 +103,5 @@ pub struct ListenRecord {
     pub padding: [u8; 6],
 }
 
-const _: () = assert!(size_of::<FlowRecord>() == 88 && size_of::<ListenRecord>() == 136);
+const _: () = assert!(size_of::<Talk>() == 40 && size_of::<Datagrams>() == 8 + 40 * PEERS_PER_SOCKET);
+const _: () = assert!(size_of::<FlowRecord>() == 104 && size_of::<ListenRecord>() == 136);

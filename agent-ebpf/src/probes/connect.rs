@@ -14,8 +14,6 @@ use crate::maps::LAST_CONNECT;
 use crate::memory::Object as _;
 use crate::task::with_current;
 
-/// `IPPROTO_UDP`: without states that could be cross-checked.
-const UDP: u32 = 17;
 /// What a cgroup socket-address program returns to let the call proceed. 0 would be EPERM for the workload.
 const PROCEED: i32 = 1;
 
@@ -47,7 +45,8 @@ fn reached(address: *mut bpf_sock_addr, (peer, mapped): (EndpointKey, bool), hoo
     // SAFETY: the helper takes the context of exactly these programs.
     let cookie = || unsafe { generated::bpf_get_socket_cookie(address.cast()) };
     with_current!(|task| {
-        if hook == HOOK_CONNECT && protocol != UDP {
+        // UDP has no states that could be cross-checked.
+        if hook == HOOK_CONNECT && protocol != contact::UDP {
             remember(address, task.address().get(), peer);
         }
         contact::note(task, &attempt, cookie);

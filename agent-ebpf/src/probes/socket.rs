@@ -7,11 +7,12 @@ use aya_log_ebpf::debug;
 use breachline_abi::contact::HOOK_SOCK_STATE;
 use breachline_abi::control::{COUNTER_CROSS_CHECK, EndpointKey, LastConnect};
 use breachline_abi::hello::FLOW_UP;
-use breachline_abi::record::{KIND_FLOW, KIND_LISTEN};
-use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FlowRecord, ListenRecord};
+use breachline_abi::record::KIND_LISTEN;
+use breachline_abi::socket::{FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_FAILED, FLOW_REFUSED, ListenRecord};
 
 use crate::contact::{self, Attempt};
 use crate::emit::{self, Lane, count};
+use crate::flow::{self, Flow};
 use crate::known::Who;
 use crate::maps::{FLOWS, LAST_CONNECT};
 use crate::memory::{Address, Object, Typed, parameter};
@@ -24,15 +25,13 @@ const CLOSE: u32 = 7;
 const LISTEN: u32 = 10;
 /// Bit of `sk_flags` that the peer's FIN sets (`enum sock_flags`, second since 2.6).
 const SOCK_DONE: u64 = 1;
-/// `AF_INET6`.
-const INET6: u16 = 10;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     // TP_PROTO(const struct sock *sk, const int oldstate, const int newstate)
     if let Some(sock) = Typed::new(context.arg(0)) {
         match context.arg::<u32>(2) {
-            state @ (ESTABLISHED | CLOSE) => flow(sock, state),
+            state @ (ESTABLISHED | CLOSE) => changed(sock, state),
             SYN_SENT => cross_check(&context, sock),
             LISTEN => listens(sock),
             _ => {}
@@ -45,39 +44,31 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn peer(sock: Typed) -> (EndpointKey, bool) {
     let port: u16 = sock.number(parameter!(sock_dport));
-    if sock.number::<u16>(parameter!(sock_family)) == INET6 {
+    if flow::is_v6(sock) {
         contact::v6(sock.address().number(parameter!(sock_v6_daddr)), port)
     } else {
         (contact::v4(sock.number(parameter!(sock_daddr)), port), false)
     }
 }
 
-/// Own address of a socket; the port is left out.
 #[inline(always)]
-fn local(sock: Typed) -> EndpointKey {
-    if sock.number::<u16>(parameter!(sock_family)) == INET6 {
-        contact::v6(sock.address().number(parameter!(sock_v6_rcv_saddr)), 0).0
-    } else {
-        contact::v4(sock.number(parameter!(sock_rcv_saddr)), 0)
-    }
-}
-
-#[inline(always)]
-fn flow(sock: Typed, state: u32) {
+fn changed(sock: Typed, state: u32) {
     // Cookies are given out when first asked for, which the connect hook does for the contacts it reports: most sockets
     // have none.
     let cookie: u64 = sock.number(parameter!(sock_cookie));
     if cookie == 0 {
         return;
     }
-    let Some(flow) = FLOWS.get_ptr_mut(cookie) else { return };
+    let Some(bits) = FLOWS.get_ptr_mut(cookie) else { return };
     // SAFETY: a valid map value; one socket changes state in one place at a time.
     let outcome = unsafe {
         if state == ESTABLISHED {
-            *flow |= FLOW_UP;
+            *bits |= FLOW_UP;
             FLOW_ESTABLISHED
-        } else if *flow & FLOW_UP != 0 {
+        } else if *bits & FLOW_UP != 0 {
             FLOW_CLOSED
+        } else if flow::refused(sock) {
+            FLOW_REFUSED
         } else {
             FLOW_FAILED
         }
@@ -85,12 +76,11 @@ fn flow(sock: Typed, state: u32) {
     if state == CLOSE {
         let _ = FLOWS.remove(cookie);
     }
-    report_flow(sock, cookie, outcome);
+    report(sock, cookie, outcome);
 }
 
-/// Written where it will be read: no record fits on a stack (512 bytes) that the three states share.
 #[inline(always)]
-fn report_flow(sock: Typed, cookie: u64, state: u8) {
+fn report(sock: Typed, socket: u64, state: u8) {
     let (peer, _) = peer(sock);
     // Beyond `struct sock`, where the verifier does not let a typed pointer go.
     let tcp = sock.address();
@@ -100,22 +90,9 @@ fn report_flow(sock: Typed, cookie: u64, state: u8) {
     let fin = sock.number::<u64>(parameter!(sock_flags)) >> SOCK_DONE & 1;
     // Not `bytes_acked`: that one counts SYN and FIN as bytes.
     let sent = sent.saturating_sub(tcp.number(parameter!(tcp_bytes_retransmitted)));
-    emit::in_place(Lane::Bulk, KIND_FLOW, |header, record: *mut FlowRecord| {
-        // SAFETY: room for a record, each field of which is written.
-        unsafe {
-            (&raw mut (*record).header).write(header);
-            (&raw mut (*record).socket).write(cookie);
-            (&raw mut (*record).bytes_sent).write(sent);
-            (&raw mut (*record).bytes_received).write(received.saturating_sub(fin));
-            (&raw mut (*record).peer).write(peer.bytes());
-            (&raw mut (*record).local).write(local(sock).bytes());
-            (&raw mut (*record).peer_port).write(u16::from_be(peer.port));
-            (&raw mut (*record).local_port).write(sock.number(parameter!(sock_num)));
-            (&raw mut (*record).state).write(state);
-            (&raw mut (*record).padding).write([0; 3]);
-        }
-        true
-    });
+    let (bytes_sent, bytes_received, bytes_elsewhere) = (sent, received.saturating_sub(fin), 0);
+    let protocol = contact::TCP;
+    flow::tell(sock, &Flow { socket, peer, state, protocol, bytes_sent, bytes_received, bytes_elsewhere });
 }
 
 /// A SYN of a socket that the connect hook has just seen on this processor needs no second look.
@@ -165,7 +142,7 @@ fn listens(sock: Typed) {
                 if let Some(net_ns) = net_ns {
                     (&raw mut (*record).actor.net_ns).write(net_ns);
                 }
-                (&raw mut (*record).local).write(local(sock).bytes());
+                (&raw mut (*record).local).write(flow::local(sock).bytes());
                 (&raw mut (*record).port).write(sock.number(parameter!(sock_num)));
                 (&raw mut (*record).padding).write([0; 6]);
             }

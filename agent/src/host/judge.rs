@@ -195,7 +195,7 @@ impl Judge {
             self.counters.egress += 1;
             let name = self.name_of(contact, &place, case);
             let evidence = egress(contact, place, &name, case);
-            self.counters.outcomes_evicted += u64::from(self.outcomes.contacted(contact.socket, &evidence));
+            self.counters.outcomes_evicted += u64::from(self.outcomes.contacted(contact, &evidence));
             return Some(Stage::Egress(evidence));
         }
         self.counters.metadata += 1;

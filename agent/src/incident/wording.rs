@@ -47,11 +47,23 @@ pub(super) fn deed(step: &Step) -> String {
 /// What became of a contact, as people say it.
 fn became(outcome: &Outcome) -> String {
     let reached = outcome.effective.map_or_else(String::new, |address| format!("reached as {address}, "));
-    if outcome.state == FlowState::Failed {
-        return format!("{reached}not answered");
-    }
     let lasted = span(Duration::from_millis(outcome.lasted_ms));
-    format!("{reached}sent {}, received {} in {lasted}", bytes(outcome.bytes_sent), bytes(outcome.bytes_received))
+    let sent = bytes(outcome.bytes_sent);
+    let what = match outcome.state {
+        FlowState::Failed | FlowState::Refused => {
+            let word = if outcome.state == FlowState::Failed { "not answered" } else { "refused" };
+            // Datagrams go out unasked, and may be all there is.
+            if outcome.bytes_sent == 0 { word.to_owned() } else { format!("sent {sent} in {lasted}, {word}") }
+        }
+        FlowState::Established | FlowState::Closed => {
+            format!("sent {sent}, received {} in {lasted}", bytes(outcome.bytes_received))
+        }
+    };
+    let elsewhere = match outcome.bytes_elsewhere {
+        0 => String::new(),
+        count => format!(", and {} with others on the same socket", bytes(count)),
+    };
+    format!("{reached}{what}{elsewhere}")
 }
 
 /// A number of bytes to two digits, decimal units.
@@ -193,13 +205,26 @@ mod tests {
         check(1000, "1.0 kB");
         check(3_249_999, "3.2 MB");
         check(u64::MAX, "18446744073.7 GB");
-        let refused =
-            Outcome { state: FlowState::Failed, effective: None, bytes_sent: 0, bytes_received: 0, lasted_ms: 3 };
-        assert_eq!(became(&refused), "not answered");
+        let failed = Outcome {
+            state: FlowState::Failed,
+            effective: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            bytes_elsewhere: 0,
+            lasted_ms: 3,
+        };
+        assert_eq!(became(&failed), "not answered");
+        assert_eq!(became(&Outcome { state: FlowState::Refused, ..failed }), "refused");
+        let unanswered = Outcome { bytes_sent: 4000, bytes_elsewhere: 70, ..failed };
+        assert_eq!(
+            became(&unanswered),
+            "sent 4.0 kB in 0.003 s, not answered, and 70 B with others on the same socket"
+        );
         let sent = Outcome {
             state: FlowState::Closed,
             bytes_sent: 3_200_000,
             bytes_received: 117,
+            bytes_elsewhere: 0,
             lasted_ms: 4_200,
             effective: None,
         };

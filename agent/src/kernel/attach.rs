@@ -23,7 +23,8 @@ use crate::{clock, metadata};
 const TRACEPOINTS: [&str; 5] =
     ["sched_process_exec", "sched_process_fork", "sched_process_exit", "inet_sock_set_state", "cap_capable"];
 /// Programs on the root of the cgroup v2 hierarchy.
-const CGROUP_HOOKS: [&str; 7] = ["connect4", "connect6", "sendmsg4", "sendmsg6", "sent", "received", "raw_socket"];
+const CGROUP_HOOKS: [&str; 8] =
+    ["connect4", "connect6", "sendmsg4", "sendmsg6", "sent", "received", "raw_socket", "released"];
 /// The packet program that looks at what comes in; the other one looks at what goes out.
 const INGRESS: &str = "received";
 

@@ -94,7 +94,12 @@ const SENSES: [Sense; 8] = [
         programs: &["connect4", "connect6", "sendmsg4", "sendmsg6"],
         structs: &["mm_struct", "inode", "super_block"],
     },
-    Sense { name: "socket", programs: &["inet_sock_set_state"], structs: &["sock", "tcp_sock", "net"] },
+    // Connections tell their end; of datagrams the packet programs count what the release of their socket tells.
+    Sense {
+        name: "socket",
+        programs: &["inet_sock_set_state", "released", "sent", "received"],
+        structs: &["sock", "tcp_sock", "net"],
+    },
     // A contact with an endpoint is a connect; what is asked there, the packet program sees.
     Sense { name: "metadata", programs: &["connect4", "connect6", "sent", "received"], structs: &[] },
     // Answers of name servers, and the servers that TLS hellos name.
@@ -138,11 +143,25 @@ fn judge(sense: &Sense, attached: &[Attached], missing: &[&'static str]) -> Sens
         let (program, reason) = refused.first().copied().unwrap_or((sense.name, "not in the object"));
         return SenseState::Unavailable { reason: format!("{program}: {reason}"), remedy: remedy(reason) };
     }
-    let hooks = refused.iter().map(|(program, reason)| format!("{program} ({reason})"));
+    let hooks = refused.iter().map(|(program, reason)| match detail(sense.name, program) {
+        "" => format!("{program} ({reason})"),
+        detail => format!("{detail}: {program} ({reason})"),
+    });
     let fields =
         missing.iter().filter(|field| field.split_once('.').is_some_and(|(root, _)| sense.structs.contains(&root)));
     let missing: Vec<String> = hooks.chain(fields.map(ToString::to_string)).collect();
     if missing.is_empty() { SenseState::Active } else { SenseState::Degraded { missing } }
+}
+
+/// What a sense cannot tell without one of its programs, where that is not plain from the program's name.
+fn detail(sense: &str, program: &str) -> &'static str {
+    match (sense, program) {
+        ("socket", "inet_sock_set_state") => "listeners and the ends of connections",
+        ("socket", "released") => "the ends of UDP contacts",
+        ("socket", "sent") => "how much was sent over UDP",
+        ("socket", "received") => "how much was received over UDP, and whether at all",
+        _ => "",
+    }
 }
 
 /// What to do about a refusal.
@@ -217,6 +236,12 @@ mod tests {
             &[],
             "connect",
             SenseState::Degraded { missing: vec!["sendmsg6 (EINVAL)".to_owned()] },
+        );
+        check(
+            &[("released", "EINVAL")],
+            &[],
+            "socket",
+            SenseState::Degraded { missing: vec!["the ends of UDP contacts: released (EINVAL)".to_owned()] },
         );
         let reason = "no cgroup v2 hierarchy is mounted";
         check(

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::unistd::getegid;
 use tokio::time::Instant;
 
-use crate::event::{ContactHook, HostEvent, HostEventKind, Loss};
+use crate::event::{ContactHook, HostEvent, HostEventKind, Loss, Protocol};
 use crate::status::SenseStatus;
 use crate::timestamp::Timestamp;
 
@@ -36,6 +36,7 @@ enum Act {
     Sendmsg6,
     Listen,
     Flow,
+    Datagrams,
     Hello,
     Serve,
     Answer,
@@ -49,7 +50,7 @@ const SENSES: [(&str, &[Act]); 8] = [
     ("exec", &[Act::Exec]),
     ("lineage", &[Act::Fork, Act::Exit]),
     ("connect", &[Act::Connect4, Act::Connect6, Act::Sendmsg4, Act::Sendmsg6]),
-    ("socket", &[Act::Listen, Act::Flow]),
+    ("socket", &[Act::Listen, Act::Flow, Act::Datagrams]),
     ("metadata", &[Act::Request, Act::Status]),
     ("names", &[Act::Answer, Act::Hello]),
     ("inbound", &[Act::Serve]),
@@ -134,7 +135,10 @@ impl SelfCheck {
             HostEventKind::RawSocket(made) => made.actor.process.pid,
             HostEventKind::Serving(serving) => serving.server.pid,
             HostEventKind::Answer(answer) if answer.name == child::name(self.last_pid) => self.last_pid,
-            HostEventKind::Flow(flow) => return self.claims_socket(flow.socket, Act::Flow),
+            HostEventKind::Flow(flow) => {
+                let act = if flow.protocol == Protocol::Udp { Act::Datagrams } else { Act::Flow };
+                return self.claims_socket(flow.socket, act);
+            }
             HostEventKind::Hello(hello) => return self.claims_socket(hello.socket, Act::Hello),
             _ => return false,
         };

@@ -26,6 +26,8 @@ const EXECS: u32 = 1000;
 const CONNECTS: u32 = 40_000;
 /// Peers never contacted before.
 const FIRST_CONTACTS: u32 = 20_000;
+/// Datagrams of one storm, each on a socket of its own (about 10 us each).
+const DATAGRAMS: u32 = 40_000;
 /// Forks of this program's memory (about 1.5 ms each).
 const FORKS: u32 = 600;
 /// Slices that a storm is measured in.
@@ -80,7 +82,7 @@ const FLOOR: [Storm; 2] = [
     },
 ];
 
-const MEASURED: [Storm; 4] = [
+const MEASURED: [Storm; 6] = [
     Storm {
         run: |_, count| execs(count),
         events: EXECS,
@@ -99,6 +101,25 @@ const MEASURED: [Storm; 4] = [
         run: first_contacts,
         events: FIRST_CONTACTS,
         programs: &[Measured { figure: "kernel.first_contact", program: "connect4", target_ns: 500.0 }],
+    },
+    Storm {
+        run: first_datagrams,
+        events: FIRST_CONTACTS,
+        programs: &[
+            Measured { figure: "kernel.first_datagram", program: "sendmsg4", target_ns: 500.0 },
+            Measured { figure: "kernel.counted_datagram", program: "sent", target_ns: 200.0 },
+            Measured { figure: "kernel.told_release", program: "released", target_ns: 500.0 },
+        ],
+    },
+    Storm {
+        run: |_, count| datagrams(count),
+        events: DATAGRAMS,
+        programs: &[
+            Measured { figure: "kernel.known_datagram", program: "sendmsg4", target_ns: 200.0 },
+            Measured { figure: "kernel.idle_datagram", program: "sent", target_ns: 100.0 },
+            Measured { figure: "kernel.idle_datagram_in", program: "received", target_ns: 100.0 },
+            Measured { figure: "kernel.idle_release", program: "released", target_ns: 100.0 },
+        ],
     },
     Storm {
         run: |_, count| connects(count),
@@ -359,6 +380,26 @@ fn first_contacts(first: u32, count: u32) -> io::Result<()> {
     for number in first..first + count {
         let [_, high, low, port] = number.to_be_bytes();
         socket.connect(SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 1024 + u16::from(port))))?;
+    }
+    Ok(())
+}
+
+/// Datagrams to peers of which nobody has heard, each on a socket of its own; nobody is there.
+fn first_datagrams(first: u32, count: u32) -> io::Result<()> {
+    for number in first..first + count {
+        let [_, high, low, port] = number.to_be_bytes();
+        let peer = SocketAddr::from((Ipv4Addr::new(127, 2, high, low), 1024 + u16::from(port)));
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.send_to(b"x", peer)?;
+    }
+    Ok(())
+}
+
+/// The same to one peer: after the first it is known, and nothing of the rest is counted.
+fn datagrams(count: u32) -> io::Result<()> {
+    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let peer = server.local_addr()?;
+    for _ in 0..count {
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.send_to(b"x", peer)?;
     }
     Ok(())
 }

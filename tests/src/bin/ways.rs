@@ -5,6 +5,8 @@
 //! not, while that which is raised instead is. Traffic stays in a network namespace of its own.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
+#[path = "../ways/datagram.rs"]
+mod datagram;
 #[path = "../ways/elf32.rs"]
 mod elf32;
 #[path = "../ways/endpoint.rs"]

@@ -9,7 +9,7 @@ use breachline::baseline::{self, Baseline};
 use breachline::decode::BootClock;
 use breachline::enrich::procfs::{self, Resolver};
 use breachline::enrich::{self, Enricher};
-use breachline::event::{Actor, Contact, Exec, HostEvent, HostEventKind, MetadataRequest, ProcessKey};
+use breachline::event::{Actor, Contact, Exec, Flow, FlowState, HostEvent, HostEventKind, MetadataRequest, ProcessKey};
 use breachline::evidence::{HostFinding, ProgramClass};
 use breachline::host::{self, Judge, Stage as Judged};
 use breachline::kernel::{self, ProgramLoad, Sensor};
@@ -225,12 +225,31 @@ impl Traces<'_> {
         })
     }
 
+    /// Of a contact with the way's own port it is told how it ended.
+    pub(crate) fn ended(&self, address: &str, fits: fn(&Flow) -> bool) -> bool {
+        let Ok(address) = address.parse::<IpAddr>() else { return false };
+        self.ended_with(SocketAddr::new(address, self.port), fits)
+    }
+
+    /// The same of any peer.
+    pub(crate) fn ended_with(&self, peer: SocketAddr, fits: fn(&Flow) -> bool) -> bool {
+        let own = self.sockets_of(|contact| contact.peer == peer);
+        self.observed.iter().any(|observed| match &observed.event.kind {
+            HostEventKind::Flow(flow) => {
+                own.contains(&flow.socket) && flow.peer == peer && flow.state != FlowState::Established && fits(flow)
+            }
+            _ => false,
+        })
+    }
+
     /// Cookies of the sockets that contacted the way's own port.
     fn own_sockets(&self) -> Vec<u64> {
+        self.sockets_of(|contact| contact.peer.port() == self.port)
+    }
+
+    fn sockets_of(&self, fits: impl Fn(&Contact) -> bool) -> Vec<u64> {
         let own = self.observed.iter().filter_map(|observed| match &observed.event.kind {
-            HostEventKind::Contact(contact) if observed.under_service && contact.peer.port() == self.port => {
-                Some(contact.socket)
-            }
+            HostEventKind::Contact(contact) if observed.under_service && fits(contact) => Some(contact.socket),
             _ => None,
         });
         own.collect()
@@ -325,6 +344,13 @@ impl Traces<'_> {
             HostEventKind::MetadataRequest(request) => Some(format!("request {:?}", request.path)),
             _ => None,
         })
+        .chain(self.observed.iter().filter_map(|observed| match &observed.event.kind {
+            HostEventKind::Flow(flow) if self.own_sockets().contains(&flow.socket) => Some(format!(
+                "flow {} {:?} {} {} {}",
+                flow.peer, flow.state, flow.bytes_sent, flow.bytes_received, flow.bytes_elsewhere
+            )),
+            _ => None,
+        }))
         .collect::<Vec<_>>()
         .join("; ")
     }

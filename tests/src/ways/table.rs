@@ -7,7 +7,7 @@ use breachline::event::{Contact, ContactHook, MetadataPath, Protocol};
 
 use super::observer::Traces;
 use super::stage::{Outcome, Stage};
-use super::{endpoint, lineage, neighbour, netfilter, peer, program};
+use super::{datagram, endpoint, lineage, neighbour, netfilter, peer, program};
 
 /// One way around.
 pub(crate) struct Way {
@@ -167,6 +167,7 @@ fn kernel_at_least(version: (u32, u32)) -> bool {
 
 const PROGRAM: &str = "start a program";
 const PEER: &str = "reach a peer";
+const AMOUNT: &str = "hide how much goes over UDP";
 const NAME: &str = "hide a name";
 const LINEAGE: &str = "lose one's origin";
 const METADATA: &str = "ask for a credential";
@@ -304,6 +305,20 @@ pub(crate) const WAYS: &[Way] = &[
     missed(PEER, "packet-socket", peer::packet_socket, connects, |traces| {
         traces.raw_socket() || !tells_packet_sockets()
     }),
+    seen(AMOUNT, "udp-bytes", Need::Nothing, datagram::unconnected, datagram::all_told),
+    seen(AMOUNT, "udp-bytes-connected", Need::Nothing, datagram::connected, datagram::all_told),
+    seen(AMOUNT, "udp-bytes-ipv6", Need::Nothing, datagram::version_6, datagram::all_told_v6),
+    seen(AMOUNT, "udp-bytes-v4-mapped", Need::Nothing, datagram::mapped, datagram::all_told),
+    seen(AMOUNT, "udp-bytes-ip-options", Need::Nothing, datagram::with_options, datagram::all_told),
+    seen(AMOUNT, "udp-bytes-segmented", Need::Nothing, datagram::segmented, datagram::all_told),
+    seen(AMOUNT, "quic-bytes", Need::Nothing, datagram::quic, datagram::quic_told),
+    seen(AMOUNT, "quic-bytes-connected", Need::Nothing, datagram::quic_connected, datagram::quic_connected_told),
+    seen(AMOUNT, "udp-unanswered", Need::Nothing, datagram::unanswered, datagram::told_unanswered),
+    seen(AMOUNT, "udp-refused", Need::Nothing, datagram::refused, datagram::told_refused),
+    seen(AMOUNT, "udp-decoy", Need::Nothing, datagram::second_peer, datagram::told_apart),
+    seen(AMOUNT, "udp-socket-inherited", Need::Nothing, datagram::left_to_a_child, datagram::told_unanswered),
+    missed(AMOUNT, "udp-many-peers", datagram::one_too_many, datagram::last_one_told, datagram::more_is_told),
+    missed(AMOUNT, "udp-known-peer", datagram::known_peer, datagram::all_told, datagram::first_one_told),
     seen(NAME, "tls-server-name", Need::Nothing, peer::tls, |traces| traces.greeted(peer::TLS_SERVER)),
     missed(NAME, "tls-name-in-pieces", peer::tls_in_pieces, |traces| traces.greeted(peer::TLS_SERVER), connects),
     seen(LINEAGE, "double-fork", Need::Nothing, lineage::double_fork, any_shell),

@@ -58,6 +58,7 @@ fn sent(evidence: EgressEvidence) -> EgressEvidence {
         effective: None,
         bytes_sent: 3_200_000,
         bytes_received: 117,
+        bytes_elsewhere: 0,
         lasted_ms: 4_200,
     };
     EgressEvidence { outcome: Some(outcome), ..evidence }

@@ -119,8 +119,10 @@ fn a_contact_is_told_again_when_it_has_ended() {
             peer: "203.0.113.9:443".parse().expect("an address"),
             local: "10.0.0.5:40000".parse().expect("an address"),
             state,
+            protocol: Protocol::Tcp,
             bytes_sent,
             bytes_received: 117,
+            bytes_elsewhere: 0,
         })
     };
     let found = egresses(vec![
@@ -134,6 +136,40 @@ fn a_contact_is_told_again_when_it_has_ended() {
     let outcome = ended.outcome.expect("an end");
     assert_eq!((outcome.bytes_sent, outcome.bytes_received, outcome.lasted_ms), (3_200_000, 117, 4_000));
     assert_eq!(EgressEvidence { outcome: None, ..ended.clone() }, *began, "the same evidence otherwise");
+}
+
+/// Datagrams: one socket has several peers, each with an end of its own, and a contact that is told again is the same one.
+#[test]
+fn each_peer_of_a_socket_has_its_own_end() {
+    let reach = |seconds: u64, peer: &str| {
+        let HostEventKind::Contact(contact) = contact(seconds, peer, 8).kind else { unreachable!() };
+        event(seconds, HostEventKind::Contact(Contact { protocol: Protocol::Udp, ..contact }))
+    };
+    let released = |peer: &str, state: FlowState, bytes_sent: u64| {
+        HostEventKind::Flow(Flow {
+            socket: 8,
+            peer: peer.parse().expect("an address"),
+            local: "10.0.0.5:40000".parse().expect("an address"),
+            state,
+            protocol: Protocol::Udp,
+            bytes_sent,
+            bytes_received: 0,
+            bytes_elsewhere: 12,
+        })
+    };
+    let found = egresses(vec![
+        reach(10, "203.0.113.9:443"),
+        reach(11, "198.51.100.66:53"),
+        reach(12, "203.0.113.9:443"),
+        event(14, released("203.0.113.9:443", FlowState::Closed, 3_200_000)),
+        event(14, released("198.51.100.66:53", FlowState::Failed, 40)),
+        event(14, released("192.0.2.1:1", FlowState::Failed, 1)),
+    ]);
+    let ends: Vec<_> = found.iter().filter_map(|evidence| Some((evidence.peer.port(), evidence.outcome?))).collect();
+    let [(443, answered), (53, unanswered)] = ends[..] else { panic!("two ends, not {ends:?}") };
+    assert_eq!((answered.bytes_sent, answered.lasted_ms, answered.bytes_elsewhere), (3_200_000, 4_000, 12));
+    assert_eq!((unanswered.state, unanswered.bytes_sent, unanswered.effective), (FlowState::Failed, 40, None));
+    assert_eq!(found.len(), 5, "three contacts and two ends");
 }
 
 #[test]
