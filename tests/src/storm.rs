@@ -86,7 +86,8 @@ impl Flood {
             })
         };
         let (network, prefix) = FLOOD_PEERS;
-        let peer = move |number: u32| Ipv4Addr::from_bits(network.to_bits() | number % (1 << (32 - u32::from(prefix))));
+        let peer =
+            move |number: u32| Ipv4Addr::from_bits(network.to_bits() | (number % (1 << (32 - u32::from(prefix)))));
         let makers = [make(Box::new(|_| execs(1))), make(Box::new(move |number| connect(&listener, peer(number + 1))))];
         Ok(Self { begun, stop, makers })
     }
