@@ -71,8 +71,6 @@ struct Run {
     until: Instant,
     ended: bool,
     seen: BTreeSet<Act>,
-    /// Sockets of the child's contacts: what became of them names no process.
-    sockets: BTreeSet<u64>,
     /// What the child could not do, [`UNABLE`] bits.
     unable: u8,
 }
@@ -97,6 +95,8 @@ pub(super) struct SelfCheck {
     last_pid: u32,
     /// What it started.
     started: BTreeSet<u32>,
+    /// Sockets of its contacts: what became of them names no process.
+    sockets: BTreeSet<u64>,
     proofs: [Proof; SENSES.len()],
 }
 
@@ -110,6 +110,7 @@ impl SelfCheck {
             run: None,
             last_pid: 0,
             started: BTreeSet::new(),
+            sockets: BTreeSet::new(),
             proofs: Default::default(),
         }
     }
@@ -139,11 +140,18 @@ impl SelfCheck {
                 let act = if flow.protocol == Protocol::Udp { Act::Datagrams } else { Act::Flow };
                 return self.claims_socket(flow.socket, act);
             }
-            HostEventKind::Hello(hello) => return self.claims_socket(hello.socket, Act::Hello),
+            // By its name: in a flood the contact that it belongs to may be read later.
+            HostEventKind::Hello(hello) => {
+                let named = hello.server_name.as_deref() == Some(&*child::name(self.last_pid));
+                return named && self.proven_by(Act::Hello);
+            }
             _ => return false,
         };
         if pid != self.last_pid {
             return false;
+        }
+        if let HostEventKind::Contact(contact) = &event.kind {
+            self.sockets.insert(contact.socket);
         }
         let Some(run) = &mut self.run else { return true };
         run.note(event);
@@ -160,8 +168,14 @@ impl SelfCheck {
     }
 
     fn claims_socket(&mut self, socket: u64, act: Act) -> bool {
-        let Some(run) = self.run.as_mut().filter(|run| run.sockets.contains(&socket)) else { return false };
-        run.seen.insert(act);
+        self.sockets.contains(&socket) && self.proven_by(act)
+    }
+
+    /// Its own doing, and the proof of a sense if its check still goes on.
+    fn proven_by(&mut self, act: Act) -> bool {
+        if let Some(run) = &mut self.run {
+            run.seen.insert(act);
+        }
         true
     }
 
@@ -185,6 +199,7 @@ impl SelfCheck {
             Ok(child) => {
                 self.last_pid = child.id();
                 self.started.clear();
+                self.sockets.clear();
                 self.run = Some(Run::of(child));
             }
             Err(error) => {
@@ -249,8 +264,7 @@ impl SelfCheck {
 
 impl Run {
     fn of(child: Child) -> Self {
-        let (seen, sockets) = (BTreeSet::new(), BTreeSet::new());
-        Self { child, until: Instant::now() + PATIENCE, ended: false, seen, sockets, unable: 0 }
+        Self { child, until: Instant::now() + PATIENCE, ended: false, seen: BTreeSet::new(), unable: 0 }
     }
 
     fn note(&mut self, event: &HostEvent) {
@@ -264,17 +278,14 @@ impl Run {
             HostEventKind::RawSocket(_) => Act::Raw,
             HostEventKind::MetadataRequest(_) => Act::Request,
             HostEventKind::MetadataStatus(_) => Act::Status,
-            HostEventKind::Contact(contact) => {
-                self.sockets.insert(contact.socket);
-                match (contact.hook, contact.peer.is_ipv4()) {
-                    (ContactHook::Connect, true) => Act::Connect4,
-                    (ContactHook::Connect, false) => Act::Connect6,
-                    (ContactHook::Sendmsg, true) => Act::Sendmsg4,
-                    (ContactHook::Sendmsg, false) => Act::Sendmsg6,
-                    // The cross-check stepping in means that the hook did not.
-                    (ContactHook::SockState, _) => return,
-                }
-            }
+            HostEventKind::Contact(contact) => match (contact.hook, contact.peer.is_ipv4()) {
+                (ContactHook::Connect, true) => Act::Connect4,
+                (ContactHook::Connect, false) => Act::Connect6,
+                (ContactHook::Sendmsg, true) => Act::Sendmsg4,
+                (ContactHook::Sendmsg, false) => Act::Sendmsg6,
+                // The cross-check stepping in means that the hook did not.
+                (ContactHook::SockState, _) => return,
+            },
             _ => return,
         };
         self.seen.insert(act);
@@ -306,7 +317,7 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    use crate::event::{Actor, Exec, Exit, Fork, Listen, NameAnswer, ProcessKey};
+    use crate::event::{Actor, Contact, Exec, Exit, Flow, FlowState, Fork, Listen, NameAnswer, ProcessKey, TlsHello};
 
     const NOW: Timestamp = Timestamp::from_unix_millis(1_700_000_000_000);
 
@@ -346,9 +357,40 @@ mod tests {
             HostEventKind::Answer(NameAnswer { cgroup: 1, server, name, addresses: Vec::new() })
         };
         assert!(claimed(&mut check, answer(child::name(own))) && !claimed(&mut check, answer(child::name(own + 1))));
+        let hello = |name: String| HostEventKind::Hello(TlsHello { socket: 9, server_name: Some(name) });
+        assert!(claimed(&mut check, hello(child::name(own))) && !claimed(&mut check, hello(child::name(own + 1))));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        let contact = Contact {
+            actor: actor(own),
+            peer,
+            mapped: false,
+            protocol: Protocol::Udp,
+            hook: ContactHook::Connect,
+            first: true,
+            metadata: false,
+            socket: 5,
+        };
+        assert!(claimed(&mut check, HostEventKind::Contact(contact)));
         let run = check.run.take().expect("runs");
-        assert_eq!(run.seen, BTreeSet::from([Act::Fork, Act::Exec, Act::Listen, Act::Answer]));
-        // Its end may be told after the check is over.
+        assert_eq!(
+            run.seen,
+            BTreeSet::from([Act::Fork, Act::Exec, Act::Listen, Act::Answer, Act::Hello, Act::Connect4])
+        );
+        // Its end may be told after the check is over, and what became of its sockets.
+        let ended = |socket| {
+            let state = FlowState::Closed;
+            HostEventKind::Flow(Flow {
+                socket,
+                peer,
+                local: peer,
+                state,
+                protocol: Protocol::Udp,
+                bytes_sent: 1,
+                bytes_received: 0,
+                bytes_elsewhere: 0,
+            })
+        };
+        assert!(claimed(&mut check, ended(5)) && !claimed(&mut check, ended(6)));
         assert!(claimed(&mut check, HostEventKind::Exit(Exit { actor: actor(own), ..Exit::default() })));
         check.conclude(run, NOW);
     }

@@ -29,6 +29,7 @@ fn sense(event: &HostEvent) -> &'static str {
         HostEventKind::Answer(_) => "names",
         HostEventKind::RawSocket(_) => "raw",
         HostEventKind::Serving(_) => "inbound",
+        HostEventKind::Hello(_) => "server names",
         _ => "another",
     }
 }
