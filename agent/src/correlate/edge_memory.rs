@@ -58,9 +58,11 @@ const NAMES_MAX: usize = 32;
 impl Names {
     fn add(&mut self, key: Option<u64>) {
         match key {
+            _ if self.any => {}
             Some(key) if self.keys.contains(&key) => {}
             Some(key) if self.keys.len() < NAMES_MAX => self.keys.push(key),
-            _ => self.any = true,
+            // In a flood there are many such minutes.
+            _ => *self = Self { any: true, keys: Vec::new() },
         }
     }
 
@@ -144,10 +146,10 @@ impl EdgeMemory {
         self.longest = self.longest.max(flight);
         if let Some(minute) = self.minutes.get_mut(&minute_of(kept.id.received)) {
             minute.longest = minute.longest.max(flight);
-            kept.sought().iter().for_each(|sought| minute.names.add(sought.key));
+            kept.keys().iter().for_each(|key| minute.names.add(*key));
         }
-        for sought in kept.sought() {
-            match sought.key {
+        for key in kept.keys() {
+            match *key {
                 Some(key) => *self.named.entry(key).or_default() += 1,
                 None => self.keyless += 1,
             }
@@ -156,8 +158,8 @@ impl EdgeMemory {
 
     fn leave(&mut self, kept: &Kept, list: List) {
         self.ranked.remove(&(kept.rank(), list));
-        for sought in kept.sought() {
-            let Some(key) = sought.key else {
+        for key in kept.keys() {
+            let Some(key) = *key else {
                 self.keyless -= 1;
                 continue;
             };
@@ -199,9 +201,9 @@ impl EdgeMemory {
         let before = if seen.as_egress().is_some() { lateness } else { skew };
         let at = seen.at();
         self.around(at.minus(before), at.plus(skew)).any(|kept| {
-            seen.may_echo(kept.sought()) && {
+            seen.may_echo(kept.keys()) && {
                 let pinned = kept.request.received <= at.plus(skew) && at <= kept.request.completed.plus(skew);
-                let echoes = seen.echoes(kept.sought());
+                let echoes = seen.echoes_of(kept);
                 if pinned { !echoes.is_empty() } else { echoes.iter().any(|echo| echo.distinctive) }
             }
         })

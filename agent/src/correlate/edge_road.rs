@@ -93,8 +93,11 @@ impl Correlator {
             return true;
         }
         verdict.is_some_and(|verdict| {
-            memories.any(|memory| memory.wants(verdict.class, rank, id))
-                || !site.chains.is_empty() && site.echoed(id, &sought::sought(Some(verdict)))
+            let echoed = || {
+                let sought = sought::sought(Some(verdict));
+                !sought.is_empty() && site.echoed(id.received, |seen| seen.echoes(&sought))
+            };
+            memories.any(|memory| memory.wants(verdict.class, rank, id)) || !site.chains.is_empty() && echoed()
         })
     }
 
@@ -102,7 +105,7 @@ impl Correlator {
         self.counters.edge_kept += 1;
         let (share, host_share) = (self.edge_share(), self.config.edge_requests / 4);
         let Some(site) = self.sites.get_mut(&kept.routed.workload) else { return };
-        let echoed = site.echoed(kept.id, kept.sought());
+        let echoed = !kept.keys().is_empty() && site.echoed(kept.id.received, |seen| seen.echoes_of(kept));
         site.edge.keep_judged(kept);
         self.host_edge.keep_judged(kept);
         if window.near || echoed {
@@ -137,7 +140,7 @@ impl Correlator {
         let own = &kept.routed.workload;
         let from = kept.id.received.minus(self.config.skew);
         let completed = kept.request.completed.max(kept.id.received);
-        let asking = if kept.sought().is_empty() { None } else { Some(completed.plus(self.config.skew)) };
+        let asking = if kept.keys().is_empty() { None } else { Some(completed.plus(self.config.skew)) };
         let odd = self.places.odd(from, completed.plus(self.config.tight));
         let ordinary = asking.into_iter().flat_map(|to| self.places.ordinary(from, to));
         let mut chains: BTreeSet<Place> = odd.chain(ordinary).filter(|place| place.workload != *own).cloned().collect();
@@ -166,9 +169,9 @@ fn concerns(kept: &Kept, chain: &Chain, scales: Scales<'_>) -> bool {
     let begun = !chain.pivots.is_empty() || !chain.raised.is_empty();
     chain.iter().any(|seen| {
         if seen.is_ordinary() {
-            return seen.may_echo(kept.sought()) && scales.tie(kept, seen).is_some_and(|tie| !tie.echoes.is_empty());
+            return seen.may_echo(kept.keys()) && scales.tie(kept, seen).is_some_and(|tie| !tie.echoes.is_empty());
         }
-        let may = begun || kept.specificity() == Specificity::Specific || seen.may_echo(kept.sought());
+        let may = begun || kept.specificity() == Specificity::Specific || seen.may_echo(kept.keys());
         may && scales.tie(kept, seen).is_some_and(|tie| begun || tie.timing == Timing::InFlight || tie.decisive())
     })
 }

@@ -45,7 +45,7 @@ impl Routed {
 }
 
 /// A kept request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) id: RequestId,
     pub(super) request: Request,
@@ -55,9 +55,12 @@ pub(super) struct Kept {
     /// The balancer's own socket towards the target, see [`AccessRecord::upstream_local`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) upstream_local: Option<SocketAddr>,
-    /// Worked out when first asked for.
+    /// Both worked out when first asked for: the keys of all that are kept, which a look goes by; the texts only of the few where a
+    /// key was found.
     #[serde(skip)]
-    sought: OnceLock<Vec<Sought>>,
+    keys: OnceLock<Box<[Option<u64>]>>,
+    #[serde(skip)]
+    sought: OnceLock<Box<[Sought]>>,
 }
 
 impl Kept {
@@ -76,7 +79,8 @@ impl Kept {
         });
         let upstream_local = record.upstream_local;
         let verdict = verdict.cloned();
-        Self { id, request: own(record), verdict, routed, spike, upstream_local, sought: OnceLock::new() }
+        let (keys, sought) = (OnceLock::new(), OnceLock::new());
+        Self { id, request: own(record), verdict, routed, spike, upstream_local, keys, sought }
     }
 
     /// The record again, borrowed from the kept texts.
@@ -99,7 +103,12 @@ impl Kept {
 
     /// What the request makes one look for on the host.
     pub(super) fn sought(&self) -> &[Sought] {
-        self.sought.get_or_init(|| sought::sought(self.verdict.as_ref()))
+        self.sought.get_or_init(|| sought::sought(self.verdict.as_ref()).into())
+    }
+
+    /// Their [keys](Sought::key), in the same order.
+    pub(super) fn keys(&self) -> &[Option<u64>] {
+        self.keys.get_or_init(|| sought::sought(self.verdict.as_ref()).iter().map(|sought| sought.key).collect())
     }
 
     /// Whether it would have a metadata service asked with a method or headers of its own, as a session token takes; a URL alone

@@ -11,6 +11,7 @@ use crate::timestamp::Timestamp;
 
 use super::echo::{Keys, Surface};
 use super::fingerprint;
+use super::kept::Kept;
 use super::sought::Sought;
 
 /// Identity of an observation: its time and its content without the judgement of it, so that the same event judged twice
@@ -102,18 +103,23 @@ impl Observation {
         &self.keys
     }
 
-    /// Whether any of `sought` may reappear here: a look at the keys.
-    pub(super) fn may_echo(&self, sought: &[Sought]) -> bool {
-        sought.iter().any(|sought| self.may_hold(sought))
+    /// Whether anything with these keys may reappear here.
+    pub(super) fn may_echo(&self, keys: &[Option<u64>]) -> bool {
+        keys.iter().any(|key| self.may_hold(*key))
     }
 
-    fn may_hold(&self, sought: &Sought) -> bool {
-        sought.key.is_none_or(|key| self.keys.binary_search(&key).is_ok())
+    fn may_hold(&self, key: Option<u64>) -> bool {
+        key.is_none_or(|key| self.keys.binary_search(&key).is_ok())
+    }
+
+    /// What of a request reappears here.
+    pub(super) fn echoes_of(&self, kept: &Kept) -> Vec<Echo> {
+        if self.may_echo(kept.keys()) { self.echoes(kept.sought()) } else { Vec::new() }
     }
 
     /// What of `sought` reappears here, in the same order.
     pub(super) fn echoes(&self, sought: &[Sought]) -> Vec<Echo> {
-        if !self.may_echo(sought) {
+        if !sought.iter().any(|sought| self.may_hold(sought.key)) {
             return Vec::new();
         }
         let surface = self.surface.get_or_init(|| {
@@ -123,7 +129,7 @@ impl Observation {
                 Finding::Egress(evidence) => surface.with_peer(evidence.peer, names_of(evidence)),
             })
         });
-        surface.echoes(sought.iter().filter(|sought| self.may_hold(sought)))
+        surface.echoes(sought.iter().filter(|sought| self.may_hold(sought.key)))
     }
 
     pub(super) const fn at(&self) -> Timestamp {

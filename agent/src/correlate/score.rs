@@ -299,7 +299,7 @@ pub(super) fn only_names(kept: &Kept) -> bool {
 /// Whether an observation is what fetching what the request named looks like: a program with exactly that URL on its command line,
 /// a contact with that place.
 pub(super) fn stands_to_reason(seen: &Observation, kept: &Kept) -> bool {
-    let echoes = seen.echoes(kept.sought());
+    let echoes = seen.echoes_of(kept);
     let mut distinctive = echoes.iter().filter(|echo| echo.distinctive).map(|echo| &echo.indicator);
     match seen.as_host().map(|host| &host.finding) {
         Some(HostFinding::Spawn { socket_stdio: false, fileless: false, .. }) => {
@@ -317,7 +317,7 @@ pub(super) fn fetched_as_usual(contact: &Observation, kept: &Kept) -> bool {
     let on_its_line = |echo: &Echo| echo.distinctive && matches!(echo.indicator, Indicator::Url(_));
     let names = || egress.name.iter().chain(&egress.server_name).map(|name| &**name);
     let there = |sought: &Sought| sought.names_place(egress.peer.ip(), names());
-    contact.echoes(kept.sought()).iter().any(on_its_line) && kept.sought().iter().any(there)
+    contact.echoes_of(kept).iter().any(on_its_line) && kept.sought().iter().any(there)
 }
 
 /// Whether a finding descends from a program that another one tells of.

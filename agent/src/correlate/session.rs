@@ -196,8 +196,7 @@ fn matches<'s>(
     keys.sort_unstable();
     keys.dedup();
     // Hours of scanners' requests stand against few observations: what none of them can hold is let go by one look.
-    let reappears =
-        |kept: &Kept| kept.sought().iter().any(|sought| sought.key.is_none_or(|key| keys.binary_search(&key).is_ok()));
+    let reappears = |kept: &Kept| kept.keys().iter().any(|key| key.is_none_or(|key| keys.binary_search(&key).is_ok()));
     let odd_within = |received: Timestamp, completed: Timestamp| {
         let (from, to) = (received.minus(scales.config.skew), completed.plus(reach));
         odd.get(odd.partition_point(|at| *at < from)).is_some_and(|at| *at <= to)
@@ -220,7 +219,7 @@ fn matches<'s>(
             if !reappears && on.at() > reached {
                 break;
             }
-            if (ordinary || on.at() > reached) && !(reappears && on.may_echo(kept.sought())) {
+            if (ordinary || on.at() > reached) && !(reappears && on.may_echo(kept.keys())) {
                 continue;
             }
             let Some(tie) = scales.tie(kept, on) else { continue };

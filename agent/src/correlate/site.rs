@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Novelty, Placement};
-use crate::incident::Incident;
+use crate::incident::{Echo, Incident};
 use crate::timestamp::Timestamp;
 
 use super::chance::Rates;
@@ -14,7 +14,6 @@ use super::edge_memory::EdgeMemory;
 use super::kept::{Kept, RequestId};
 use super::observation::{Lineage, Observation};
 use super::observation_set::{Give, Insertion, ObservationSet};
-use super::sought::Sought;
 
 /// One workload.
 #[derive(Debug)]
@@ -76,16 +75,13 @@ impl Site {
 
     /// Whether a request that an open incident holds asked for something that is ordinary by itself.
     pub(super) fn holds_what_asks_for(&self, seen: &Observation) -> bool {
-        self.chains.values().flat_map(|chain| chain.held.values()).any(|kept| seen.may_echo(kept.sought()))
+        self.chains.values().flat_map(|chain| chain.held.values()).any(|kept| seen.may_echo(kept.keys()))
     }
 
-    /// Whether something distinctive that a request said was already seen here, at its time or after.
-    pub(super) fn echoed(&self, id: RequestId, sought: &[Sought]) -> bool {
-        if sought.is_empty() {
-            return false;
-        }
-        let after = self.chains.values().flat_map(Chain::iter).filter(|seen| seen.at() >= id.received);
-        after.map(|seen| seen.echoes(sought)).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
+    /// Whether something distinctive of a request's `echoes` was already seen here, when it was received or after.
+    pub(super) fn echoed(&self, received: Timestamp, echoes: impl Fn(&Observation) -> Vec<Echo>) -> bool {
+        let after = self.chains.values().flat_map(Chain::iter).filter(|seen| seen.at() >= received);
+        after.map(echoes).any(|echoes| echoes.iter().any(|echo| echo.distinctive))
     }
 
     /// Makes room for a chain of `lineage` among at most `most`: the one over the longest goes, those with an open incident last

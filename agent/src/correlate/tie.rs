@@ -63,7 +63,7 @@ impl Scales<'_> {
     pub(super) fn tie(&self, kept: &Kept, observation: &Observation) -> Option<Tie> {
         let timing = self.timing(kept, observation.at())?;
         let before = observation.at().since(kept.request.received);
-        if timing == Timing::Distant && (kept.sought().is_empty() || before > self.config.lateness) {
+        if timing == Timing::Distant && (kept.keys().is_empty() || before > self.config.lateness) {
             return None;
         }
         let join = self.join(kept, observation, timing);
@@ -71,7 +71,7 @@ impl Scales<'_> {
         if join == Join::SameHost && matches!(timing, Timing::Loose | Timing::Distant) {
             return None;
         }
-        let mut echoes = observation.echoes(kept.sought());
+        let mut echoes = observation.echoes_of(kept);
         echoes.retain(|echo| (timing.pinned() || echo.distinctive) && !names_itself(kept, echo));
         if !timing.pinned() && only_names(kept) && by_another_program(observation) {
             // Users name things at one place all day: a program started on another of them is not this request's doing.
