@@ -45,7 +45,9 @@ impl Lane {
         let due = match self {
             Self::Priority => false,
             Self::Urgent => true,
-            Self::Bulk => emitted % LOOK_EVERY == 0 && BULK.query(AVAILABLE) > u64::from(parameter!(bulk_wake_bytes)),
+            Self::Bulk => {
+                emitted.is_multiple_of(LOOK_EVERY) && BULK.query(AVAILABLE) > u64::from(parameter!(bulk_wake_bytes))
+            }
         };
         if due && wake_allowed() { FORCE_WAKEUP } else { NO_WAKEUP }
     }

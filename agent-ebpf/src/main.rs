@@ -5,6 +5,10 @@
 //! path).
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a map's value by itself would be copied to the stack, which has 512 bytes"
+)]
 // For single instructions in `memory`, `packet` and `emit`; their operands are sizes of types.
 #![feature(asm_experimental_arch)]
 
