@@ -83,8 +83,9 @@ fn host_name(extension: &[u8]) -> Option<String> {
     }
     let length = list.number(2)?;
     let name = list.take(length)?;
-    let plain = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
-    plain.then(|| dns::printable(name))
+    // Dots alone name nothing either.
+    let names = name.iter().any(|byte| *byte != b'.') && name.len() <= NAME_BYTES_MAX;
+    names.then(|| dns::printable(name))
 }
 
 /// Bytes that are read from the front.
@@ -144,6 +145,7 @@ mod tests {
         check(&[(43, vec![2, 3, 4])], None);
         check(&[], None);
         check(&[names(b"")], None);
+        check(&[names(b"....")], None);
         check(&[names(&[b'a'; 256])], None);
         check(&[(SERVER_NAME, vec![0, 4, 1, 0, 1, b'a'])], None);
     }
