@@ -20,6 +20,7 @@ mod gives;
 mod haproxy;
 mod ingress_nginx;
 mod json;
+pub(super) mod lanes;
 mod nginx;
 mod nlb;
 mod reader;

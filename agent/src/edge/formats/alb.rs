@@ -40,12 +40,10 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
         return Err(fields.error("type", Problem::Unknown));
     }
     let completed = fields.time("time")?;
-    let balancer = fields.long("elb")?;
+    let balancer = fields.bare("elb")?;
     let client = fields.endpoint("client:port")?;
     let dispatched = fields.endpoint("target:port")?;
-    for name in ["request_processing_time", "target_processing_time", "response_processing_time"] {
-        fields.bare(name)?;
-    }
+    fields.skip(["request_processing_time", "target_processing_time", "response_processing_time"])?;
     let elb_status = fields.code("elb_status_code")?;
     let target_status = fields.code("target_status_code")?;
     let received_bytes = fields.count("received_bytes")?;
@@ -55,7 +53,7 @@ fn parse(line: &[u8]) -> Result<AccessRecord<'_>, ParseError> {
     for name in ["ssl_cipher", "ssl_protocol"] {
         fields.bare(name)?;
     }
-    let target_group = fields.long("target_group_arn")?;
+    let target_group = fields.bare("target_group_arn")?;
     let trace_id = present(fields.quoted("trace_id")?);
     fields.quoted("domain_name")?;
     fields.quoted("chosen_cert_arn")?;

@@ -3,12 +3,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use memchr::{memchr, memchr2, memmem, memrchr};
+use memchr::{memchr, memmem, memrchr};
 
+use super::lanes::{first_of, no_digits, nth};
 use super::{ParseError, Problem};
 use crate::timestamp::Timestamp;
 
 /// Walks the fields of one line from left to right.
+///
+/// Its methods are inlined whatever the compiler makes of their size: the cursor then stays in registers all along the line,
+/// which makes an ALB line a seventh cheaper.
 pub(in crate::edge) struct Fields<'l> {
     rest: &'l [u8],
     position: u8,
@@ -26,8 +30,8 @@ impl<'l> Fields<'l> {
         ParseError::new(field, self.position, problem)
     }
 
-    /// The next field, up to the next space; mostly a short one.
-    #[inline]
+    /// The next field, up to the next space.
+    #[inline(always)]
     pub(in crate::edge) fn bare(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         self.position = self.position.saturating_add(1);
         if self.rest.is_empty() {
@@ -37,20 +41,20 @@ impl<'l> Fields<'l> {
         Ok(self.take(end, end + 1))
     }
 
-    /// The next field, up to the next space; as a rule dozens of bytes of it.
-    #[inline]
-    pub(in crate::edge) fn long(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
-        self.position = self.position.saturating_add(1);
-        if self.rest.is_empty() {
-            return Err(self.error(name, Problem::Missing));
+    /// Passes over some fields, each up to the next space.
+    #[inline(always)]
+    pub(in crate::edge) fn skip<const N: usize>(&mut self, names: [&'static str; N]) -> Result<(), ParseError> {
+        if let Some(end) = nth::<N>(b' ', self.rest) {
+            self.position = self.position.saturating_add(N as u8);
+            self.take(end, end + 1);
+            return Ok(());
         }
-        let end = memchr(b' ', self.rest).unwrap_or(self.rest.len());
-        Ok(self.take(end, end + 1))
+        names.into_iter().try_for_each(|name| self.bare(name).map(drop))
     }
 
     /// The next field, without its quotes. A backslash keeps the character after it from ending the field (`\"`, `\\`,
     /// `\x22`).
-    #[inline]
+    #[inline(always)]
     pub(in crate::edge) fn quoted(&mut self, name: &'static str) -> Result<&'l [u8], ParseError> {
         if self.absent() {
             return Ok(b"-");
@@ -59,7 +63,7 @@ impl<'l> Fields<'l> {
         let inner = self.opened(b'"', name)?;
         let mut at = 0;
         loop {
-            match memchr2(b'"', b'\\', inner.get(at..).unwrap_or_default()) {
+            match first_of(*b"\"\\", inner.get(at..).unwrap_or_default()) {
                 None => return Err(self.error(name, Problem::Quoting)),
                 Some(found) if inner[at + found] == b'"' => {
                     at += found;
@@ -74,7 +78,7 @@ impl<'l> Fields<'l> {
     }
 
     /// What stands behind the mark that opens the field.
-    #[inline]
+    #[inline(always)]
     const fn opened(&self, mark: u8, name: &'static str) -> Result<&'l [u8], ParseError> {
         match self.rest {
             [first, inner @ ..] if *first == mark => Ok(inner),
@@ -84,7 +88,7 @@ impl<'l> Fields<'l> {
     }
 
     /// The next field, a time in UTC.
-    #[inline]
+    #[inline(always)]
     pub(in crate::edge) fn time(&mut self, name: &'static str) -> Result<Timestamp, ParseError> {
         // Microseconds, as AWS writes them: where the field ends is known.
         if let Some((date, [b'T', rest @ ..])) = self.rest.split_first_chunk()
@@ -105,7 +109,7 @@ impl<'l> Fields<'l> {
     }
 
     /// The next field, `address:port` or `-`.
-    #[inline]
+    #[inline(always)]
     pub(in crate::edge) fn endpoint(&mut self, name: &'static str) -> Result<Option<SocketAddr>, ParseError> {
         if let Some((socket, length)) = socket_v4(self.rest) {
             self.position = self.position.saturating_add(1);
@@ -119,7 +123,7 @@ impl<'l> Fields<'l> {
     }
 
     /// The next field, a status code. 0 and `-` (no answer) are absent.
-    #[inline]
+    #[inline(always)]
     pub(in crate::edge) fn code(&mut self, name: &'static str) -> Result<Option<u16>, ParseError> {
         if let Some((code @ 1..=999, length)) = short_number(self.rest) {
             self.position = self.position.saturating_add(1);
@@ -131,7 +135,7 @@ impl<'l> Fields<'l> {
     }
 
     /// The next field, a number of bytes, with `+` before it where it was still growing; `-` is zero.
-    #[inline]
+    #[inline(always)]
     pub(in crate::edge) fn count(&mut self, name: &'static str) -> Result<u64, ParseError> {
         if let Some((count, length)) = short_number(self.rest) {
             self.position = self.position.saturating_add(1);
@@ -166,13 +170,17 @@ impl<'l> Fields<'l> {
     }
 
     /// The next field whether or not it is quoted; `None` at the end of the line.
-    #[inline]
+    #[inline(always)]
     pub(in crate::edge) fn either(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
-        if self.absent() { Ok(Some(b"-")) } else { self.either_in_full(name) }
+        match self.rest.first() {
+            None => Ok(None),
+            Some(b'"') => self.quoted(name).map(Some),
+            Some(_) => self.bare(name).map(Some),
+        }
     }
 
     /// Passes over the commonest quoted field of all: an absent one.
-    #[inline]
+    #[inline(always)]
     fn absent(&mut self) -> bool {
         let rest = self.rest.strip_prefix(b"\"-\" ");
         if let Some(rest) = rest {
@@ -182,23 +190,20 @@ impl<'l> Fields<'l> {
         rest.is_some()
     }
 
-    #[inline(never)]
-    fn either_in_full(&mut self, name: &'static str) -> Result<Option<&'l [u8]>, ParseError> {
-        let Some((first, inner)) = self.rest.split_first() else { return Ok(None) };
-        if *first != b'"' {
-            return self.bare(name).map(Some);
-        }
-        let Some(end) = short_quoted(inner) else { return self.quoted(name).map(Some) };
-        self.position = self.position.saturating_add(1);
-        self.take(end + 2, end + 3);
-        Ok(Some(&inner[..end]))
+    /// Cuts `field_end` bytes off the front and skips to `next`; both are held within the line.
+    #[inline(always)]
+    fn take(&mut self, field_end: usize, next: usize) -> &'l [u8] {
+        let Some(rest) = self.rest.get(next..) else { return self.last(field_end) };
+        let field = &self.rest[..field_end];
+        self.rest = rest;
+        field
     }
 
-    /// Cuts `field_end` bytes off the front and skips to `next`; both are held within the line.
-    #[inline]
-    fn take(&mut self, field_end: usize, next: usize) -> &'l [u8] {
+    /// The field that the line ends with.
+    #[cold]
+    fn last(&mut self, field_end: usize) -> &'l [u8] {
         let field = &self.rest[..field_end.min(self.rest.len())];
-        self.rest = self.rest.get(next..).unwrap_or_default();
+        self.rest = b"";
         field
     }
 }
@@ -208,49 +213,10 @@ const fn eight(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The top bit of every byte of `word` that is `byte`, and perhaps of some behind the first of them.
-#[inline]
-const fn equal(word: u64, byte: u8) -> u64 {
-    // An equal byte becomes zero; the borrow of `- 1` then sets its top bit (and may set later ones).
-    let differs = word ^ eight(byte);
-    differs.wrapping_sub(eight(1)) & !differs & eight(0x80)
-}
-
-/// Where the first space stands, or the end. Most fields are shorter than a word of the processor, which a call would cost more than.
+/// Where the first space stands, or the end.
 #[inline]
 pub(in crate::edge) fn space(text: &[u8]) -> usize {
-    if let Some(first) = text.first_chunk::<8>() {
-        let spaces = equal(u64::from_le_bytes(*first), b' ');
-        if spaces != 0 {
-            return spaces.trailing_zeros() as usize / 8;
-        }
-    }
-    memchr(b' ', text).unwrap_or(text.len())
-}
-
-/// Where the quote stands that ends a field of a few bytes without a backslash.
-#[inline]
-fn short_quoted(inner: &[u8]) -> Option<usize> {
-    let word = u64::from_le_bytes(*inner.first_chunk()?);
-    let quotes = equal(word, b'"');
-    // Only what stands before the first quote matters.
-    (quotes != 0 && equal(word, b'\\') & (quotes - 1) & !quotes == 0).then_some(quotes.trailing_zeros() as usize / 8)
-}
-
-/// Where the first of `bytes` stands: for what is found within a few words of the processor.
-#[inline]
-pub(in crate::edge) fn first_of(bytes: [u8; 4], text: &[u8]) -> Option<usize> {
-    let (words, rest) = text.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let [a, b, c, d] = bytes.map(|byte| equal(word, byte));
-        let found = a | b | c | d;
-        if found != 0 {
-            return Some(at * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    let read = text.len() - rest.len();
-    rest.iter().position(|byte| bytes.contains(byte)).map(|at| read + at)
+    first_of(*b" ", text).unwrap_or(text.len())
 }
 
 /// The digits of `word` as their values, and the top bit of every byte that is none, and perhaps of some behind one above
@@ -264,7 +230,7 @@ const fn decimals(word: u64) -> (u64, u64) {
 
 /// A number of at most seven digits with a space behind it at the front of `text`, and its length; `None` for whatever else
 /// stands there. Without a branch on how many digits it has, which no processor can foretell.
-#[inline]
+#[inline(always)]
 fn short_number(text: &[u8]) -> Option<(u32, usize)> {
     let (values, others) = decimals(u64::from_le_bytes(*text.first_chunk()?));
     let length = others.trailing_zeros() as usize / 8;
@@ -280,21 +246,12 @@ fn short_number(text: &[u8]) -> Option<(u32, usize)> {
     Some((u32::from_le_bytes([a, b, c, d]), length))
 }
 
-/// The top bits of the eight bytes of `word`, which holds no others, side by side.
-#[inline]
-const fn gathered(word: u64) -> u64 {
-    // Byte i's bit 7 + 8i lands on 56 + i by the summand 2^(49 - 7i).
-    word.wrapping_mul(0x0002_0408_1020_4081) >> 56
-}
-
 /// An IPv4 `address:port` with a space behind it at the front of `text`, and its length; `None` for whatever else stands
 /// there. Without a branch on lengths, as [`short_number`].
-#[inline]
+#[inline(always)]
 fn socket_v4(text: &[u8]) -> Option<(SocketAddr, usize)> {
     // `255.255.255.255:` is the longest, so the marks behind all four numbers are among these.
-    let ([low, high], _) = text.first_chunk::<16>()?.as_chunks::<8>() else { return None };
-    let mut ends =
-        gathered(decimals(u64::from_le_bytes(*low)).1) | gathered(decimals(u64::from_le_bytes(*high)).1) << 8;
+    let mut ends = no_digits(text.first_chunk()?);
     let (mut address, mut start) = (0, 0);
     for mark in *b"...:" {
         let end = ends.trailing_zeros() as usize;
@@ -339,7 +296,7 @@ fn day_seconds(text: &[u8; 10]) -> Option<i64> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    let year = i64::from(century) * 100 + i64::from(of_century);
+    let year = u32::from(century) * 100 + u32::from(of_century);
     Some(days_from_civil(year, month.into(), day.into()) * 86_400)
 }
 
@@ -383,16 +340,14 @@ pub(in crate::edge) fn fraction_nanos(text: &[u8]) -> Option<i64> {
     Some(digits(kept)? * SCALE[kept.len()])
 }
 
-/// Days since 1970-01-01 in the proleptic Gregorian calendar: the year is counted from March, so that the leap day is
-/// its last.
-pub(in crate::edge) const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted - era * 400;
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+/// Days since 1970-01-01 in the proleptic Gregorian calendar, of a year of at most four digits: the year is counted from
+/// March, so that the leap day is its last.
+#[inline]
+pub(in crate::edge) const fn days_from_civil(year: u32, month: u32, day: u32) -> i64 {
+    // A cycle of 400 years more keeps January of the year 0 above nothing.
+    let (year, month) = if month <= 2 { (year + 399, month + 9) } else { (year + 400, month - 3) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    days as i64 - 719_469 - 146_097
 }
 
 /// A decimal number of at most 18 digits.
@@ -561,18 +516,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_some_bytes_is_found_wherever_it_stands() {
-        for length in 0..40 {
-            let mut text = vec![b'a'; length];
-            assert_eq!(first_of(*b"/?#\\", &text), None);
-            for at in 0..length {
-                for byte in *b"/?#\\" {
-                    text[at..].fill(byte.wrapping_add(1));
-                    text[at] = byte;
-                    assert_eq!(first_of(*b"/?#\\", &text), Some(at), "{}", text.escape_ascii());
-                }
-                text[at..].fill(b'a');
-            }
+    fn fields_are_skipped_as_they_are_read() {
+        let long = "x".repeat(40);
+        for line in
+            ["0.001 0.248 0.000 200", "a b c", "a b", "", "   d", &format!("{long} b c d"), &format!("a b c {long}")]
+        {
+            let (mut skipped, mut read) = (Fields::new(line.as_bytes()), Fields::new(line.as_bytes()));
+            let one_by_one = ["a", "b", "c"].into_iter().try_for_each(|name| read.bare(name).map(drop));
+            assert_eq!(skipped.skip(["a", "b", "c"]), one_by_one, "{line}");
+            assert_eq!((skipped.rest, skipped.position), (read.rest, read.position), "{line}");
         }
     }
 

@@ -3,7 +3,8 @@
 
 use memchr::memrchr;
 
-use super::fields::{first_of, present, space};
+use super::fields::{present, space};
+use super::lanes::first_of;
 
 /// Longest scheme that is looked for (`https`, `grpcs`, `wss`). Without it each line would be searched for a colon.
 const MAX_SCHEME_BYTES: usize = 7;

@@ -75,7 +75,9 @@ fn at(year: i64, month: i64, day: i64, clock: &[u8]) -> Option<Timestamp> {
     }
     let zone = rest.iter().position(|byte| !byte.is_ascii_digit() && *byte != b'.').unwrap_or(rest.len());
     let (fraction, zone) = rest.split_at(zone);
-    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset(zone)?;
+    let [year, month, day] = [year, month, day].map(u32::try_from);
+    let seconds = days_from_civil(year.ok()?, month.ok()?, day.ok()?) * 86_400 + hour * 3600 + minute * 60 + second
+        - offset(zone)?;
     Some(Timestamp::from_unix_nanos(seconds.checked_mul(1_000_000_000)?.checked_add(fraction_nanos(fraction)?)?))
 }
 
