@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process::{command, run as run_command, say};
+use crate::setup::{self, Purpose};
 use crate::workspace;
 
 /// Seconds one input may take, by the wall: the parsers promise linear time, so a slow input is a finding; a busy machine
@@ -71,6 +72,8 @@ fn build(targets: &[&String], manifest: &str) -> Result<()> {
     cargo.args(["build", "--release", "--target", TRIPLE]).current_dir(folder()).env("RUSTFLAGS", COUNTERS);
     cargo.args(targets.iter().flat_map(|target| ["--bin", target.as_str()]));
     if targets.iter().any(|target| needs_agent(manifest, target)) {
+        // The whole agent holds the kernel half, which needs a toolchain of its own.
+        setup::ensure(Purpose::Build)?;
         cargo.args(["--features", "agent"]);
     }
     run_command(&mut cargo).context("libFuzzer's own part needs a C++ compiler: `apt-get install g++`")

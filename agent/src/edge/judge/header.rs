@@ -59,6 +59,7 @@ const MAIL: &[&[u8]] = &[
     b"cc:",
     b"to:",
     b"subject:",
+    b"reply-to:",
     b"from:",
     b"user ",
     b"pass ",
@@ -103,7 +104,7 @@ fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
         found.add(Crlf, 25, span, "has a line break where no text can be");
     } else if matches!(part.place, Place::Path | Place::Name) {
         found.add(Crlf, 55, span, "has a line break where no text can be");
-    } else if colon && skipped <= 2 && rest.starts_with(b"x-") {
+    } else if colon && skipped <= 2 && (rest.starts_with(b"x-") || part.lower.starts_with(b"/")) {
         found.add(Crlf, 50, span, "ends a header and adds another");
     } else if colon && part.lower[at] == b'\r' {
         found.add(Crlf, 35, span, "has a line break and something like a header");
@@ -118,9 +119,39 @@ fn is_mail(text: &[u8], at: usize, rest: &[u8]) -> bool {
     if matches!(rest.trim_ascii_end(), b"data" | b"quit" | b"rset") && text[at] == b'\r' {
         return true;
     }
+    if is_imap(rest) && text[at] == b'\r' {
+        return true;
+    }
     let Some(command) = MAIL.iter().find(|command| rest.starts_with(command)) else { return false };
     let line = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(rest);
-    if command.ends_with(b":") { line.contains(&b'@') } else { text[at] == b'\r' }
+    if command.ends_with(b":") { line.contains(&b'@') || text[..at].contains(&b'@') } else { text[at] == b'\r' }
+}
+
+/// What an IMAP client may ask for (RFC 9051, section 6).
+const IMAP: &[&[u8]] = &[
+    b"capability",
+    b"fetch ",
+    b"select ",
+    b"examine ",
+    b"login ",
+    b"list ",
+    b"lsub ",
+    b"status ",
+    b"create ",
+    b"delete ",
+    b"store ",
+    b"noop",
+    b"logout",
+    b"search ",
+    b"append ",
+];
+
+/// `v100 fetch 4791`: a command of IMAP behind its tag, which is of letters and digits.
+fn is_imap(rest: &[u8]) -> bool {
+    let tag = rest.iter().take(8).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let digits = rest[..tag].iter().filter(|byte| byte.is_ascii_digit()).count();
+    (1..tag).contains(&digits)
+        && rest[tag..].strip_prefix(b" ").is_some_and(|said| IMAP.iter().any(|command| said.starts_with(command)))
 }
 
 /// `GET http://… HTTP/1.1` as a value: a request inside the request.

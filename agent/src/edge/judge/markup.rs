@@ -82,7 +82,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             }
         }
     }
-    if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE)) {
+    if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE).and(Marks::PAREN)) {
         judge_handler(part, found);
     }
 }
@@ -271,9 +271,16 @@ fn judge_handler(part: &Part<'_>, found: &mut Findings) {
         let closes =
             part.lower[..at].iter().rev().take(64).any(|byte| matches!(byte, b'"' | b'\'' | b'>' | b'<' | b'`'));
         let known = EVENTS.iter().any(|event| name[2..].starts_with(event));
+        let called = || {
+            let script = part.lower[at + name_length..].get(1..).unwrap_or_default().trim_ascii_start();
+            let word = script.iter().take(32).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+            word > 0 && script.get(word) == Some(&b'(')
+        };
         let weight = match (closes, known) {
             (true, true) => 65,
             (true, false) => 50,
+            // Where the page put the text in no quotes, a blank is enough to leave it.
+            (false, true) if called() => 50,
             (false, true) => 40,
             (false, false) => 10,
         };

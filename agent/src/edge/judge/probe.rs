@@ -6,8 +6,8 @@ use super::target::{Part, Place};
 use super::traversal::is_viewer;
 use crate::request::AttackClass::{AuthBypass, Deserialization, Probe, Webshell};
 
-/// Hidden names that are meant to be served (RFC 8615).
-const SERVED: &[&[u8]] = &[b".well-known"];
+/// Names with a dot in front that are meant to be served (RFC 8615), or hide nothing.
+const SERVED: &[&[u8]] = &[b".well-known", b".net"];
 
 /// Ends of files that sites serve from hidden folders of their own.
 const ASSETS: &[&[u8]] =
@@ -370,6 +370,9 @@ const COPIES: &[&[u8]] = &[
     b"logs",
 ];
 
+/// Ends of single files that sites serve packed: `/sitemap.xml.gz`.
+const PAGES: &[&[u8]] = &[b".xml", b".js", b".css", b".svg", b".json", b".html", b".txt", b".map", b".wasm"];
+
 /// A packed copy of a site at its root: `/www.rar`, `/1.zip`, `/db_backup.sql.gz`, `/shop.example.tar`.
 fn judge_archive(part: &Part<'_>, found: &mut Findings) {
     let Some(name) = part.lower.strip_prefix(b"/").filter(|name| !name.contains(&b'/') && name.len() < 64) else {
@@ -379,7 +382,9 @@ fn judge_archive(part: &Part<'_>, found: &mut Findings) {
     let known = stem.split(|byte| !byte.is_ascii_alphabetic()).any(|word| COPIES.contains(&word));
     let domain = stem.iter().filter(|byte| **byte == b'.').count() > 0
         && stem.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'.' | b'-'));
-    if known || domain || (1..=2).contains(&stem.len()) {
+    let year = stem.len() <= 4 && stem.iter().all(u8::is_ascii_digit);
+    let page = PAGES.iter().any(|end| stem.ends_with(end));
+    if !page && (known || domain || year || stem.len() <= 2) {
         found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a packed copy of a site");
     }
 }

@@ -2,7 +2,7 @@
 
 /// Parameters in which people write what they look for or want to say.
 pub(super) fn is_free_text(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 18] = [
+    const NAMES: [&[u8]; 30] = [
         b"q",
         b"query",
         b"s",
@@ -21,6 +21,18 @@ pub(super) fn is_free_text(name: &[u8]) -> bool {
         b"question",
         b"search_query",
         b"wd",
+        b"k",
+        b"sq",
+        b"searchterm",
+        b"searchtext",
+        b"searchword",
+        b"search_term",
+        b"search_text",
+        b"search_keywords",
+        b"motcle",
+        b"phrase",
+        b"action_name",
+        b"dt",
     ];
     NAMES.contains(&name)
 }

@@ -49,6 +49,7 @@ const SYNTAX: Marks = Marks::SEMICOLON
     .and(Marks::SPACE)
     .and(Marks::CARET)
     .and(Marks::BRACE)
+    .and(Marks::PERCENT)
     .and(Marks::PLUS);
 
 /// What can separate or nest commands, or disguise one. Without any of it there is one command at most, at the
@@ -103,7 +104,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         judge_command(part, at, door, &mut text, found);
     }
     expansion::judge(part, found);
-    if part.marks.any(Marks::SPACE.and(Marks::EQUALS)) {
+    if part.marks.any(Marks::SPACE.and(Marks::EQUALS).and(Marks::PERCENT)) {
         cmd_exe::judge(part, found);
     }
 }
@@ -133,7 +134,10 @@ impl Positions<'_> {
                 (b'`', _) => (1, Some(Door::Substitution)),
                 // `&copy;`, `&reg;`: an entity of HTML, whose name is a command's too.
                 (b'&', Some(b'c' | b'r')) if is_entity(&self.text[self.at + 1..]) => (5, None),
+                // `data:image/png;base64,…`: how the data is written.
+                (b';', Some(b'b')) if is_data(self.text, self.at) => (7, None),
                 (b';' | b'|' | b'&' | b'\n' | b'\r', _) => (1, Some(Door::Separator)),
+                (b'<', Some(b's')) if self.text.starts_with(b"<script") => (7, None),
                 (b'^' | b'<' | b'{', _) if self.at == 0 => (1, Some(Door::Separator)),
                 // `\n` written out: what a shell or a JSON reader behind the parameter makes a line feed of.
                 (b'\\', Some(b'n' | b'r')) => (2, Some(Door::Separator)),
@@ -162,6 +166,17 @@ fn may_separate(byte: &u8) -> bool {
         table
     };
     BYTES[usize::from(*byte)]
+}
+
+/// Longest type of a data URL that is looked for: `application/vnd.…` with its parameters.
+const MAX_DATA_TYPE: usize = 96;
+
+/// Whether the semicolon at `at` of `text` ends the type of a data URL (RFC 2397).
+fn is_data(text: &[u8], at: usize) -> bool {
+    let before = &text[at.saturating_sub(MAX_DATA_TYPE)..at];
+    text[at..].starts_with(b";base64")
+        && memchr::memmem::rfind(before, b"data:")
+            .is_some_and(|data| !before[data..].iter().any(|byte| matches!(byte, b' ' | b'|' | b'&' | b'`')))
 }
 
 fn is_entity(text: &[u8]) -> bool {
@@ -194,6 +209,9 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, text: &mut Text<'_>, fo
     }
     let arguments = Arguments::of(&words.name, part.lower, words.name_end, words.end, words.braced);
     let weight = weigh(part, at, door, kind, &words, arguments);
+    // `Main St; Apt 4`: a name in a sentence; where case makes no difference, programs are called otherwise.
+    let said = kind == Command::Ambiguous && door == Door::Separator && is_capitalised(&part.text[at..]);
+    let weight = if said { weight.min(10) } else { weight };
     if weight > 0 {
         let reason = match door {
             Door::Start => "is a command line",
@@ -205,6 +223,11 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, text: &mut Text<'_>, fo
     if words.disguised && kind >= Command::Plain && weight >= 40 {
         found.add(Cmdi, 20, part.offset + at..part.offset + words.name_end, "hides a command's name from filters");
     }
+}
+
+/// Whether the word that `text` begins with, blanks before it, is written as a name is.
+fn is_capitalised(text: &[u8]) -> bool {
+    matches!(text.trim_ascii_start(), [first, second, ..] if first.is_ascii_uppercase() && second.is_ascii_lowercase())
 }
 
 /// Commands whose argument is a command.
@@ -255,6 +278,8 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
             Arguments::Technical if is_free_text(part.name) && !goes_far(&part.lower[words.name_end..]) => 25,
             Arguments::Technical => 50,
             Arguments::Prose if asks_for_command(part.name) => 50,
+            // `Cmd=Ping`: what a protocol calls its requests, and nothing where a shell runs it.
+            Arguments::None if asks_for_command(part.name) && *words.name == *b"ping" => 30,
             Arguments::None if asks_for_command(part.name) => 60,
             Arguments::None if words.disguised || words.braced => 55,
             _ => 0,
@@ -431,11 +456,13 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, whole: &
     found.add(Cmdi, weight, part.offset + at..part.offset + words.end, reason);
 }
 
-/// `/???/b?n/c?t`: a path of which two characters or more are left to the shell.
+/// `/???/b?n/c?t`, `/e*c/p*wd`: a path of which two characters or more are left to the shell.
 fn is_glob(word: &[u8]) -> bool {
-    let wild = word.iter().filter(|byte| **byte == b'?').count();
+    let wild = |mark: u8| word.iter().filter(|byte| **byte == mark).count();
+    // `/*` opens a comment, of C's and of SQL's.
+    let stars = wild(b'*') >= 2 && !word.starts_with(b"/*") && !word.ends_with(b"*/");
     word.starts_with(b"/")
-        && wild >= 2
+        && (wild(b'?') >= 2 || stars)
         && !word.contains(&b'=')
         && !word.windows(3).any(|three| three.is_ascii() && three == b"://")
 }

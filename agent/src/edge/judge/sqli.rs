@@ -28,10 +28,10 @@ impl Sql {
     /// Judges one part. `keyword` tells whether a word of SQL occurs in it.
     pub(super) fn judge(&mut self, part: &Part<'_>, keyword: bool, found: &mut Findings) {
         let quoted = part.marks.any(Marks::QUOTE);
-        // `1-(1=1)`: no word and no quote, but a comparison in parentheses behind a number.
+        // `1-(1=1)`, `(7=7)*2`: no word and no quote, but numbers that are compared in parentheses.
         let computes = part.marks.any(Marks::PAREN)
             && part.marks.any(Marks::EQUALS.and(Marks::ANGLE))
-            && part.text.first().is_some_and(u8::is_ascii_digit);
+            && part.text.iter().find(|byte| **byte != b'(').is_some_and(u8::is_ascii_digit);
         let keyword = keyword || computes;
         let odd = part.marks.any(Marks::BACKSLASH.and(Marks::PERCENT)) || part.text.starts_with(b"@@");
         if part.place == Place::UserAgent && !is_statement_in_agent(part) || !(keyword || quoted || odd) {

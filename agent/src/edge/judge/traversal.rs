@@ -94,7 +94,7 @@ pub(super) fn is_viewer(path: &[u8]) -> bool {
 
 /// Where what makes `path` such a page first ends.
 pub(super) fn first_view(path: &[u8]) -> Option<usize> {
-    const VIEWS: [&[u8]; 19] = [
+    const VIEWS: [&[u8]; 22] = [
         b"/browser/",
         b"/viewvc/",
         b"/cgit/",
@@ -114,6 +114,9 @@ pub(super) fn first_view(path: &[u8]) -> Option<usize> {
         b"/manual/",
         b"/docs/",
         b"/questions/",
+        b"/repos/",
+        b"/repositories/",
+        b"/repository/files/",
     ];
     VIEWS.iter().filter_map(|view| memmem::find(path, view).map(|at| at + view.len())).min()
 }

@@ -131,8 +131,32 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.pairs.may_hold(b":/") || relative || part.lower.starts_with(b"http") {
         judge_urls(part, found);
     }
-    if part.place == Place::Value {
-        judge_bare_host(part, found);
+    match part.place {
+        Place::Value => judge_bare_host(part, found),
+        Place::Path => judge_route(part, found),
+        _ => {}
+    }
+}
+
+/// Segments of a path that are looked at: a proxy's route names its host in one of the first.
+const MAX_SEGMENTS: usize = 16;
+
+/// `/proxy/169.254.169.254/latest`: a metadata endpoint as a step of the path, where proxies take the host from.
+fn judge_route(part: &Part<'_>, found: &mut Findings) {
+    let mut start = 0;
+    for segment in part.lower.split(|byte| *byte == b'/').take(MAX_SEGMENTS) {
+        let name = match segment.first() {
+            Some(b'[') => memchr::memchr(b']', segment).map_or(segment, |end| &segment[..=end]),
+            _ => segment.split(|byte| *byte == b':').next().unwrap_or_default(),
+        };
+        // A single word is a page of that name.
+        let host = name.len() > 4 && name.len() <= MAX_HOST && !name.iter().all(u8::is_ascii_alphabetic);
+        let understood = if host { host::classify(name) } else { host::classify(b"") };
+        if understood.reach == Reach::Metadata {
+            let at = part.offset + start;
+            return weigh_host(part, understood, at..at + segment.len(), found);
+        }
+        start += segment.len() + 1;
     }
 }
 
@@ -147,6 +171,12 @@ fn judge_urls(part: &Part<'_>, found: &mut Findings) {
 /// Schemes that no link in a web page has.
 fn judge_scheme(part: &Part<'_>, url: &Url, found: &mut Findings) {
     let span = part.offset + url.span.start..part.offset + url.span.end;
+    // "dict:// url scheme": a scheme that somebody asks about.
+    if part.lower[url.scheme.end..url.span.end].iter().all(|byte| matches!(byte, b':' | b'/'))
+        && part.lower.get(url.span.end) == Some(&b' ')
+    {
+        return;
+    }
     let (class, weight, reason): (AttackClass, u8, &'static str) = match &part.lower[url.scheme.clone()] {
         b"gopher" | b"dict" | b"netdoc" | b"tftp" | b"ldap" | b"ldaps" | b"sftp" | b"imap" | b"pop3" | b"smb"
         | b"unix" | b"local_file" | b"local-file" | b"rsync" | b"irc" => {
@@ -272,8 +302,9 @@ fn judge_bare_host(part: &Part<'_>, found: &mut Findings) {
                 || follows == Some(b'/') && (host.starts_with(b"l") || host.starts_with(b"ip"))
                 || host.ends_with(b"localhost") && follows.is_some()
         }
-        // `10.0.0.0/8` is a network, no path.
-        Reach::Private => dotted && matches!(follows, Some(b'/' | b':')) && !is_network(rest),
+        // `10.0.0.0/8` is a network, no path; `10.0.0.5:9100` answers other questions too.
+        Reach::Private if follows == Some(b':') => dotted && fetches(part.name),
+        Reach::Private => dotted && follows == Some(b'/') && !is_network(rest),
         Reach::PublicAddress | Reach::Name => false,
     };
     if is_host {

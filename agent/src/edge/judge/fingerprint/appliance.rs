@@ -103,6 +103,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     holds("CVE-2022-36553 (Hytec)", "/www/cgi-bin/popen.cgi", "", 65),
     holds("CVE-2019-10068 (Kentico)", "/cmspages/staging/syncserver.asmx", "", 60),
     begins("CVE-2025-2746 (Kentico)", "/cmspages/", "", 45),
+    query("CVE-2017-7921 (Hikvision)", "auth\nywrtaw46mte", "", 65),
     begins("CVE-2021-22502 (Operation Bridge)", "/apis/autodiscover/", "sitescope", 45),
     holds("CVE-2019-15949 (Nagios XI)", "/nagiosxi/includes/components/profile/profile.php", "", 60),
     begins("CVE-2017-6884 (Zyxel)", "/cgi-bin/diagnostics.cgi", "", 50),

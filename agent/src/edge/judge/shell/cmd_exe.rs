@@ -9,6 +9,10 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if !matches!(part.place, Place::Value | Place::Name) {
         return;
     }
+    if cuts_variable(part.lower) {
+        let span = part.offset..part.offset + part.lower.len();
+        return found.add(Cmdi, 55, span, "cuts characters out of a shell variable");
+    }
     let mut words = part
         .lower
         .split(|byte| matches!(byte, b' ' | b'\t' | b'&' | b'|' | b'@' | b'\n' | b';'))
@@ -36,4 +40,16 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         }
         state = (state.0 + usize::from(word == b"if"), Some(word));
     }
+}
+
+/// `%programfiles:~10,-18%`: characters of a variable that make a word of something else.
+fn cuts_variable(text: &[u8]) -> bool {
+    memchr::memmem::find_iter(text, b":~").take(8).any(|at| {
+        let inside = &text[at + 2..];
+        let length =
+            inside.iter().take(12).take_while(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')).count();
+        let named = text[..at].last().is_some_and(u8::is_ascii_alphanumeric);
+        // The percent sign and two digits behind it may have been taken for an escape.
+        named && length > 0 && inside.get(length).is_some_and(|byte| matches!(byte, b'%' | b'!' | ..b' '))
+    })
 }

@@ -28,6 +28,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     report(part, found, b"${#", 30, "measures a shell variable");
     report(part, found, b"<(", 20, "has the form of a process substitution");
     report(part, found, b">(", 20, "has the form of a process substitution");
+    judge_codes(part, found);
     report(part, found, b"$shell", 50, "names the shell by its variable");
     report(part, found, b"${shell}", 60, "names the shell by its variable");
     for cut in [
@@ -42,6 +43,18 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         b"${ls_colors:",
     ] {
         report(part, found, cut, 50, "cuts characters out of a shell variable");
+    }
+}
+
+/// `$'\143\141\164'`: a word by the codes of its characters; `$'\r'` is what an error message shows.
+fn judge_codes(part: &Part<'_>, found: &mut Findings) {
+    let coded =
+        |at: &usize| matches!(part.lower.get(at + 3..), Some([b'0'..=b'7', b'0'..=b'7', ..] | [b'x' | b'u', _, ..]));
+    if part.pairs.may_hold(b"$'\\")
+        && let Some(at) = memchr::memmem::find_iter(part.lower, b"$'\\").take(8).find(coded)
+    {
+        let span = part.offset + at..part.offset + at + 4;
+        found.add(Cmdi, 55, span, "writes a word by the codes of its characters");
     }
 }
 
@@ -68,6 +81,14 @@ fn judge_split_word(part: &Part<'_>, found: &mut Findings) {
             [b'`', b'`', ..] | [b'$', b'@', ..] => (2, true),
             [b'$' | b'<', b'(', b')', ..] => (3, true),
             [b'$', b'*' | b'?' | b'$' | b'_' | b'!', ..] => (2, false),
+            [b'$', b'{', name, b'}', ..] if name.is_ascii_lowercase() => (4, false),
+            // `cat$u /etc$u/passwd$u`: an unset variable at the end of every word.
+            [b'$', name, behind @ ..]
+                if name.is_ascii_lowercase() && matches!(behind.first(), None | Some(b' ' | b'/')) =>
+            {
+                splits += 1;
+                return false;
+            }
             _ => return false,
         };
         let splits_word = text.get(at + length).is_some_and(u8::is_ascii_lowercase);

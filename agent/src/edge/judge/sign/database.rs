@@ -50,8 +50,11 @@ pub(super) const GROUPS: &[Group] = &[
         "\"a\"==\"a", "||1==1", "|| 1==1", ";sleep(", "; sleep(", "tojsononeline(", "db.getname", "db.getcollection", "db.stats(",
         "db.version(", "objectid.gettimestamp", "$where:", "'$where'", "\"$where\"",
     ]),
+    evidence(Nosqli, 55, "contains a statement for a graph database", Places::QUERY, None, &[
+        "detach delete", "union match (", "match (n) ", "load csv from", "call db.labels(", "call dbms.", "call apoc.",
+    ]),
     evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, None, &[
-        "*()|", "*)(|", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
+        "*()|", "))\0", ":2.5.13.", "*)(|", "(uid=*", "(cn=*", "*(|(", "*(&(", "*(!(", "*))\0", "*)\0", "(|(uid=", "(&(uid=",
         "(userpassword=", "(mail=*", "(sn=*",
     ]),
     evidence(Ldapi, 55, "contains a directory filter", Places::QUERY, Typed, &["(objectclass="]),

@@ -7,11 +7,14 @@ use crate::request::AttackClass::{Cmdi, Crlf, Ssi, Ssrf, Traversal, Xxe};
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[
-    evidence(Ssrf, 60, "asks for what a cloud metadata service serves", Places::QUERY, None, &[
+    evidence(Ssrf, 60, "asks for what a cloud metadata service serves", Places::TARGET, None, &[
         "latest/meta-data", "latest/user-data", "latest/api/token", "latest/dynamic/instance",
-        "iam/security-credentials", "computemetadata/v1", "metadata/identity/oauth2", "metadata/instance?",
-        "opc/v1/instance", "opc/v2/instance", "metadata/v1.json", "metadata/v1/", "openstack/latest",
-        "v2/credentials", "latest/meta_data", "2009-04-04/meta-data", "hetzner/v1/metadata",
+        "iam/security-credentials", "computemetadata/v1", "metadata/identity/oauth2", "openstack/latest/",
+        "2009-04-04/meta-data", "hetzner/v1/metadata",
+    ]),
+    evidence(Ssrf, 60, "asks for what a cloud metadata service serves", Places::QUERY, None, &[
+        "metadata/instance?", "opc/v1/instance", "opc/v2/instance", "metadata/v1.json", "metadata/v1/", "openstack/latest",
+        "v2/credentials", "latest/meta_data",
     ]),
     evidence(Crlf, 55, "tunnels to a socket through a proxy module", Places::TARGET, Begin, &[
         "unix:",
@@ -37,6 +40,11 @@ pub(super) const GROUPS: &[Group] = &[
         "\\r\\nset-cookie", "\\nset-cookie", "\\r\\nlocation:", "\\r\\ncontent-", "\\r\\nhost:", "\\r\\nx-", "\\r\\n\\r\\n<",
         "\\u000aset-cookie", "%0aset-cookie", "%0d%0a",
     ]),
+    // U+560A and U+560D, whose last bytes servers that drop the rest read as a line break; U+2028 is one by itself.
+    evidence(Crlf, 60, "has a line break written out and a header", Places::TARGET, None, &[
+        "嘊嘍", "\u{2028}set-cookie:", "\u{2028}location:",
+    ]),
+    evidence(Xxe, 55, "writes markup in UTF-7", Places::QUERY, None, &["+adwa", "+adw-"]),
     evidence(Ssi, 60, "contains an edge-side include", Places::TARGET, None, &[
         "<esi:", "<!--esi",
     ]),
@@ -47,7 +55,7 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(Cmdi, 60, "gives a program an option that runs another", Places::QUERY, None, &[
         "-oproxycommand=", "proxycommand=", "--checkpoint-action=", "--upload-pack=", "--receive-pack=", "--use-askpass",
-        "--to-command=", "--use-compress-program", "--exec=", "-exec ", "--open-files-in-pager", "--rsh=",
+        "--to-command=", "--use-compress-program", "-oqueuedirectory=", "-oq/tmp", " -x/var/", " -x/tmp/", " -x/home/", "--exec=", "-exec ", "--open-files-in-pager", "--rsh=",
     ]),
     evidence(Cmdi, 55, "names the shell by its variable", Places::QUERY, None, &[
         "%comspec%", "%systemroot%", "%windir%", "%programfiles%", "%programdata%", "!comspec!", "${comspec}",

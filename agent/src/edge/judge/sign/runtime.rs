@@ -32,7 +32,7 @@ pub(super) const GROUPS: &[Group] = &[
         "jndi:ldap", "jndi:rmi", "jndi:dns", "jndi:iiop", "jndi:http", "jndi:corba", "jndi:nis",
     ]),
     evidence(CodeInjection, 75, "contains PHP code", Places::ANY, None, &[
-        "<?php", "<?=", "<? ", "<?\n", "<?\t", "<?\r", "[php]", "[/php]", "{php}", "{/php}", "<?xml:", "<?xml :",
+        "<?php", "$_=[]", "$_=@", "<?=", "<? ", "<?\n", "<?\t", "<?\r", "[php]", "[/php]", "{php}", "{/php}", "<?xml:", "<?xml :",
         "<? php", "<?xml  ", "<cfexecute", "<cfset", "<cfquery", "<cfinclude", "<cfoutput", "<cffile", "<%@", "<jsp:",
     ]),
     evidence(CodeInjection, 65, "sets a directive of PHP", Places::TARGET, Assign, &[
@@ -44,8 +44,8 @@ pub(super) const GROUPS: &[Group] = &[
         "output_buffering", "output_handler", "assert.callback", "enable_dl", "user_ini.filename", "upload_tmp_dir",
         "expose_php", "html_errors", "log_errors", "soap.wsdl_cache_dir", "zend.multibyte", "browscap", "doc_root",
         "user_dir", "short_open_tag", "track_errors", "arg_separator.output", "date.timezone", "default_charset",
-        "file_uploads", "implicit_flush", "precision", "variables_order", "sys_temp_dir", "session.upload_progress",
-        "opcache.file_cache", "preload",
+        "file_uploads", "implicit_flush", "variables_order", "sys_temp_dir", "session.upload_progress", "opcache.file_cache",
+        "opcache.preload",
     ]),
     evidence(CodeInjection, 60, "calls a function of PHP that runs code or commands", Places::ANY, Call, &[
         "system", "shell_exec", "passthru", "popen", "proc_open", "pcntl_exec", "eval", "assert", "create_function",
@@ -65,7 +65,7 @@ pub(super) const GROUPS: &[Group] = &[
         "function_exists", "get_current_user", "unpack", "token_get_all", "substr", "ftp_connect", "ftp_get",
         "imap_open", "mail", "error_log", "debug_backtrace", "convert_uuencode", "array_walk", "iterator_apply",
     ]),
-    evidence(CodeInjection, 55, "reads a superglobal of PHP", Places::ANY, None, &[
+    evidence(CodeInjection, 55, "reads a superglobal of PHP", Places::ANY, Typed, &[
         "$_get", "$_post", "$_request", "$_server", "$_cookie", "$_files", "$_env", "$_session", "$globals",
         "$http_raw_post_data", "$__[_]", "$argv[",
     ]),
@@ -81,9 +81,9 @@ pub(super) const GROUPS: &[Group] = &[
         "globalthis.", "require(", "__proto__", "{\"prototype\"", "constructor.prototype", "constructor[prototype]",
         "constructor.constructor", "[prototype]", "this.constructor", "new function(", "execsync(", "spawnsync(",
         "_$$nd_func$$_", "fs.readfile", "fs.writefile", "console[", "module.exports",
-        "string.fromcharcode", "import(", "(function(){", "})()", "reflect.get", "__import__", "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "pty.spawn", "eval(compile", "exec(compile",
+        "string.fromcharcode(", "string.fromcharcode.", "response.write(", "import(", "(function(){", "})()", "reflect.get", "__import__(", "__import__'", "__import__\"", "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "pty.spawn", "eval(compile", "exec(compile",
         "kernel.system", "kernel.exec", "kernel.open",
-        "kernel.fork", "kernel.spawn", "process.spawn", "process.fork", "io.popen", "io.read",
+        "kernel.fork", "kernel.spawn", "process.spawn(", "process.fork(", "io.popen", "io.read",
         "open3.", "%x(", "%x{", "%x[", "send(:", "instance_eval", "class_eval", "file.read(", "yaml.load", "marshal.load", "activerecord::",
         "erb.new", "psych.", "os.execute", "dofile(", "loadstring(", "package.loadlib", "@{[", "qx{", "qx(",
         "system qq", "use socket;", "exec qq", "core::", "io::socket", "perl -e",
@@ -120,7 +120,7 @@ pub(super) const GROUPS: &[Group] = &[
         "aaeaaad/////", "objectdataprovider", "losformatter", "typeconfusedelegate",
     ]),
     evidence(Deserialization, 55, "carries a serialized object of Python or Ruby", Places::QUERY, Begin, &[
-        "gasv", "gaml", "gajv", "gajj", "gajd", "cos\nsystem", "cos\\nsystem", "cposix", "c__builtin__", "cbuiltins", "csubprocess", "ccopy_reg", "cnt\nsystem", "(dp0", "(lp0", "(dp1",
+        "bahvo", "gasv", "gaml", "gajv", "gajj", "gajd", "cos\nsystem", "cos\\nsystem", "cposix", "c__builtin__", "cbuiltins", "csubprocess", "ccopy_reg", "cnt\nsystem", "(dp0", "(lp0", "(dp1",
     ]),
     evidence(Shellshock, 90, "defines a function as bash imports it from the environment", Places::ANY, Start, &[
         "() {", "(){", "() _{", "() :{",

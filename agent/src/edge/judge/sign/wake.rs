@@ -29,7 +29,7 @@ pub(super) const GROUPS: &[Group] = &[
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
         "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",
-        "instance-data", "-metadata", ".local",
+        "instance-data", "-metadata", ".local", "100.100.100.200", "metadata.goog", "2852039166", "0xa9fe", "0251.", "fd00:ec2",
     ] },
     Group { meaning: Meaning::Steps, places: Places::TARGET, edge: None, words: &[
         "..", "./", "/.", ".\\", "0x2e", "file:",

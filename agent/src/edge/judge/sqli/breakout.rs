@@ -133,7 +133,7 @@ impl Statement<'_> {
         if self.tokens.len() == 3 && constant(0) && self.kind(1) == Some(Kind::Compare) && constant(2) {
             self.report(0, 2, 50, "is a comparison of constants", found);
         }
-        if self.kind(0) == Some(Kind::Number) && self.tokens.len() > 2 && self.only_computes() {
+        if matches!(self.kind(0), Some(Kind::Number | Kind::Open)) && self.tokens.len() > 2 && self.only_computes() {
             self.report(0, self.tokens.len() - 1, 50, "is a comparison of constants", found);
         }
     }

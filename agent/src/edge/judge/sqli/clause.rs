@@ -42,7 +42,11 @@ impl Statement<'_> {
         let subquery = at > 0 && self.kind(at - 1) == Some(Kind::Open);
         // 64: as many columns as a query that is meant has.
         let from = self.next_from(next).filter(|from| *from < next + 64);
-        let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.kind(at + 1) == Some(Kind::Arithmetic);
+        // `"Select"`: a word in quotes.
+        if self.broken && at == 1 && self.touches(at) {
+            return;
+        }
+        let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.is_sign(at + 1);
         let listed = matches!(
             self.kind(next),
             Some(
@@ -69,10 +73,34 @@ impl Statement<'_> {
         self.report(at, table.map_or(next, |from| from + 1), weight, "contains a query", found);
     }
 
+    /// Whether the tokens around `at` touch it and are text.
+    fn touches(&self, at: usize) -> bool {
+        let text = |at: usize| matches!(self.kind(at), Some(Kind::Text { .. }));
+        text(at - 1)
+            && text(at + 1)
+            && self.tokens[at - 1].end == self.tokens[at].start
+            && self.tokens[at].end == self.tokens[at + 1].start
+    }
+
+    /// Whether the operator at `at` may stand in front of a value: `select *`, `select -1`, but not `select & co`.
+    fn is_sign(&self, at: usize) -> bool {
+        self.kind(at) == Some(Kind::Arithmetic)
+            && matches!(self.part.lower[self.tokens[at].start], b'*' | b'-' | b'+' | b'~' | b'!' | b'@')
+    }
+
     /// Words in a row at `at`, with no comma, operator or call: no list of columns has that, a sentence does.
     pub(super) fn is_prose(&self, at: usize) -> bool {
         let word = |at: usize| self.kind(at) == Some(Kind::Word) && self.is_letters(at);
-        word(at) && word(at + 1) && matches!(self.kind(at + 2), Some(Kind::Word | Kind::Number))
+        // "union select tutorial": a word of a sentence, and nothing behind it that could be asked for.
+        let alone = word(at) && self.kind(at + 1).is_none() && is_free_text(self.part.name);
+        alone
+            || self.is_foreign(at)
+            || word(at) && word(at + 1) && matches!(self.kind(at + 2), Some(Kind::Word | Kind::Number))
+    }
+
+    /// Whether the token at `at` begins with a letter of another script: what people write, and no schema is called.
+    fn is_foreign(&self, at: usize) -> bool {
+        self.tokens.get(at).is_some_and(|token| !self.part.lower[token.start].is_ascii())
     }
 
     /// Whether the token at `at` is of letters alone.
@@ -215,6 +243,7 @@ impl Statement<'_> {
             {
                 40
             }
+            (b"drop" | b"create" | b"alter", Some(Key::Table), _) if self.is_foreign(at + 2) => 25,
             (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _) => 50,
             (b"load", _, Some(Kind::Word)) if self.any_key(at, Key::Into) || self.has_function(at) => 40,
             _ => return,

@@ -21,6 +21,14 @@ impl Statement<'_> {
         if self.after_between(at) {
             return;
         }
+        // `1 and f(x) > 2`: whatever the function is, no query language begins with a number and an operator.
+        if at == 1 && self.kind(0) == Some(Kind::Number) && self.kind(2) == Some(Kind::Word) {
+            let (called, after) = self.call_operand(2);
+            let constant = matches!(self.operand(after + 1), Some((Operand::Constant, _)));
+            if called == Operand::Computed && self.kind(after) == Some(Kind::Compare) && constant {
+                return self.report(0, after + 1, 50, "adds a condition that compares constants", found);
+            }
+        }
         let Some((left, after)) = self.operand(at + 1) else { return };
         if self.kind(after) == Some(Kind::Compare) {
             let weight = match (left, self.operand(after + 1).map(|(right, _)| right)) {
@@ -29,6 +37,7 @@ impl Statement<'_> {
                 (Operand::Name, None) => 15,
                 (Operand::Name, Some(Operand::Name)) => 10,
                 (Operand::Name, Some(Operand::Constant)) if self.goes_on_from_value(at, after) => 50,
+                (Operand::Name, Some(_)) if self.filters_before(at) => 15,
                 (Operand::Name, Some(_)) | (_, Some(Operand::Name)) if !self.broken => 35,
                 (_, None) if !self.broken && at > 0 => 35,
                 _ => 65,
@@ -86,6 +95,14 @@ impl Statement<'_> {
     pub(super) fn goes_on_from_value(&self, at: usize, compare: usize) -> bool {
         let value = at == 1 && matches!(self.kind(0), Some(Kind::Number | Kind::Text { .. }));
         value && matches!(self.kind(compare + 1), Some(Kind::Text { .. }))
+    }
+
+    /// `project = abc and status in (…)`: conditions on names before `at` too, as a whole text of a tracker's query language
+    /// is; what breaks into a statement has a value there.
+    fn filters_before(&self, at: usize) -> bool {
+        !self.broken
+            && self.kind(0) == Some(Kind::Word)
+            && (1..at).any(|at| self.kind(at) == Some(Kind::Compare) && self.kind(at - 1) == Some(Kind::Word))
     }
 
     /// Whether the `and` at `at` belongs to `between a and b`.
