@@ -235,6 +235,9 @@ const HOSTILE_BYTES: usize = 4096;
 const SEQUENCES: usize = 600;
 const ROUNDS: usize = 3;
 
+/// Times that the slowest tenth of the hostile lines is timed again.
+const AGAIN: usize = 8;
+
 /// A hostile line: some atoms, over and over, in a parameter or, every fourth time, in the path.
 fn hostile_line(atoms: &[usize]) -> String {
     let text: String = atoms.iter().map(|atom| ATOMS[*atom]).collect();
@@ -301,6 +304,14 @@ fn measure_worst(lines: &[&[u8]], unseen: &[&[u8]], judge: &Judge, scratch: &mut
         (0..PASSES).map(|_| once(line)).fold(f64::INFINITY, f64::min) / line.len() as f64
     };
     let mut found = hostile(|line| fastest(line.as_bytes(), &mut once));
+    // A machine that did something else for a moment made some lines look slow: the slowest are timed again, some time later.
+    for _ in 0..AGAIN {
+        found.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let quick = found.len() - found.len() / 10;
+        for (cost, atoms) in &mut found[quick..] {
+            *cost = cost.min(fastest(hostile_line(atoms).as_bytes(), &mut once));
+        }
+    }
     found.sort_by(|one, other| one.0.total_cmp(&other.0));
     if let Some((most, atoms)) = found.last() {
         let atoms: Vec<&str> = atoms.iter().map(|atom| ATOMS[*atom]).collect();
