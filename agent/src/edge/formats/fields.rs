@@ -45,7 +45,7 @@ impl<'l> Fields<'l> {
     #[inline(always)]
     pub(in crate::edge) fn skip<const N: usize>(&mut self, names: [&'static str; N]) -> Result<(), ParseError> {
         if let Some(end) = nth::<N>(b' ', self.rest) {
-            self.position = self.position.saturating_add(N as u8);
+            self.position = self.position.saturating_add(u8::try_from(N).unwrap_or(u8::MAX));
             self.take(end, end + 1);
             return Ok(());
         }

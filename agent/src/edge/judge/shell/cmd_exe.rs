@@ -50,6 +50,6 @@ fn cuts_variable(text: &[u8]) -> bool {
             inside.iter().take(12).take_while(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')).count();
         let named = text[..at].last().is_some_and(u8::is_ascii_alphanumeric);
         // The percent sign and two digits behind it may have been taken for an escape.
-        named && length > 0 && inside.get(length).is_some_and(|byte| matches!(byte, b'%' | b'!' | ..b' '))
+        named && length > 0 && inside.get(length).is_some_and(|byte| matches!(byte, b'%' | b'!' | 0..=0x1F))
     })
 }
