@@ -10,7 +10,7 @@ use super::marks::Marks;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Crlf, MailInjection};
 
-/// Most bytes behind a line break that are looked at: with it every break of a part can be, however many pad it.
+/// Most bytes on either side of a line break that are looked at: with it every break of a part can be, however many pad it.
 const MAX_LINE: usize = 256;
 
 /// Headers that splitting sets.
@@ -124,7 +124,11 @@ fn is_mail(text: &[u8], at: usize, rest: &[u8]) -> bool {
     }
     let Some(command) = MAIL.iter().find(|command| rest.starts_with(command)) else { return false };
     let line = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(rest);
-    if command.ends_with(b":") { line.contains(&b'@') || text[..at].contains(&b'@') } else { text[at] == b'\r' }
+    if command.ends_with(b":") {
+        line.contains(&b'@') || text[at.saturating_sub(MAX_LINE)..at].contains(&b'@')
+    } else {
+        text[at] == b'\r'
+    }
 }
 
 /// What an IMAP client may ask for (RFC 9051, section 6).

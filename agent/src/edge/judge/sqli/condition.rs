@@ -15,6 +15,10 @@ pub(super) enum Operand {
     Name,
 }
 
+/// Tokens within which a query language has its first condition; without the bound many conditions would each look through all
+/// that is before them.
+const FIRST_CONDITION: usize = 16;
+
 impl Statement<'_> {
     /// `or 1=1`, `and 'a'='a`, `or sleep(5)`, `' or 'x`.
     pub(super) fn judge_condition(&self, at: usize, found: &mut Findings) {
@@ -102,7 +106,8 @@ impl Statement<'_> {
     fn filters_before(&self, at: usize) -> bool {
         !self.broken
             && self.kind(0) == Some(Kind::Word)
-            && (1..at).any(|at| self.kind(at) == Some(Kind::Compare) && self.kind(at - 1) == Some(Kind::Word))
+            && (1..at.min(FIRST_CONDITION))
+                .any(|at| self.kind(at) == Some(Kind::Compare) && self.kind(at - 1) == Some(Kind::Word))
     }
 
     /// Whether the `and` at `at` belongs to `between a and b`.
