@@ -339,6 +339,17 @@ const HOSTILE: &[&str] = &[
     r#"/1999.tar.gz"#,
     r#"/config.php.txt"#,
     r#"/wp-json/wp/v2/users"#,
+    r#"/list?group='"#,
+    r#"/list?group='thing"#,
+    r#"/list?key='or'b='b"#,
+    r#"/list?key=3'+delete+from+orders"#,
+    r#"/list?b=into+the+cartand+1=1"#,
+    r#"/list?key=9%00"#,
+    r#"/cgi-bin/tool.exe"#,
+    r#"/x?y=%22&dir;%3Eq7&rem;"#,
+    r#"/x?y=a%22||echo+4d+5a+%3E%3Ez"#,
+    r#"/x?y='uname+%23"#,
+    r#"/x?y='my_test.nasl"#,
 ];
 
 const ORDINARY: &[&str] = &[
@@ -403,4 +414,9 @@ const ORDINARY: &[&str] = &[
     r#"/calc?precision=12"#,
     r#"/autodiscover/autodiscover.json?Email=a@b.example&Protocol=EWS"#,
     r#"/s?q=dict://+what+is+this"#,
+    r#"/s?q='tis+the+season"#,
+    r#"/s?q='tis"#,
+    r#"/find?tags=db.text%3D%22DELETE+FROM+t%22"#,
+    r#"/files/setup.exe"#,
+    r#"/s?q=learn+c+%23"#,
 ];

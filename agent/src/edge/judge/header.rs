@@ -77,6 +77,7 @@ const MAIL: &[&[u8]] = &[
 /// Judges one part.
 pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     judge_request_line(part, found);
+    judge_nul(part, found);
     if part.place == Place::UserAgent || !part.marks.any(Marks::LINE) {
         return;
     }
@@ -156,6 +157,14 @@ fn is_imap(rest: &[u8]) -> bool {
     let digits = rest[..tag].iter().filter(|byte| byte.is_ascii_digit()).count();
     (1..tag).contains(&digits)
         && rest[tag..].strip_prefix(b" ").is_some_and(|said| IMAP.iter().any(|command| said.starts_with(command)))
+}
+
+/// A NUL: no form and no browser sends one, and what stands behind it is gone where a program of C reads the text.
+fn judge_nul(part: &Part<'_>, found: &mut Findings) {
+    if part.tricks.nul && !matches!(part.place, Place::UserAgent | Place::Referer) {
+        let at = memchr::memchr(0, part.text).unwrap_or_default();
+        found.add(Crlf, 50, part.offset + at..part.offset + at + 1, "has a NUL where text ends for other programs");
+    }
 }
 
 /// `GET http://… HTTP/1.1` as a value: a request inside the request.

@@ -30,6 +30,7 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
             judge_properties(part, found);
             judge_names(part, found);
             judge_script(part, found);
+            judge_program(part, found);
         }
         Place::Value if part.marks.any(Marks::BRACE.and(Marks::QUOTE)) => judge_serialized(part, found),
         _ => {}
@@ -198,6 +199,23 @@ const WORDPRESS: &[&[u8]] = &[
 fn judge_script(part: &Part<'_>, found: &mut Findings) {
     if let Some((weight, reason)) = odd_script(part.lower) {
         found.add(Webshell, weight, part.offset..part.offset + part.lower.len(), reason);
+    }
+}
+
+/// Folders from which old servers ran programs.
+const PROGRAM_FOLDERS: &[&[u8]] = &[b"/cgi", b"/fcgi", b"/htbin/", b"/scripts/", b"cgi/", b"/cgi-win/", b"/bin/"];
+
+/// `/cgi-bin/x.exe`, `/scripts/x.exe/y`: a program of Windows in a folder of scripts.
+fn judge_program(part: &Part<'_>, found: &mut Findings) {
+    if !part.pairs.may_hold(b".exe") {
+        return;
+    }
+    let program =
+        memchr::memmem::find(part.lower, b".exe").filter(|at| matches!(part.lower.get(at + 4), None | Some(b'/')));
+    let within =
+        |at: usize| PROGRAM_FOLDERS.iter().any(|folder| memchr::memmem::find(&part.lower[..at], folder).is_some());
+    if let Some(at) = program.filter(|at| within(*at)) {
+        found.add(Probe, 50, part.offset..part.offset + at + 4, "looks for a program that a server would run");
     }
 }
 

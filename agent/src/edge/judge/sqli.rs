@@ -15,6 +15,7 @@ use token::{Key, Kind, Token, tokens};
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose::is_free_text;
 use super::target::{Part, Place};
 use crate::request::AttackClass::Sqli;
 
@@ -111,11 +112,22 @@ impl Sql {
     /// `id=7'`: a number with a quote behind it, to see whether the statement breaks.
     fn judge_probe(&self, part: &Part<'_>, found: &mut Findings) {
         Self::judge_marks(part, found);
+        Self::judge_lone(part, found);
         let Some((quote, number)) = part.lower.split_last() else { return };
         let number = number.strip_prefix(b"-").unwrap_or(number);
         let probes = matches!(quote, b'\'' | b'"') && !number.is_empty() && number.iter().all(u8::is_ascii_digit);
         if probes && (part.name.ends_with(b"id") || part.name.ends_with(b"ids")) {
             found.add(Sqli, 50, part.offset..part.offset + part.lower.len(), "breaks a number with a quote");
+        }
+    }
+
+    /// `'`, `'x`: a quote and nothing that it could belong to, to see whether the statement breaks. People who search write
+    /// `'tis`.
+    fn judge_lone(part: &Part<'_>, found: &mut Findings) {
+        let [b'\'' | b'"', word @ ..] = part.lower else { return };
+        let plain = word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+        if part.place == Place::Value && plain && !is_free_text(part.name) {
+            found.add(Sqli, 50, part.offset..part.offset + part.lower.len(), "opens a string and nothing else");
         }
     }
 

@@ -24,6 +24,11 @@ impl Arguments {
         if canary || PAIRS.iter().any(|(command, arguments)| *command == name && arguments.contains(&first)) {
             return Self::Technical;
         }
+        // What is written to a file, or cut off: no sentence ends so.
+        if memchr::memmem::find(rest, b">>").is_some() || trimmed.ends_with(b" #") || trimmed == b"#" && rest.len() > 1
+        {
+            return Self::Technical;
+        }
         if rest.iter().all(|byte| matches!(byte, 0 | b' ' | b'\t' | b'\'' | b'"' | b')' | b'}' | b'/' | b'#' | b','))
             || rest.starts_with(b"\\n")
         {

@@ -9,6 +9,13 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if !matches!(part.place, Place::Value | Place::Name) {
         return;
     }
+    // `…&ver;>q1&rem;`: the separators that end a command begin a parameter, and what cuts the line off is its name.
+    if part.place == Place::Name
+        && (matches!(part.lower, b"rem;" | b"rem,") || memchr::memmem::find(part.lower, b";>").is_some())
+    {
+        let span = part.offset..part.offset + part.lower.len();
+        return found.add(Cmdi, 50, span, "is a statement of the Windows command shell");
+    }
     if cuts_variable(part.lower) {
         let span = part.offset..part.offset + part.lower.len();
         return found.add(Cmdi, 55, span, "cuts characters out of a shell variable");

@@ -22,6 +22,9 @@ pub(super) const GROUPS: &[Group] = &[
         "dbms_lock", "utl_http", "utl_inaddr", "dbms_ldap", "dbms_xmlgen", "xp_fileexist", "xp_regwrite",
         "xp_servicecontrol", "xp_availablemedia", "sp_password", "sp_addlogin",
     ]),
+    evidence(Sqli, 50, "adds a condition that compares constants", Places::QUERY, None, &[
+        "and 1=1", "or 1=1", "and 1=2", "and 1=0", "or 1=2", "print @@",
+    ]),
     evidence(Sqli, 60, "calls a delay of the database", Places::QUERY, Start, &[
         "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "sleep(__", "waitfor time", "randomblob(",
     ]),

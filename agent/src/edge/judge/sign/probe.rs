@@ -2,7 +2,7 @@
 
 use super::Edge::{End, None, Root, Segment};
 use super::{Group, Places, evidence};
-use crate::request::AttackClass::{Probe, Webshell};
+use crate::request::AttackClass::{Probe, ScannerUa, Webshell};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
@@ -50,6 +50,11 @@ pub(super) const GROUPS: &[Group] = &[
         ".staging", ".development", ".example", ".dist", ".sample", ".settings", ".psk", ".kdb", ".dbf",
         ".sqlitedb", ".bak1", ".bak2", ".old1", ".backup1", ".sql~", ".php_", ".phps", ".jsp~", ".asp~", ".aspx~",
         "config.php.txt", "configuration.php.txt", "settings.php.txt", "database.php.txt", "db.php.txt",
+    ]),
+    evidence(Probe, 55, "looks for a device or a product by its own path", Places::PATH, End, &["/_vti_bin", "/_vti_bin/"]),
+    evidence(ScannerUa, 55, "carries the mark of a scanner's test", Places::TARGET, None, &[
+        ".nasl", "acunetix(", "acunetix_wvs", "wvs_test", "nessus-session", "netsparker(", "nessus_is_probing", "w3af",
+        "xss_arachni",
     ]),
     evidence(Probe, 55, "asks for the names of a site's users", Places::PATH, End, &[
         "/wp-json/wp/v2/users", "/wp-json/wp/v2/users/",
@@ -110,6 +115,9 @@ pub(super) const GROUPS: &[Group] = &[
         "/wp-content/uploads/wpo", "/actuator/beans", "/actuator/mappings", "/actuator/configprops", "/actuator/trace",
         "/actuator/threaddump", "/actuator/logfile", "/actuator/shutdown", "/actuator/refresh", "/actuator/auditevents",
         "/actuator/loggers", "/actuator/scheduledtasks", "/actuator;", "/jolokia/", "/debug/pprof", "/manage/env",
+        "/iissamples/", "/_vti_log/", "/_vti_cnf/", "/_vti_txt/", "/servlet/snoopservlet", "/servlet/sessionservlet",
+        "/agentrunner.nsf", "/names.nsf", "/catalog.nsf", "/domcfg.nsf", "/log.nsf", "/statrep.nsf", "/webadmin.nsf",
+        "/httpodbc.dll", "/fpcount.exe", "/shtml.exe",
         "/bitkeeper/etc", "/cvs/root", "/cvs/entries", "/_profiler/", "/app_dev.php", "/frontend_dev.php",
         "/webpack.config", "/ioncube/", "/sqlite/main.php", "/phpliteadmin", "/phppgadmin", "/sqlbuddy", "/+webvpn+/", "/sdk/vimservice",
     ]),

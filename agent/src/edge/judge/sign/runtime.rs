@@ -81,7 +81,7 @@ pub(super) const GROUPS: &[Group] = &[
         "globalthis.", "require(", "__proto__", "{\"prototype\"", "constructor.prototype", "constructor[prototype]",
         "constructor.constructor", "[prototype]", "this.constructor", "new function(", "execsync(", "spawnsync(",
         "_$$nd_func$$_", "fs.readfile", "fs.writefile", "console[", "module.exports",
-        "string.fromcharcode(", "string.fromcharcode.", "response.write(", "import(", "(function(){", "})()", "reflect.get", "__import__(", "__import__'", "__import__\"", "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "pty.spawn", "eval(compile", "exec(compile",
+        "string.fromcharcode(", "string.fromcharcode.", "import(", "(function(){", "})()", "reflect.get", "__import__(", "__import__'", "__import__\"", "__class__", "__subclasses__", "__globals__", "__builtins__", "__mro__", "pty.spawn", "eval(compile", "exec(compile",
         "kernel.system", "kernel.exec", "kernel.open",
         "kernel.fork", "kernel.spawn", "process.spawn(", "process.fork(", "io.popen", "io.read",
         "open3.", "%x(", "%x{", "%x[", "send(:", "instance_eval", "class_eval", "file.read(", "yaml.load", "marshal.load", "activerecord::",
@@ -107,7 +107,7 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(CodeInjection, 60, "reaches for the runtime of a scripting language", Places::ANY, Typed, &[
         "console.info", "console.log(", "console.error(", "console.debug(", "console.warn(", "console.trace(",
-        "console.table(",
+        "console.table(", "response.write", ",eval)",
     ]),
     evidence(Ssti, 65, "calls into a template engine", Places::TARGET, Typed, &["<%="]),
     evidence(CodeInjection, 50, "loops without end", Places::QUERY, Typed, &[

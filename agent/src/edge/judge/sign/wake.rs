@@ -25,7 +25,7 @@ pub(super) const GROUPS: &[Group] = &[
     ] },
     // Packed files: a copy of the whole site may be asked for.
     Group { meaning: Meaning::Look, places: Places::PATH, edge: End, words: &[
-        ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war", ".properties",
+        ".exe", ".zip", ".rar", ".tar", ".tgz", ".7z", ".gz", ".bz2", ".war", ".properties",
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
         "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",

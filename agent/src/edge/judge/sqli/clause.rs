@@ -237,6 +237,14 @@ impl Statement<'_> {
                 60
             }
             (b"delete", Some(Key::From), _) if self.any_key(at, Key::Where) => 60,
+            // `2' delete from users`: right behind the string's end no sentence goes on so.
+            (b"delete" | b"insert" | b"drop" | b"truncate", Some(Key::From | Key::Into | Key::Table), _)
+                if self.broken
+                    && at == 1
+                    && self.tokens.last().is_none_or(|last| last.kind != (Kind::Text { closed: false })) =>
+            {
+                55
+            }
             // "drop table": somebody looks for the statement; where it is meant, something stands before it or behind.
             (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _)
                 if at == 0 && self.tokens.len() <= 3 =>

@@ -71,6 +71,8 @@ impl Statement<'_> {
                 _ => 15,
             };
             self.report(at, after, weight, "adds a condition that is a constant", found);
+        } else if self.broken && at == 1 && self.tokens[0].end <= 1 && self.quotes_operator(at) {
+            self.report(0, after, 50, "adds a condition and breaks off", found);
         } else if self.broken && at == 1 && self.kind(after) == Some(Kind::Arithmetic) && self.kind(after + 1).is_none()
         {
             self.report(at, after, 50, "adds a condition and breaks off", found);
@@ -108,6 +110,14 @@ impl Statement<'_> {
             && self.kind(0) == Some(Kind::Word)
             && (1..at.min(FIRST_CONDITION))
                 .any(|at| self.kind(at) == Some(Kind::Compare) && self.kind(at - 1) == Some(Kind::Word))
+    }
+
+    /// `'or'a='a`: an operator between two quotes, the second with a word right behind it.
+    fn quotes_operator(&self, at: usize) -> bool {
+        let Some(text) = self.tokens.get(at + 1).filter(|token| matches!(token.kind, Kind::Text { .. })) else {
+            return false;
+        };
+        text.start == self.tokens[at].end && self.part.lower.get(text.start + 1).is_some_and(u8::is_ascii_alphanumeric)
     }
 
     /// Whether the `and` at `at` belongs to `between a and b`.
