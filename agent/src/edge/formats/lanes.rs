@@ -56,4 +56,24 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_nth_is_counted_from_the_front() {
+        let check = |text: &[u8], expected: Option<usize>| assert_eq!(nth::<3>(b' ', text), expected);
+        check(b"0.001 0.248 0.000 200 200 512 2048 ", Some(17));
+        check(b"                                   ", Some(2));
+        check(b"a b                 x             c", Some(4));
+        check(b"a b cdefghijklmnopqrstuvwxyz0123456 ", None);
+        check(b"a b c d", None);
+    }
+
+    #[test]
+    fn every_byte_that_is_no_digit_has_its_bit() {
+        for byte in 0..=u8::MAX {
+            let mut text = *b"0123456789012345";
+            text[5] = byte;
+            assert_eq!(no_digits(&text) != 0, !byte.is_ascii_digit(), "{byte}");
+        }
+        assert_eq!(no_digits(b"192.0.2.7:80 200"), 1 << 3 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 12);
+    }
 }
