@@ -2,7 +2,8 @@
 //!
 //! `judge_quality [--rows] [FILE]` reads JSON lines `{id, label, class, method, url, user_agent, ambiguous?}` (gzip
 //! or not; default: the development corpus under `$BREACHLINE_SHARED/data`) and prints recall per attack class and
-//! false positives per benign class. With `--rows` it prints one line per wrong row instead.
+//! false positives per benign class; with the default corpus also, of the day's log beside it, the share of each label's
+//! lines that is exploit-like. With `--rows` it prints one line per wrong row instead.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use breachline::edge::formats::Format;
 use breachline::edge::judge::{Judge, Scratch};
 use breachline::request::{AccessRecord, LogEscape};
 use breachline::timestamp::Timestamp;
@@ -34,7 +36,8 @@ fn main() -> anyhow::Result<()> {
             other => file = Some(PathBuf::from(other)),
         }
     }
-    let Some(file) = file.or_else(default_corpus) else {
+    let of_day = file.is_none() && !rows;
+    let Some(file) = file.or_else(|| corpus("requests.jsonl.gz")) else {
         eprintln!("no corpus: give a file, or set BREACHLINE_SHARED to the folder that holds data/requests.jsonl.gz");
         return Ok(());
     };
@@ -42,12 +45,37 @@ fn main() -> anyhow::Result<()> {
     if !rows {
         report(&counts)?;
     }
-    Ok(())
+    match (corpus("day.alb.log.gz"), corpus("day.labels.tsv.gz")) {
+        (Some(log), Some(labels)) if of_day => measure_day(&log, &labels),
+        _ => Ok(()),
+    }
 }
 
-fn default_corpus() -> Option<PathBuf> {
+fn corpus(name: &str) -> Option<PathBuf> {
     let shared = std::env::var_os("BREACHLINE_SHARED").map_or_else(|| PathBuf::from("../shared"), PathBuf::from);
-    Some(shared.join("data/requests.jsonl.gz")).filter(|path| path.exists())
+    Some(shared.join("data").join(name)).filter(|path| path.exists())
+}
+
+/// The share of each label's lines in a log of a day that is exploit-like. `labels` has a line for each: its number, the
+/// label and more, between tabs.
+fn measure_day(log: &PathBuf, labels: &PathBuf) -> anyhow::Result<()> {
+    let judge = Judge::new();
+    let mut scratch = Scratch::default();
+    let mut counts: BTreeMap<String, Count> = BTreeMap::new();
+    for (line, label) in open(log)?.split(b'\n').zip(open(labels)?.lines()) {
+        let (line, label) = (line?, label?);
+        let label = label.split('\t').nth(1).context("a line of the labels has no label")?;
+        let hit = Format::Alb
+            .parse(&line)
+            .is_ok_and(|record| judge.judge(&record, &mut scratch).is_some_and(|verdict| verdict.exploit_like()));
+        let count = counts.entry(label.to_owned()).or_default();
+        count.rows += 1;
+        count.hits += u64::from(hit);
+    }
+    for (label, count) in &counts {
+        print(&format!("exploit-like of the day's {label} lines"), count)?;
+    }
+    Ok(())
 }
 
 fn measure(file: &PathBuf, print_rows: bool) -> anyhow::Result<BTreeMap<(bool, bool, String), Count>> {
@@ -93,17 +121,14 @@ fn record<'l>(method: &'l str, url: &'l str, user_agent: &'l str) -> AccessRecor
     }
 }
 
+fn print(name: &str, count: &Count) -> anyhow::Result<()> {
+    let percent = (10_000.0 * count.hits as f64 / count.rows.max(1) as f64).round() / 100.0;
+    let figure = json!({"name": name, "value": percent, "unit": "%", "rows": count.rows, "hits": count.hits});
+    writeln!(std::io::stdout(), "{figure}")?;
+    Ok(())
+}
+
 fn report(counts: &BTreeMap<(bool, bool, String), Count>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let mut print = |name: &str, count: &Count| -> anyhow::Result<()> {
-        let percent = 100.0 * count.hits as f64 / count.rows.max(1) as f64;
-        writeln!(
-            out,
-            "{}",
-            json!({"name": name, "value": (percent * 100.0).round() / 100.0, "unit": "%", "rows": count.rows, "hits": count.hits})
-        )?;
-        Ok(())
-    };
     let sum = |accept: &dyn Fn(bool, bool, &str) -> bool| {
         counts.iter().filter(|((attack, ambiguous, class), _)| accept(*attack, *ambiguous, class)).fold(
             Count::default(),
