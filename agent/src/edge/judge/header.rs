@@ -125,43 +125,51 @@ fn is_mail(text: &[u8], at: usize, rest: &[u8]) -> bool {
     }
     let Some(command) = MAIL.iter().find(|command| rest.starts_with(command)) else { return false };
     let line = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(rest);
-    if command.ends_with(b":") {
-        line.contains(&b'@') || text[at.saturating_sub(MAX_LINE)..at].contains(&b'@')
-    } else {
-        text[at] == b'\r'
-    }
+    if command.ends_with(b":") { line.contains(&b'@') || is_behind_address(text, at) } else { text[at] == b'\r' }
+}
+
+/// Whether an address stands right before `at`: `me@shop.example⏎subject: …`, a header that a form's own is continued with.
+fn is_behind_address(text: &[u8], at: usize) -> bool {
+    let before = text[at.saturating_sub(MAX_LINE)..at].trim_ascii_end();
+    let word = before.rsplit(|byte| matches!(byte, b' ' | b',' | b';' | b'\r' | b'\n')).next().unwrap_or_default();
+    word.contains(&b'@') && !word.ends_with(b".")
 }
 
 /// What an IMAP client may ask for (RFC 9051, section 6).
 const IMAP: &[&[u8]] = &[
     b"capability",
-    b"fetch ",
-    b"select ",
-    b"examine ",
-    b"login ",
-    b"list ",
-    b"lsub ",
-    b"status ",
-    b"create ",
-    b"delete ",
-    b"store ",
+    b"fetch",
+    b"select",
+    b"examine",
+    b"login",
+    b"list",
+    b"status",
+    b"create",
+    b"delete",
+    b"store",
     b"noop",
     b"logout",
-    b"search ",
-    b"append ",
+    b"search",
+    b"append",
 ];
 
-/// `v100 fetch 4791`: a command of IMAP behind its tag, which is of letters and digits.
+/// `v100 fetch 4791`: a command of IMAP behind its tag, which is of letters and digits, and what a command has behind it: "Q2
+/// status pending" is a note.
 fn is_imap(rest: &[u8]) -> bool {
     let tag = rest.iter().take(8).take_while(|byte| byte.is_ascii_alphanumeric()).count();
     let digits = rest[..tag].iter().filter(|byte| byte.is_ascii_digit()).count();
-    (1..tag).contains(&digits)
-        && rest[tag..].strip_prefix(b" ").is_some_and(|said| IMAP.iter().any(|command| said.starts_with(command)))
+    let Some(said) = rest[tag..].strip_prefix(b" ").filter(|_| (1..tag).contains(&digits)) else { return false };
+    let behind = IMAP.iter().find_map(|command| said.strip_prefix(*command));
+    behind.is_some_and(|behind| match behind {
+        [] | [b'\r' | b'\n', ..] | [b' ', b'0'..=b'9' | b'"' | b'(', ..] => true,
+        _ => behind.starts_with(b" inbox"),
+    })
 }
 
-/// A NUL: no form and no browser sends one, and what stands behind it is gone where a program of C reads the text.
+/// A NUL in a text: what stands behind it is gone where a program of C reads it. Hashes and keys that are written as bytes hold
+/// one too, among others that no text has.
 fn judge_nul(part: &Part<'_>, found: &mut Findings) {
-    if part.tricks.nul && !matches!(part.place, Place::UserAgent | Place::Referer) {
+    if part.tricks.nul && !part.marks.any(Marks::HIGH) && !matches!(part.place, Place::UserAgent | Place::Referer) {
         let at = memchr::memchr(0, part.text).unwrap_or_default();
         found.add(Crlf, 50, part.offset + at..part.offset + at + 1, "has a NUL where text ends for other programs");
     }

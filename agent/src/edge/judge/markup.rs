@@ -273,7 +273,11 @@ fn judge_handler(part: &Part<'_>, found: &mut Findings) {
         let known = EVENTS.iter().any(|event| name[2..].starts_with(event));
         let called = || {
             let script = part.lower[at + name_length..].get(1..).unwrap_or_default().trim_ascii_start();
-            let word = script.iter().take(32).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+            let word = script
+                .iter()
+                .take(32)
+                .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'$'))
+                .count();
             word > 0 && script.get(word) == Some(&b'(')
         };
         let weight = match (closes, known) {

@@ -203,7 +203,7 @@ fn judge_script(part: &Part<'_>, found: &mut Findings) {
 }
 
 /// Folders from which old servers ran programs.
-const PROGRAM_FOLDERS: &[&[u8]] = &[b"/cgi", b"/fcgi", b"/htbin/", b"/scripts/", b"cgi/", b"/cgi-win/", b"/bin/"];
+const PROGRAM_FOLDERS: &[&[u8]] = &[b"/cgi", b"/fcgi", b"/htbin/", b"/scripts/", b"cgi/"];
 
 /// `/cgi-bin/x.exe`, `/scripts/x.exe/y`: a program of Windows in a folder of scripts.
 fn judge_program(part: &Part<'_>, found: &mut Findings) {
@@ -212,9 +212,11 @@ fn judge_program(part: &Part<'_>, found: &mut Findings) {
     }
     let program =
         memchr::memmem::find(part.lower, b".exe").filter(|at| matches!(part.lower.get(at + 4), None | Some(b'/')));
-    let within =
-        |at: usize| PROGRAM_FOLDERS.iter().any(|folder| memchr::memmem::find(&part.lower[..at], folder).is_some());
-    if let Some(at) = program.filter(|at| within(*at)) {
+    let within = |at: &usize| {
+        let folder = &part.lower[..*at];
+        folder.starts_with(b"/bin/") || PROGRAM_FOLDERS.iter().any(|name| memchr::memmem::find(folder, name).is_some())
+    };
+    if let Some(at) = program.filter(within) {
         found.add(Probe, 50, part.offset..part.offset + at + 4, "looks for a program that a server would run");
     }
 }
@@ -391,6 +393,9 @@ const COPIES: &[&[u8]] = &[
 /// Ends of single files that sites serve packed: `/sitemap.xml.gz`.
 const PAGES: &[&[u8]] = &[b".xml", b".js", b".css", b".svg", b".json", b".html", b".txt", b".map", b".wasm"];
 
+/// What a copy is called whatever it is a copy of.
+const COPIED: &[&[u8]] = &[b"backup", b"backups", b"bak", b"dump", b"sql", b"database"];
+
 /// A packed copy of a site at its root: `/www.rar`, `/1.zip`, `/db_backup.sql.gz`, `/shop.example.tar`.
 fn judge_archive(part: &Part<'_>, found: &mut Findings) {
     let Some(name) = part.lower.strip_prefix(b"/").filter(|name| !name.contains(&b'/') && name.len() < 64) else {
@@ -402,7 +407,8 @@ fn judge_archive(part: &Part<'_>, found: &mut Findings) {
         && stem.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'.' | b'-'));
     let year = stem.len() <= 4 && stem.iter().all(u8::is_ascii_digit);
     let page = PAGES.iter().any(|end| stem.ends_with(end));
-    if !page && (known || domain || year || stem.len() <= 2) {
+    let copied = stem.split(|byte| !byte.is_ascii_alphabetic()).any(|word| COPIED.contains(&word));
+    if copied || !page && (known || domain || year || stem.len() <= 2) {
         found.add(Probe, 55, part.offset..part.offset + part.lower.len(), "asks for a packed copy of a site");
     }
 }

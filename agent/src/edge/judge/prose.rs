@@ -2,7 +2,7 @@
 
 /// Parameters in which people write what they look for or want to say.
 pub(super) fn is_free_text(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 30] = [
+    const NAMES: [&[u8]; 29] = [
         b"q",
         b"query",
         b"s",
@@ -31,8 +31,8 @@ pub(super) fn is_free_text(name: &[u8]) -> bool {
         b"search_keywords",
         b"motcle",
         b"phrase",
+        // The title of the page that a tracker was told of, which has what was searched for in it (Matomo).
         b"action_name",
-        b"dt",
     ];
     NAMES.contains(&name)
 }

@@ -104,7 +104,8 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         judge_command(part, at, door, &mut text, found);
     }
     expansion::judge(part, found);
-    if part.marks.any(Marks::SPACE.and(Marks::EQUALS).and(Marks::PERCENT)) {
+    let separated = part.place == Place::Name && part.marks.any(Marks::SEMICOLON);
+    if part.marks.any(Marks::SPACE.and(Marks::EQUALS).and(Marks::PERCENT)) || separated {
         cmd_exe::judge(part, found);
     }
 }
@@ -137,7 +138,7 @@ impl Positions<'_> {
                 // `data:image/png;base64,…`: how the data is written.
                 (b';', Some(b'b')) if is_data(self.text, self.at) => (7, None),
                 (b';' | b'|' | b'&' | b'\n' | b'\r', _) => (1, Some(Door::Separator)),
-                (b'<', Some(b's')) if self.text.starts_with(b"<script") => (7, None),
+                (b'<', Some(b's')) if self.text[self.at..].starts_with(b"<script") => (7, None),
                 (b'^' | b'<' | b'{', _) if self.at == 0 => (1, Some(Door::Separator)),
                 // `\n` written out: what a shell or a JSON reader behind the parameter makes a line feed of.
                 (b'\\', Some(b'n' | b'r')) => (2, Some(Door::Separator)),
@@ -174,7 +175,9 @@ const MAX_DATA_TYPE: usize = 96;
 /// Whether the semicolon at `at` of `text` ends the type of a data URL (RFC 2397).
 fn is_data(text: &[u8], at: usize) -> bool {
     let before = &text[at.saturating_sub(MAX_DATA_TYPE)..at];
-    text[at..].starts_with(b";base64")
+    let written =
+        text[at..].starts_with(b";base64,") || text[at..] == *b";base64" || text[at..].starts_with(b";base64 in ");
+    written
         && memchr::memmem::rfind(before, b"data:")
             .is_some_and(|data| !before[data..].iter().any(|byte| matches!(byte, b' ' | b'|' | b'&' | b'`')))
 }
@@ -209,8 +212,11 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, text: &mut Text<'_>, fo
     }
     let arguments = Arguments::of(&words.name, part.lower, words.name_end, words.end, words.braced);
     let weight = weigh(part, at, door, kind, &words, arguments);
-    // `Main St; Apt 4`: a name in a sentence; where case makes no difference, programs are called otherwise.
-    let said = kind == Command::Ambiguous && door == Door::Separator && is_capitalised(&part.text[at..]);
+    // `Main St; Apt 4`: a name in an address. Where case makes no difference no program is called like it with a number alone.
+    let said = kind == Command::Ambiguous
+        && door == Door::Separator
+        && is_capitalised(&part.text[at..])
+        && is_number(&part.lower[words.name_end..words.end]);
     let weight = if said { weight.min(10) } else { weight };
     if weight > 0 {
         let reason = match door {
@@ -225,9 +231,15 @@ fn judge_command(part: &Part<'_>, at: usize, door: Door, text: &mut Text<'_>, fo
     }
 }
 
-/// Whether the word that `text` begins with, blanks before it, is written as a name is.
+/// Whether a blank and a word that is written as a name is stand at the beginning of `text`.
 fn is_capitalised(text: &[u8]) -> bool {
-    matches!(text.trim_ascii_start(), [first, second, ..] if first.is_ascii_uppercase() && second.is_ascii_lowercase())
+    matches!(text, [b' ', first, second, ..] if first.is_ascii_uppercase() && second.is_ascii_lowercase())
+}
+
+/// Whether `text` is a number with blanks around it, of a few digits.
+fn is_number(text: &[u8]) -> bool {
+    let number = text.trim_ascii();
+    (1..=5).contains(&number.len()) && number.iter().all(u8::is_ascii_digit)
 }
 
 /// Commands whose argument is a command.
@@ -459,8 +471,11 @@ fn judge_unknown(part: &Part<'_>, at: usize, door: Door, words: &Words, whole: &
 /// `/???/b?n/c?t`, `/e*c/p*wd`: a path of which two characters or more are left to the shell.
 fn is_glob(word: &[u8]) -> bool {
     let wild = |mark: u8| word.iter().filter(|byte| **byte == mark).count();
-    // `/*` opens a comment, of C's and of SQL's.
-    let stars = wild(b'*') >= 2 && !word.starts_with(b"/*") && !word.ends_with(b"*/");
+    // `/*` opens a comment, of C's and of SQL's; `/api/**` is a pattern of routes, `/foo.*bar.*/` one of text.
+    let first = word.split(|byte| *byte == b'/').nth(1).unwrap_or_default();
+    let pattern =
+        word.starts_with(b"/*") || [&b"**"[..], b".*"].iter().any(|mark| memchr::memmem::find(word, mark).is_some());
+    let stars = wild(b'*') >= 2 && !pattern && first.contains(&b'*') && !word.ends_with(b"*/");
     word.starts_with(b"/")
         && (wild(b'?') >= 2 || stars)
         && !word.contains(&b'=')

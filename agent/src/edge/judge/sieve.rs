@@ -263,7 +263,7 @@ fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
         | Edge::Letters
         | Edge::Call
         | Edge::Assign => !before.is_some_and(|byte| byte.is_ascii_alphanumeric()),
-        Edge::None | Edge::Code | Edge::Begin | Edge::Scheme | Edge::Root => true,
+        Edge::None | Edge::Meant | Edge::Code | Edge::Begin | Edge::Scheme | Edge::Root => true,
     }
 }
 

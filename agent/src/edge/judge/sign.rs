@@ -68,6 +68,8 @@ pub(super) enum Edge {
     Root,
     /// As [`Edge::Start`], and not in a parameter for free text: code that people ask about, and that runs nowhere there.
     Typed,
+    /// Not in a parameter for free text.
+    Meant,
     /// As [`Edge::Start`], and no sentence goes on behind the brackets that follow: "alert() not showing".
     Shown,
     /// As [`Edge::Start`], and the part has something of a script besides: a call, an assignment, an end of a statement.
@@ -306,6 +308,7 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
                 && (after == PART_END || after == b'/' && text.get(end + 1).is_none_or(|byte| *byte == PART_END))
         }
         Edge::Code => is_code(text, start, end),
+        Edge::Meant => !is_free_text(name_of_part(text, start)),
         Edge::Typed => !word(before) && !is_free_text(name_of_part(text, start)),
         Edge::Shown => !word(before) && !is_told(&text[start..(end + MAX_CALL).min(text.len())]),
         Edge::Script => !word(before) && !is_idle(around(text, start, end)),

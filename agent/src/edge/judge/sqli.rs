@@ -121,12 +121,11 @@ impl Sql {
         }
     }
 
-    /// `'`, `'x`: a quote and nothing that it could belong to, to see whether the statement breaks. People who search write
-    /// `'tis`.
+    /// `'`, `'x`: a quote and nothing that it could belong to, to see whether the statement breaks.
     fn judge_lone(part: &Part<'_>, found: &mut Findings) {
         let [b'\'' | b'"', word @ ..] = part.lower else { return };
         let plain = word.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-        if part.place == Place::Value && plain && !is_free_text(part.name) {
+        if part.place == Place::Value && plain && !is_typed(part.name) {
             found.add(Sqli, 50, part.offset..part.offset + part.lower.len(), "opens a string and nothing else");
         }
     }
@@ -146,6 +145,12 @@ impl Sql {
             statement.judge_whole(found);
         }
     }
+}
+
+/// Whether a parameter of this name may hold what somebody is typing, key by key: `"whi`, `'tis`.
+fn is_typed(name: &[u8]) -> bool {
+    const STEMS: [&[u8]; 8] = [b"search", b"filter", b"query", b"prefix", b"term", b"name", b"text", b"title"];
+    is_free_text(name) || STEMS.iter().any(|stem| memchr::memmem::find(name, stem).is_some())
 }
 
 /// Whether a user agent breaks a string open: it begins with a quote, or has one in front of `or`, `and`, `union` or

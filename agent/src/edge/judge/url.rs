@@ -144,13 +144,19 @@ const MAX_SEGMENTS: usize = 16;
 /// `/proxy/169.254.169.254/latest`: a metadata endpoint as a step of the path, where proxies take the host from.
 fn judge_route(part: &Part<'_>, found: &mut Findings) {
     let mut start = 0;
-    for segment in part.lower.split(|byte| *byte == b'/').take(MAX_SEGMENTS) {
+    let mut read = 0;
+    for segment in part.lower.split(|byte| *byte == b'/') {
+        if read == MAX_SEGMENTS {
+            return;
+        }
+        read += usize::from(!segment.is_empty());
         let name = match segment.first() {
             Some(b'[') => memchr::memchr(b']', segment).map_or(segment, |end| &segment[..=end]),
             _ => segment.split(|byte| *byte == b':').next().unwrap_or_default(),
         };
-        // A single word is a page of that name.
-        let host = name.len() > 4 && name.len() <= MAX_HOST && !name.iter().all(u8::is_ascii_alphabetic);
+        // A word without a dot is a page of that name.
+        let dotted = name.contains(&b'.') || matches!(name.first(), Some(b'[' | b'0'..=b'9'));
+        let host = dotted && (5..=MAX_HOST).contains(&name.len());
         let understood = if host { host::classify(name) } else { host::classify(b"") };
         if understood.reach == Reach::Metadata {
             let at = part.offset + start;

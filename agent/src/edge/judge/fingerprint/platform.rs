@@ -189,7 +189,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     query("CVE-2018-7600 (Drupal)", "#post_render", "", 65),
     query("CVE-2018-7600 (Drupal)", "#markup", "", 50),
     query("CVE-2018-7600 (Drupal)", "#lazy_builder", "", 65),
-    holds("CVE-2023-23752 (Joomla)", "/api/index.php/v1/", "public\ntrue", 60),
+    holds("CVE-2023-23752 (Joomla)", "/api/index.php/v1/", "public\n", 60),
     query("CVE-2017-8917 (Joomla)", "com_fields", "fullordering", 65),
     query("Joomla", "option\ncom_", "controller\n..", 60),
     begins("Joomla", "/administrator/components/", "", 45),

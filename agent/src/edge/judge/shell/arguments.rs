@@ -1,5 +1,7 @@
 //! What follows a command word: arguments that only a command line has, or words of a sentence.
 
+use crate::edge::judge::prose::MAX_TOLD;
+
 /// What follows a command word.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Arguments {
@@ -15,6 +17,9 @@ impl Arguments {
     /// Of the command `name`, whose arguments stand in `text` at `from..to`.
     pub(super) fn of(name: &[u8], text: &[u8], from: usize, to: usize, braced: bool) -> Self {
         let rest = text.get(from..to).unwrap_or_default();
+        // Commands overlap (`<(a <(a …`), and each looks at what follows it.
+        let blanks = rest.iter().take_while(|byte| **byte == b' ').count();
+        let rest = &rest[..rest.len().min(blanks + MAX_TOLD)];
         let trimmed = rest.trim_ascii();
         let first = trimmed.split(|byte| *byte == b' ').next().unwrap_or_default();
         if name == b"alias" && first.contains(&b'=') {

@@ -1,5 +1,6 @@
 //! Statements of the Windows command shell.
 
+use super::word::command;
 use crate::edge::judge::finding::Findings;
 use crate::edge::judge::target::{Part, Place};
 use crate::request::AttackClass::Cmdi;
@@ -9,10 +10,8 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if !matches!(part.place, Place::Value | Place::Name) {
         return;
     }
-    // `…&ver;>q1&rem;`: the separators that end a command begin a parameter, and what cuts the line off is its name.
-    if part.place == Place::Name
-        && (matches!(part.lower, b"rem;" | b"rem,") || memchr::memmem::find(part.lower, b";>").is_some())
-    {
+    // `…&ver;>q1&rem;`: the separators that end a command begin a parameter, and what is run is its name.
+    if part.place == Place::Name && is_statement(part.lower) {
         let span = part.offset..part.offset + part.lower.len();
         return found.add(Cmdi, 50, span, "is a statement of the Windows command shell");
     }
@@ -49,14 +48,29 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
+/// `ver;>q1`, `rem;`: a command whose output goes to a file, or that makes a comment of the rest.
+fn is_statement(name: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b';', name) else { return false };
+    let (word, behind) = (&name[..end], &name[end + 1..]);
+    *word == *b"rem" && behind.is_empty() || behind.starts_with(b">") && command(word).is_some()
+}
+
 /// `%programfiles:~10,-18%`: characters of a variable that make a word of something else.
 fn cuts_variable(text: &[u8]) -> bool {
-    memchr::memmem::find_iter(text, b":~").take(8).any(|at| {
+    memchr::memmem::find_iter(text, b":~").any(|at| {
         let inside = &text[at + 2..];
         let length =
             inside.iter().take(12).take_while(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')).count();
-        let named = text[..at].last().is_some_and(u8::is_ascii_alphanumeric);
+        let word = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'(' | b')');
+        let named = text[..at].iter().rev().take(MAX_VARIABLE).take_while(word).count();
+        let opened = at.checked_sub(named + 1).is_some_and(|before| matches!(text[before], b'%' | b'!'));
         // The percent sign and two digits behind it may have been taken for an escape.
-        named && length > 0 && inside.get(length).is_some_and(|byte| matches!(byte, b'%' | b'!' | 0..=0x1F))
+        named > 0
+            && opened
+            && length > 0
+            && inside.get(length).is_some_and(|byte| matches!(byte, b'%' | b'!' | 0..=0x1F))
     })
 }
+
+/// Longest name of a variable that is looked for, in bytes; those of Windows have two dozen.
+const MAX_VARIABLE: usize = 48;

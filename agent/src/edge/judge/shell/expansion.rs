@@ -46,14 +46,20 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     }
 }
 
+/// Most bytes of a quoted word that are looked over for a character's code.
+const MAX_QUOTED: usize = 64;
+
 /// `$'\143\141\164'`: a word by the codes of its characters; `$'\r'` is what an error message shows.
 fn judge_codes(part: &Part<'_>, found: &mut Findings) {
-    let coded =
-        |at: &usize| matches!(part.lower.get(at + 3..), Some([b'0'..=b'7', b'0'..=b'7', ..] | [b'x' | b'u', _, ..]));
-    if part.pairs.may_hold(b"$'\\")
-        && let Some(at) = memchr::memmem::find_iter(part.lower, b"$'\\").take(8).find(coded)
+    let coded = |at: &usize| {
+        let inside = &part.lower[at + 2..(at + 2 + MAX_QUOTED).min(part.lower.len())];
+        let inside = inside.split(|byte| *byte == b'\'').next().unwrap_or_default();
+        inside.windows(3).any(|three| matches!(three, [b'\\', b'0'..=b'7', b'0'..=b'7'] | [b'\\', b'x' | b'u', _]))
+    };
+    if part.pairs.may_hold(b"$'")
+        && let Some(at) = memchr::memmem::find_iter(part.lower, b"$'").find(coded)
     {
-        let span = part.offset + at..part.offset + at + 4;
+        let span = part.offset + at..part.offset + at + 2;
         found.add(Cmdi, 55, span, "writes a word by the codes of its characters");
     }
 }

@@ -1,6 +1,6 @@
 //! Files, panels and web shells that scanners look for.
 
-use super::Edge::{End, None, Root, Segment};
+use super::Edge::{End, None, Root, Segment, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Probe, ScannerUa, Webshell};
 
@@ -53,9 +53,11 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(Probe, 55, "looks for a device or a product by its own path", Places::PATH, End, &["/_vti_bin", "/_vti_bin/"]),
     evidence(ScannerUa, 55, "carries the mark of a scanner's test", Places::TARGET, None, &[
-        ".nasl", "acunetix(", "acunetix_wvs", "wvs_test", "nessus-session", "netsparker(", "nessus_is_probing", "w3af",
+        ".nasl'", "acunetix(", "acunetix_wvs", "wvs_test", "nessus-session", "netsparker(", "nessus_is_probing",
         "xss_arachni",
     ]),
+    evidence(ScannerUa, 55, "carries the mark of a scanner's test", Places::TARGET, End, &[".nasl"]),
+    evidence(ScannerUa, 55, "carries the mark of a scanner's test", Places::TARGET, Word, &["w3af"]),
     evidence(Probe, 55, "asks for the names of a site's users", Places::PATH, End, &[
         "/wp-json/wp/v2/users", "/wp-json/wp/v2/users/",
     ]),
@@ -105,7 +107,7 @@ pub(super) const GROUPS: &[Group] = &[
         "/scripts/root.exe", "/msadc/", "/_mem_bin/", "/iisadmpwd/", "/nmaplowercheck", "/nmapuppercheck",
         "/trinity.txt", "/remote/fgt_lang", "/vpns/", "/cgi-mod/", "/mifs/", "/h2-console", "/hystrix", "/eureka/apps",
         "/xxl-job", "/pandora_console", "/kcfinder/", "/ckfinder/", "/fckeditor/", "/elfinder", "/uploadify",
-        "/jquery-file-upload", "/userrpm/", "/tmunblock.cgi", "/hndunblock.cgi", "/syscmd.asp", "/picsdesc.xml",
+        "/jquery-file-upload/", "/jquery-file-upload-", "/userrpm/", "/tmunblock.cgi", "/hndunblock.cgi", "/syscmd.asp", "/picsdesc.xml",
         "/wanipcn.xml", "/ctrlt/deviceupgrade", "/tr064", "/dnscfg.cgi", "/board.cgi", "/set_ftp.cgi", "/setup.cgi",
         "/login.gch", "/getcfg.php", "/hedwig.cgi", "/soap.cgi", "/form2wlan", "/webman/", "/cgi-bin/jarrewrite",
         "/cgi-bin/webproc", "/cgi-bin/supervisor", "/cgi-bin/magicbox.cgi", "/cgi-bin/configmanager.cgi", "/axis-cgi/",
@@ -116,7 +118,7 @@ pub(super) const GROUPS: &[Group] = &[
         "/actuator/threaddump", "/actuator/logfile", "/actuator/shutdown", "/actuator/refresh", "/actuator/auditevents",
         "/actuator/loggers", "/actuator/scheduledtasks", "/actuator;", "/jolokia/", "/debug/pprof", "/manage/env",
         "/iissamples/", "/_vti_log/", "/_vti_cnf/", "/_vti_txt/", "/servlet/snoopservlet", "/servlet/sessionservlet",
-        "/agentrunner.nsf", "/names.nsf", "/catalog.nsf", "/domcfg.nsf", "/log.nsf", "/statrep.nsf", "/webadmin.nsf",
+        "/agentrunner.nsf", "/catalog.nsf", "/domcfg.nsf", "/log.nsf", "/statrep.nsf", "/webadmin.nsf",
         "/httpodbc.dll", "/fpcount.exe", "/shtml.exe",
         "/bitkeeper/etc", "/cvs/root", "/cvs/entries", "/_profiler/", "/app_dev.php", "/frontend_dev.php",
         "/webpack.config", "/ioncube/", "/sqlite/main.php", "/phpliteadmin", "/phppgadmin", "/sqlbuddy", "/+webvpn+/", "/sdk/vimservice",

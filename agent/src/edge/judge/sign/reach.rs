@@ -8,12 +8,11 @@ use crate::request::AttackClass::{Cmdi, Crlf, Ssi, Ssrf, Traversal, Xxe};
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[
     evidence(Ssrf, 60, "asks for what a cloud metadata service serves", Places::TARGET, None, &[
-        "latest/meta-data", "latest/user-data", "latest/api/token", "latest/dynamic/instance",
-        "iam/security-credentials", "computemetadata/v1", "metadata/identity/oauth2", "openstack/latest/",
+        "latest/meta-data", "latest/dynamic/instance", "iam/security-credentials", "computemetadata/v1", "metadata/identity/oauth2", "openstack/latest/",
         "2009-04-04/meta-data", "hetzner/v1/metadata",
     ]),
     evidence(Ssrf, 60, "asks for what a cloud metadata service serves", Places::QUERY, None, &[
-        "metadata/instance?", "opc/v1/instance", "opc/v2/instance", "metadata/v1.json", "metadata/v1/", "openstack/latest",
+        "latest/user-data", "latest/api/token", "metadata/instance?", "opc/v1/instance", "opc/v2/instance", "metadata/v1.json", "metadata/v1/", "openstack/latest",
         "v2/credentials", "latest/meta_data",
     ]),
     evidence(Crlf, 55, "tunnels to a socket through a proxy module", Places::TARGET, Begin, &[
@@ -40,11 +39,11 @@ pub(super) const GROUPS: &[Group] = &[
         "\\r\\nset-cookie", "\\nset-cookie", "\\r\\nlocation:", "\\r\\ncontent-", "\\r\\nhost:", "\\r\\nx-", "\\r\\n\\r\\n<",
         "\\u000aset-cookie", "%0aset-cookie", "%0d%0a",
     ]),
-    // U+560A and U+560D, whose last bytes servers that drop the rest read as a line break; U+2028 is one by itself.
+    // U+2028 is a line break of its own.
     evidence(Crlf, 60, "has a line break written out and a header", Places::TARGET, None, &[
-        "嘊嘍", "\u{2028}set-cookie:", "\u{2028}location:",
+        "\u{2028}set-cookie:", "\u{2028}location:",
     ]),
-    evidence(Xxe, 55, "writes markup in UTF-7", Places::QUERY, None, &["+adwa", "+adw-"]),
+    evidence(Xxe, 55, "writes markup in UTF-7", Places::QUERY, None, &["+adw-", "+adwaiq-"]),
     evidence(Ssi, 60, "contains an edge-side include", Places::TARGET, None, &[
         "<esi:", "<!--esi",
     ]),

@@ -1,7 +1,7 @@
 //! Words of languages and their runtimes: Java, PHP, JavaScript, Python, Ruby, Perl, template engines, serialized
 //! objects, shells.
 
-use super::Edge::{Assign, Begin, Call, Code, None, Start, Typed, Word};
+use super::Edge::{Assign, Begin, Call, Code, Meant, None, Start, Typed, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{CodeInjection, Deserialization, JavaInjection, Shellshock, Ssti};
 
@@ -65,7 +65,7 @@ pub(super) const GROUPS: &[Group] = &[
         "function_exists", "get_current_user", "unpack", "token_get_all", "substr", "ftp_connect", "ftp_get",
         "imap_open", "mail", "error_log", "debug_backtrace", "convert_uuencode", "array_walk", "iterator_apply",
     ]),
-    evidence(CodeInjection, 55, "reads a superglobal of PHP", Places::ANY, Typed, &[
+    evidence(CodeInjection, 55, "reads a superglobal of PHP", Places::ANY, Meant, &[
         "$_get", "$_post", "$_request", "$_server", "$_cookie", "$_files", "$_env", "$_session", "$globals",
         "$http_raw_post_data", "$__[_]", "$argv[",
     ]),

@@ -29,7 +29,9 @@ pub(super) const GROUPS: &[Group] = &[
     ] },
     Group { meaning: Meaning::Look, places: Places::TARGET, edge: None, words: &[
         "localhost", "169.254.", "127.", "lvh.me", "localtest.me", "ip6-", "ipv6-", "kubernetes.", ".internal",
-        "instance-data", "-metadata", ".local", "100.100.100.200", "metadata.goog", "2852039166", "0xa9fe", "0251.", "fd00:ec2",
+        "instance-data", "-metadata", ".local", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+        "metadata.goog", "metadata.tencent", "metadata.packet", "metadata.platform", "metadata.azure", "metadata.oracle",
+        "2852039166", "0xa9", "0251.", "025177524776", "425.510.", "fd00:", "fd20:", "fe80:",
     ] },
     Group { meaning: Meaning::Steps, places: Places::TARGET, edge: None, words: &[
         "..", "./", "/.", ".\\", "0x2e", "file:",

@@ -43,7 +43,7 @@ impl Statement<'_> {
         // 64: as many columns as a query that is meant has.
         let from = self.next_from(next).filter(|from| *from < next + 64);
         // `"Select"`: a word in quotes.
-        if self.broken && at == 1 && self.touches(at) {
+        if self.broken && at == 1 && self.tokens.len() <= 3 && self.touches(at) {
             return;
         }
         let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.is_sign(at + 1);
@@ -85,7 +85,8 @@ impl Statement<'_> {
     /// Whether the operator at `at` may stand in front of a value: `select *`, `select -1`, but not `select & co`.
     fn is_sign(&self, at: usize) -> bool {
         self.kind(at) == Some(Kind::Arithmetic)
-            && matches!(self.part.lower[self.tokens[at].start], b'*' | b'-' | b'+' | b'~' | b'!' | b'@')
+            && (self.is_letters(at)
+                || matches!(self.part.lower[self.tokens[at].start], b'*' | b'-' | b'+' | b'~' | b'!'))
     }
 
     /// Words in a row at `at`, with no comma, operator or call: no list of columns has that, a sentence does.
@@ -94,7 +95,7 @@ impl Statement<'_> {
         // "union select tutorial": a word of a sentence, and nothing behind it that could be asked for.
         let alone = word(at) && self.kind(at + 1).is_none() && is_free_text(self.part.name);
         alone
-            || self.is_foreign(at)
+            || self.is_foreign(at) && is_free_text(self.part.name)
             || word(at) && word(at + 1) && matches!(self.kind(at + 2), Some(Kind::Word | Kind::Number))
     }
 
@@ -251,7 +252,11 @@ impl Statement<'_> {
             {
                 40
             }
-            (b"drop" | b"create" | b"alter", Some(Key::Table), _) if self.is_foreign(at + 2) => 25,
+            (b"drop" | b"create" | b"alter", Some(Key::Table), _)
+                if self.is_foreign(at + 2) && is_free_text(self.part.name) =>
+            {
+                25
+            }
             (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _) => 50,
             (b"load", _, Some(Kind::Word)) if self.any_key(at, Key::Into) || self.has_function(at) => 40,
             _ => return,
