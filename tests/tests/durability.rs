@@ -144,7 +144,9 @@ impl Place {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.agent = Some(command.spawn().expect("the agent starts"));
-        assert!(wait_for(LIMIT, || self.status().map(drop)).is_some(), "the agent came up; its log: {}", self.log());
+        // Each question is a program that the agent sees: thousands of them would be most of what it has to save.
+        let up = wait_for(LIMIT, || self.status().map(drop).or_else(|| wait_for(Duration::from_millis(100), || None)));
+        assert!(up.is_some(), "the agent came up; its log: {}", self.log());
     }
 
     fn log(&self) -> String {
@@ -184,6 +186,13 @@ impl Place {
     fn summary(&self, workload: &str) -> Option<Value> {
         let all = self.ask(&["incidents", "list", "--workload", workload])?;
         all.as_array()?.first().cloned()
+    }
+
+    /// What there is to say when something did not come: the incident then and now, the agent's status and log.
+    fn account(&self, workload: &str, first: &Value) -> String {
+        let now = first["id"].as_str().and_then(|id| self.ask(&["incidents", "show", id]));
+        let list = self.ask(&["incidents", "list", "--workload", workload]);
+        format!("first {first}\nnow {now:?}\nlist {list:?}\nstatus {:?}\nlog {}", self.status(), self.log())
     }
 
     fn post(&self, line: &str) {
@@ -300,7 +309,7 @@ fn killed_after_each_alert_it_still_names_the_request_and_delivers_everything() 
                 .contains(&format!("role-{kill}"))
                 .then_some(shown)
         });
-        let named = named.unwrap_or_else(|| panic!("the request is not named; log: {}", place.log()));
+        let named = named.unwrap_or_else(|| panic!("the request is not named: {}", place.account(&name, &first)));
         assert!(named["revision"].as_u64() > first["revision"].as_u64(), "{named}");
         raised.insert(named["id"].as_str().expect("id").to_owned(), named["revision"].as_u64().expect("revision"));
         victims.push(victim);

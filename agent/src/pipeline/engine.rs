@@ -52,6 +52,8 @@ const CHECKPOINT_SHARE: u32 = 200;
 /// The same share when revisions are raised: their evidence is saved with them in one transaction, so that a SIGKILL right after
 /// does not keep a late line from finding the chain it completes.
 const RAISED_CHECKPOINT_SHARE: u32 = 20;
+/// How far that share may be overdrawn, in time that earns it again: an alert right after another save need not wait for its own.
+const RAISED_OVERDRAFT: Duration = Duration::from_secs(2);
 /// Bytes of memory up to which it is saved with what was raised, and beyond which right after it: that of a hundred open chains
 /// takes up to 90 ms to write, longer than an alert may.
 const SAVED_WITH_RAISED_MAX: usize = 512 << 10;
@@ -163,6 +165,8 @@ pub(super) struct Engine {
     next_evidence_checkpoint: Instant,
     /// From when on raised revisions take a checkpoint along.
     next_raised_checkpoint: Instant,
+    /// Revisions were passed on whose evidence is not saved yet.
+    owes_checkpoint: bool,
     next_slow: Instant,
 }
 
@@ -249,6 +253,7 @@ impl Engine {
             next_checkpoint: now + CHECKPOINT_INTERVAL,
             next_evidence_checkpoint: now,
             next_raised_checkpoint: now,
+            owes_checkpoint: false,
             next_slow: now + SLOW_INTERVAL,
         })
     }
@@ -389,7 +394,7 @@ impl Engine {
 
     /// Passes raised revisions on at once; judged batches follow when the memory of them is saved.
     async fn hand_over(&mut self, to: &mpsc::Sender<Raised>) {
-        let from = match (self.raised.is_empty(), self.unsaved_evidence) {
+        let from = match (self.raised.is_empty() && !self.owes_checkpoint, self.unsaved_evidence) {
             (false, _) => self.next_raised_checkpoint,
             (true, true) => self.next_evidence_checkpoint,
             (true, false) => self.next_checkpoint,
@@ -400,6 +405,7 @@ impl Engine {
             return;
         }
         let mut raised = Raised { incidents: self.take_raised(), ..Raised::default() };
+        self.owes_checkpoint |= !raised.incidents.is_empty();
         if due && self.memory_bytes > SAVED_WITH_RAISED_MAX && !raised.incidents.is_empty() {
             pass_on(std::mem::take(&mut raised), to).await;
         }
@@ -429,11 +435,12 @@ impl Engine {
             memory.push(Saved { blob: Blob::Cursor, name: JOURNAL_CURSOR, bytes: position.to_vec() });
         }
         self.memory_bytes = memory.iter().map(|saved| saved.bytes.len()).sum();
-        (self.unsaved, self.unsaved_evidence) = (false, false);
+        (self.unsaved, self.unsaved_evidence, self.owes_checkpoint) = (false, false, false);
         let (now, took) = (Instant::now(), begun.elapsed());
         self.next_checkpoint = now + CHECKPOINT_INTERVAL.max(took * CHECKPOINT_SHARE);
         self.next_evidence_checkpoint = now + EVIDENCE_INTERVAL.max(took * CHECKPOINT_SHARE);
-        self.next_raised_checkpoint = now + took * RAISED_CHECKPOINT_SHARE;
+        let earliest = now.checked_sub(RAISED_OVERDRAFT).unwrap_or(now);
+        self.next_raised_checkpoint = self.next_raised_checkpoint.max(earliest) + took * RAISED_CHECKPOINT_SHARE;
         memory
     }
 
