@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// Seconds for each target
     #[arg(long, default_value_t = 60)]
     seconds: u32,
+    /// Targets at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
     /// Only name the targets
     #[arg(long)]
     list: bool,
@@ -59,7 +64,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let wanted: Vec<&String> =
         targets.iter().filter(|target| args.target.as_ref().is_none_or(|wanted| wanted == *target)).collect();
     build(&wanted, &read(&folder().join("Cargo.toml"))?)?;
-    wanted.into_iter().try_for_each(|target| fuzz(target, args.seconds))
+    fuzz_all(&wanted, args)
+}
+
+/// Every target, some at a time. One that found something does not keep the others from looking.
+fn fuzz_all(targets: &[&String], args: &Args) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failed = Vec::new();
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failed.extend(fuzz(target, args.seconds).err().map(|error| format!("{error:#}")));
+        }
+        failed
+    };
+    let failed: Vec<String> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|_| vec!["a worker ended".to_owned()]))
+            .collect()
+    });
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
 }
 
 fn folder() -> PathBuf {
