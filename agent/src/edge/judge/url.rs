@@ -157,8 +157,8 @@ fn judge_route(part: &Part<'_>, found: &mut Findings) {
         // A word without a dot is a page of that name.
         let dotted = name.contains(&b'.') || matches!(name.first(), Some(b'[' | b'0'..=b'9'));
         let host = dotted && (5..=MAX_HOST).contains(&name.len());
-        let understood = if host { host::classify(name) } else { host::classify(b"") };
-        if understood.reach == Reach::Metadata {
+        let understood = host.then(|| host::classify(name));
+        if let Some(understood) = understood.filter(|host| host.reach == Reach::Metadata) {
             let at = part.offset + start;
             return weigh_host(part, understood, at..at + segment.len(), found);
         }

@@ -14,7 +14,7 @@ pub(super) const GROUPS: &[Group] = &[
         "dba_users", "user_tab_columns", "sys.user_objects", "sys.tab", "innodb_table_stats", "xmltype(", "rdb$",
     ]),
     evidence(Sqli, 50, "asks the database for its version or user", Places::QUERY, Start, &[
-        "@@version", "@@hostname", "@@datadir", "@@basedir", "@@servername", "@@identity", "@@global", "version()",
+        "print @@", "@@version", "@@hostname", "@@datadir", "@@basedir", "@@servername", "@@identity", "@@global", "version()",
         "user()", "database()", "current_user()", "session_user()", "system_user()",
     ]),
     evidence(Sqli, 70, "calls a procedure that runs commands or sends data out", Places::QUERY, Start, &[
@@ -23,7 +23,7 @@ pub(super) const GROUPS: &[Group] = &[
         "xp_servicecontrol", "xp_availablemedia", "sp_password", "sp_addlogin",
     ]),
     evidence(Sqli, 50, "adds a condition that compares constants", Places::QUERY, None, &[
-        "and 1=1", "or 1=1", "and 1=2", "and 1=0", "or 1=2", "print @@",
+        "and 1=1", "or 1=1", "and 1=2", "and 1=0", "or 1=2",
     ]),
     evidence(Sqli, 60, "calls a delay of the database", Places::QUERY, Start, &[
         "shutdown with nowait", "pg_sleep(", "waitfor delay '", "waitfor delay \"", "waitfor delay 0", "waitfor delay(", "waitfor delay @", "sleep(__", "waitfor time", "randomblob(",
