@@ -286,7 +286,12 @@ fn computes(inside: &[u8]) -> bool {
     };
     // A difference may be a date, unless nothing else is there.
     let lone = inside.len() < 16 && inside.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b' '));
-    memchr3_iter(b'*', b'+', b'~', inside).take(16).any(operands)
+    // `{{12|add:30}}`: Django's sum.
+    let sum = memmem::find(inside, b"|add:").is_some_and(|at| {
+        let before = at.checked_sub(1).is_some_and(|before| inside[before].is_ascii_digit());
+        before && inside.get(at + 5).is_some_and(u8::is_ascii_digit)
+    });
+    sum || memchr3_iter(b'*', b'+', b'~', inside).take(16).any(operands)
         || lone && memchr_iter(b'-', inside).take(2).any(operands)
 }
 

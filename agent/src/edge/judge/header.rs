@@ -7,6 +7,7 @@ use memchr::memchr2_iter;
 
 use super::finding::Findings;
 use super::marks::Marks;
+use super::prose::is_free_text;
 use super::target::{Part, Place};
 use crate::request::AttackClass::{Crlf, MailInjection};
 
@@ -81,12 +82,12 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.place == Place::UserAgent || !part.marks.any(Marks::LINE) {
         return;
     }
-    for at in memchr2_iter(b'\r', b'\n', part.lower) {
-        judge_break(part, at, found);
+    for (number, at) in memchr2_iter(b'\r', b'\n', part.lower).enumerate() {
+        judge_break(part, at, number == 0, found);
     }
 }
 
-fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
+fn judge_break(part: &Part<'_>, at: usize, first: bool, found: &mut Findings) {
     let skipped = part.lower[at..].iter().take(8).take_while(|byte| byte.is_ascii_whitespace()).count();
     let rest = &part.lower[at + skipped..(at + MAX_LINE).min(part.lower.len())];
     let name = rest.iter().take(40).take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-').count();
@@ -105,13 +106,30 @@ fn judge_break(part: &Part<'_>, at: usize, found: &mut Findings) {
         found.add(Crlf, 25, span, "has a line break where no text can be");
     } else if matches!(part.place, Place::Path | Place::Name) {
         found.add(Crlf, 55, span, "has a line break where no text can be");
-    } else if colon && skipped <= 2 && (rest.starts_with(b"x-") || part.lower.starts_with(b"/")) {
+    } else if colon && skipped <= 2 && (rest.starts_with(b"x-") || part.lower.starts_with(b"/"))
+        || colon && first && splits(part, at, &rest[..name], rest)
+    {
         found.add(Crlf, 50, span, "ends a header and adds another");
     } else if colon && part.lower[at] == b'\r' {
         found.add(Crlf, 35, span, "has a line break and something like a header");
     } else {
         found.add(Crlf, 10, span, "has a line break");
     }
+}
+
+/// Whether the line break at `at`, the first of `part`, splits a header although none of [`HEADERS`] follows but `line`, which begins
+/// with a `name` and a colon. Behind a URL that is sent on it does; behind a word or nothing, if the name has a dash, as most
+/// headers' have and few words: "Phone: 5" and "Follow-up: a call" stand on lines of their own in forms.
+fn splits(part: &Part<'_>, at: usize, name: &[u8], line: &[u8]) -> bool {
+    let before = part.lower[..at].trim_ascii();
+    if before.iter().any(u8::is_ascii_whitespace) || line[name.len()..].starts_with(b"://") {
+        return false;
+    }
+    let close = line[name.len()..].starts_with(b":") && !line[name.len()..].starts_with(b": ");
+    let dashed = name.len() > 4 && name[1..name.len() - 1].contains(&b'-');
+    let link = || memchr::memmem::find(before, b"://").is_some_and(|at| at > 0);
+    dashed && !before.contains(&b':') && (close || before.is_empty())
+        || part.lower[at] == b'\r' && !is_free_text(part.name) && link()
 }
 
 /// Whether a line of a mail dialogue or a mail's header follows the break at `at`. Letters have lines that begin with
@@ -125,7 +143,13 @@ fn is_mail(text: &[u8], at: usize, rest: &[u8]) -> bool {
     }
     let Some(command) = MAIL.iter().find(|command| rest.starts_with(command)) else { return false };
     let line = rest.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(rest);
-    if command.ends_with(b":") { line.contains(&b'@') || is_behind_address(text, at) } else { text[at] == b'\r' }
+    if command.ends_with(b":") {
+        line.contains(&b'@') || is_behind_address(text, at)
+    } else {
+        // `rcpt to:<…>` is nothing else whatever ends the line before it.
+        let envelope = matches!(*command, b"mail from" | b"rcpt to") && rest[command.len()..].starts_with(b":");
+        text[at] == b'\r' || envelope && line.contains(&b'@')
+    }
 }
 
 /// Whether an address stands right before `at`: `me@shop.example⏎subject: …`, a header that a form's own is continued with.

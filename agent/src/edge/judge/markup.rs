@@ -6,6 +6,7 @@
 
 use memchr::{memchr, memchr_iter, memmem};
 
+use super::base64;
 use super::finding::Findings;
 use super::marks::{Marks, places};
 use super::prose;
@@ -85,6 +86,46 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     if part.marks.any(Marks::EQUALS) && part.marks.any(Marks::QUOTE.and(Marks::ANGLE).and(Marks::PAREN)) {
         judge_handler(part, found);
     }
+    if part.marks.any(Marks::COLON) && matches!(part.place, Place::Path | Place::Name | Place::Value) {
+        judge_image(part, found);
+    }
+}
+
+/// Longest type of an image before its data, with its parameters.
+const MAX_IMAGE_TYPE: usize = 64;
+
+/// Images of one part that are undone, for decoding is the dearest look at a byte; what stands behind them is taken to run.
+const MAX_IMAGES: usize = 4;
+
+/// What an image has that runs a script or fetches something.
+const ACTIVE_IN_IMAGES: [&[u8]; 5] = [b"script", b"href", b"foreignobject", b"&", b"<!"];
+
+/// `data:image/svg+xml;base64,…`: an image in which a browser runs scripts. Badges and logos are written so too; one that is
+/// readable to its end and has nothing of a script in it is no more than notable.
+fn judge_image(part: &Part<'_>, found: &mut Findings) {
+    for (number, at) in part.find_all(b"data:image/svg").enumerate().take(MAX_IMAGES + 1) {
+        let (mime, comma) = (&part.lower[at..(at + MAX_IMAGE_TYPE).min(part.lower.len())], &b";base64,"[..]);
+        let mut image = Vec::new();
+        let readable = number < MAX_IMAGES
+            && memmem::find(mime, comma)
+                .is_some_and(|mime| base64::decode(&part.text[at + mime + comma.len()..], &mut image));
+        image.make_ascii_lowercase();
+        let still = readable
+            && !ACTIVE_IN_IMAGES.iter().any(|word| memmem::find(&image, word).is_some())
+            && !has_handler(&image);
+        let span = part.offset + at..part.offset + at + mime.len();
+        found.add(Xss, if still { 25 } else { 50 }, span, "has a browser run a script by URL");
+    }
+}
+
+/// Whether `on…=` stands in `image`, with no letter or digit before it: an attribute that runs a script.
+fn has_handler(image: &[u8]) -> bool {
+    memmem::find_iter(image, b"on").any(|at| {
+        let letters = image[at..].iter().take(40).take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let before = at.checked_sub(1).map(|before| image[before]);
+        let after = image[at + letters..].trim_ascii_start().first();
+        letters > 3 && !before.is_some_and(|byte| byte.is_ascii_alphanumeric()) && after == Some(&b'=')
+    })
 }
 
 fn judge_tag(part: &Part<'_>, at: usize, number: usize, attributes: &mut Attributes, found: &mut Findings) {

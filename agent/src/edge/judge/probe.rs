@@ -120,8 +120,10 @@ fn names_a_secret(path: &[u8]) -> bool {
     let words = || stem.split(|byte| !byte.is_ascii_alphabetic()).filter(|word| !word.is_empty());
     // Three words at most: longer names are titles ("how-to-keep-passwords.txt").
     let named = words().take(4).count() < 4 && words().any(|word| SECRETS.contains(&word));
+    // What interfaces call a list of things, and is one with them.
+    let listed = matches!(name, b"users.json" | b"users.xml" | b"tokens.json" | b"keys.json");
     // Deeper down a site keeps data of its own under such names.
-    named && path.iter().filter(|byte| **byte == b'/').count() <= 2
+    named && !listed && path.iter().filter(|byte| **byte == b'/').count() <= 2
 }
 
 /// Longest path whose name is looked at without any syntax in it; what scanners ask for is short.

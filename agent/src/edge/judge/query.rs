@@ -132,7 +132,11 @@ const BOUNDS: &[&[u8]] = &[b"$gt", b"$gte", b"$lt", b"$lte", b"$eq", b"$in", b"$
 
 /// Whether what follows the operator is a number, a word or a list: anything but an empty string.
 fn compares_with_value(text: &[u8]) -> bool {
-    let mut rest = text.iter().skip_while(|byte| matches!(byte, b' ' | b'"' | b'\'' | b':'));
+    let value = text.iter().position(|byte| !matches!(byte, b' ' | b'"' | b'\'' | b':')).unwrap_or(text.len());
+    if text[value..].starts_with(b"undefined") {
+        return false;
+    }
+    let mut rest = text[value..].iter();
     let empty = memmem::find(&text[..text.len().min(8)], b"\"\"").is_some()
         || memmem::find(&text[..text.len().min(8)], b"''").is_some()
         || memmem::find(&text[..text.len().min(8)], b"{}").is_some();

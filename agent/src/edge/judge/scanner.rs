@@ -19,7 +19,7 @@ const NAMES: &[&str] = &[
     "fimap", "floodgate", "fscan", "fuzz faster", "ffuf", "get-minimal", "ghauri", "gobuster", "gootkit auto-rooter",
     "grabber", "graphw00f", "grendel-scan", "gospider", "hakrawler", "havij", "hexometer", "httprobe", "httpx - ",
     "(hydra)", "inspath", "internet ninja", "ironwasp", "jaeles", "jaascois", "jbrofuzz", "jorgee", "joomscan",
-    "kadimus", "katana", "kiterunner", "l9explore", "l9scan", "l9tcpid", "hakai/", "mozi.", "lfisuite", "liffy", "libwhisker", "leakix", "masscan",
+    "kadimus", "katana", "kiterunner", "l9explore", "l9scan", "l9tcpid", "hakai/", "mozi.", "lfisuite", "libredtail", "liffy", "libwhisker", "leakix", "masscan",
     "metis", "metasploit", "morfeus", "mozlila", "mozilla/5.g", "mozilla/4.0 (compatible; msie 6.0; msie 5.5",
     "mysqloit", "n-stalker", "naabu", "nessus", "netlab360", "netsparker", "invicti", "nikto", "nmap", "nsauditor",
     "nuclei", "openvas", "greenbone", "owasp", "paros", "paros proxy", "patatat", "panoptic", "pmafind", "prtg-scan",

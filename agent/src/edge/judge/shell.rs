@@ -14,7 +14,7 @@ mod reader;
 mod word;
 
 use arguments::Arguments;
-use question::{ends_in_prose, goes_on, is_developers, is_interpreter, is_list};
+use question::{ends_in_prose, goes_on, is_developers, is_filter, is_interpreter, is_list};
 use reader::{MAX_WORD, Text, Words, read_command};
 use word::{Command, command};
 
@@ -338,6 +338,11 @@ fn weigh(part: &Part<'_>, at: usize, door: Door, kind: Command, words: &Words, a
     let alone = arguments == Arguments::None
         && words.end == part.lower.len()
         && part.lower[..at].iter().all(|byte| matches!(byte, b'&' | b'|' | b';' | b' ' | b'\n' | b'\r'));
+    // `div|split`: a list of two words, and nothing that the second would do with the first.
+    let listed = part.lower[..at].strip_suffix(b"|").and_then(<[u8]>::last).is_some_and(u8::is_ascii_alphabetic);
+    if listed && arguments == Arguments::None && is_filter(&words.name) {
+        return 10;
+    }
     let tight = kind == Command::Ambiguous
         && (alone || (arguments == Arguments::None || named) && words.name_end - at == words.name.len());
     if tight {

@@ -244,7 +244,7 @@ fn packed(text: &[u8]) -> Option<u128> {
 
 /// Whether a word of this edge stands only where no letter or digit is before it.
 const fn before_decides(edge: Edge) -> bool {
-    matches!(edge, Edge::Word | Edge::Start | Edge::Letters | Edge::Call | Edge::Assign)
+    matches!(edge, Edge::Word | Edge::Start | Edge::Letters | Edge::Searched | Edge::Call | Edge::Assign)
 }
 
 /// Whether the neighbours of a word in a plain target allow it; the judge looks closer.
@@ -258,6 +258,7 @@ fn stands(edge: Edge, target: &[u8], start: usize, end: usize) -> bool {
         Edge::Word
         | Edge::Start
         | Edge::Typed
+        | Edge::Searched
         | Edge::Shown
         | Edge::Script
         | Edge::Letters

@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 
 use super::finding::{Finding, Findings, Ground};
 use super::fingerprint::{self, Fingerprint, Seen};
+use super::marks::Marks;
 use super::prose::{self, is_free_text, is_idle};
 use super::sieve::Sieve;
 use super::target::{PART_END, Place, Target};
@@ -52,7 +53,7 @@ pub(super) enum Edge {
     Letters,
     /// No letter, digit or underscore before it.
     Start,
-    /// As [`Edge::Start`], and an opening parenthesis after it (blanks and comments between allowed).
+    /// As [`Edge::Start`], and an opening parenthesis after it (blanks and comments between allowed); not in a frame of a stack.
     Call,
     /// As [`Edge::Start`], and `=` after it.
     Assign,
@@ -68,6 +69,8 @@ pub(super) enum Edge {
     Root,
     /// As [`Edge::Start`], and not in a parameter for free text: code that people ask about, and that runs nowhere there.
     Typed,
+    /// As [`Edge::Start`], and in a parameter for free text only with something of a statement besides: what people ask about.
+    Searched,
     /// Not in a parameter for free text.
     Meant,
     /// As [`Edge::Start`], and no sentence goes on behind the brackets that follow: "alert() not showing".
@@ -206,6 +209,7 @@ impl Lexicon {
                 // Code hosts and manuals show files of every name.
                 Entry::Group(Group { meaning: Meaning::Evidence(AttackClass::Probe, ..), .. })
                     if place == Place::Path && seen.shows(text, hit.start) => {}
+                Entry::Group(group) if is_asked_about(group.edge, target, index) => {}
                 Entry::Group(group) if group.places.has(place) => {
                     let offset = target.span(index).start;
                     let within = (hit.start - offset, hit.end - offset);
@@ -287,7 +291,7 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
         Edge::Call => {
             let follows = &text[end..];
             let idle = follows.starts_with(b"()") && !TELLING_WITHOUT_ARGUMENTS.contains(&&text[start..end]);
-            !word(before) && before != b'-' && !idle && opens_call(follows)
+            !word(before) && before != b'-' && !idle && !is_frame(text, start, end) && opens_call(follows)
         }
         // The `=` after a parameter's name ends that part.
         Edge::Assign => !word(before) && (after == PART_END || text[end..].trim_ascii_start().first() == Some(&b'=')),
@@ -308,22 +312,38 @@ fn stands(edge: Edge, text: &[u8], start: usize, end: usize) -> bool {
                 && (after == PART_END || after == b'/' && text.get(end + 1).is_none_or(|byte| *byte == PART_END))
         }
         Edge::Code => is_code(text, start, end),
-        Edge::Meant => !is_free_text(name_of_part(text, start)),
-        Edge::Typed => !word(before) && !is_free_text(name_of_part(text, start)),
+        Edge::Meant => true,
+        Edge::Typed | Edge::Searched => !word(before),
         Edge::Shown => !word(before) && !is_told(&text[start..(end + MAX_CALL).min(text.len())]),
         Edge::Script => !word(before) && !is_idle(around(text, start, end)),
     }
 }
 
-/// The name of the parameter in whose value `at` stands: the part before. Empty when the value is long.
-fn name_of_part(text: &[u8], at: usize) -> &[u8] {
-    let Some(begin) =
-        text[..at].iter().rev().take(MAX_NAME).position(|byte| *byte == PART_END).map(|back| at - back - 1)
-    else {
-        return &[];
-    };
-    let name = text[..begin].iter().rev().take(MAX_NAME).take_while(|byte| **byte != PART_END).count();
-    &text[begin - name..begin]
+/// `at eval (eval at <anonymous> …)`: a frame of a stack that a page's script reports.
+fn is_frame(text: &[u8], start: usize, end: usize) -> bool {
+    let before = [&b" at "[..], b"\nat "].iter().any(|at| text[..start].ends_with(at));
+    let places = [&b" (eval at "[..], b" (http", b" (<anonymous>", b" (file:", b" (webpack"];
+    before && text[start..end] == *b"eval" && places.iter().any(|place| text[end..].starts_with(place))
+}
+
+/// Bytes of a statement: what compares, calls, quotes, comments or ends one.
+const STATEMENT: Marks = Marks::QUOTE
+    .and(Marks::SEMICOLON)
+    .and(Marks::PAREN)
+    .and(Marks::COMMENT)
+    .and(Marks::EQUALS)
+    .and(Marks::ANGLE)
+    .and(Marks::PIPE)
+    .and(Marks::BACKSLASH)
+    .and(Marks::AT);
+
+/// Whether a word with this edge, in the part at `index`, is no more than what somebody looks for or writes about.
+fn is_asked_about(edge: Edge, target: &Target, index: usize) -> bool {
+    if !matches!(edge, Edge::Meant | Edge::Typed | Edge::Searched) || target.place(index) != Place::Value {
+        return false;
+    }
+    let part = target.part(index);
+    is_free_text(part.name) && !(edge == Edge::Searched && part.marks.any(STATEMENT))
 }
 
 /// Longest call that is looked over for a sentence behind it.

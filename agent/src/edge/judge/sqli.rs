@@ -33,7 +33,8 @@ impl Sql {
         let computes = part.marks.any(Marks::PAREN)
             && part.marks.any(Marks::EQUALS.and(Marks::ANGLE))
             && part.text.iter().find(|byte| **byte != b'(').is_some_and(u8::is_ascii_digit);
-        let keyword = keyword || computes;
+        let compares = Self::judge_equal(part, found);
+        let keyword = keyword || computes || compares;
         let odd = part.marks.any(Marks::BACKSLASH.and(Marks::PERCENT)) || part.text.starts_with(b"@@");
         if part.place == Place::UserAgent && !is_statement_in_agent(part) || !(keyword || quoted || odd) {
             return;
@@ -84,6 +85,37 @@ impl Sql {
         }) {
             found.add(Sqli, 50, span, "names a variable of the database");
         }
+    }
+
+    /// `elt(6978=6978,17)`, `if (41=41) then`: a number that is compared with itself in a call or behind `if`; in the functions that
+    /// choose by a condition, two numbers of any kind. Says whether there are.
+    fn judge_equal(part: &Part<'_>, found: &mut Findings) -> bool {
+        let text = part.lower;
+        let within = matches!(part.place, Place::Value | Place::Name);
+        if !within || !part.marks.any(Marks::PAREN) || !part.marks.any(Marks::EQUALS) {
+            return false;
+        }
+        // 12: digits of one number; 64: comparisons that are looked at, of which an attack has a handful.
+        let equal = memchr::memchr_iter(b'=', text).take(64).find_map(|at| {
+            let left = text[..at].iter().rev().take(12).take_while(|byte| byte.is_ascii_digit()).count();
+            let right = text[at + 1..].iter().take(12).take_while(|byte| byte.is_ascii_digit()).count();
+            let ends = matches!(text.get(at + 1 + right), Some(b')' | b',' | b' '));
+            let called = text[..at - left].strip_suffix(b"(")?;
+            let name = called.trim_ascii_end();
+            let letters =
+                name.iter().rev().take(12).take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'_').count();
+            let name = &name[name.len() - letters..];
+            let same = left >= 2 && text[at - left..at] == text[at + 1..at + 1 + right];
+            let glued = called.ends_with(name) && !name.is_empty();
+            let chooses = matches!(name, b"elt" | b"iif" | b"make_set" | b"lnnvl" | b"nullif");
+            let meant = same && (glued || matches!(name, b"if" | b"when")) || chooses && glued;
+            (left > 0 && right > 0 && ends && meant).then_some(at - left..at + 1 + right)
+        });
+        if let Some(span) = &equal {
+            let span = part.offset + span.start..part.offset + span.end;
+            found.add(Sqli, 50, span, "adds a condition that compares constants");
+        }
+        equal.is_some()
     }
 
     /// `7'"`, `1')`, `1\`: a number with marks behind it that would end a string, a parenthesis or an escape.

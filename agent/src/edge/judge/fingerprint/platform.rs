@@ -66,7 +66,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     holds("CVE-2017-3066 (ColdFusion)", "/flex2gateway/", "", 55),
     holds("CVE-2015-1397 (Magento)", "/cms_wysiwyg/directive/", "", 55),
     holds("CVE-2025-54236 (Magento)", "/customer/address_file/upload", "", 55),
-    method(b"POST", "CVE-2024-34102 (Magento)", "/v1/guest-carts/", "estimate-shipping", 50),
+    method(b"POST", "CVE-2024-34102 (Magento)", "/v1/guest-carts/", "estimate-shipping", 45),
     holds("Magento", "/magmi/", "", 55),
     holds("Magento", "/app/etc/local.xml", "", 60),
     begins("Magento", "/downloader/index.php", "", 50),

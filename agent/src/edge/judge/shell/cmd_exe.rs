@@ -28,7 +28,11 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
     for _ in 0..24 {
         let Some(word) = words.next() else { break };
         let weight = match (state.1, word) {
-            (Some(b"for"), word) if word.starts_with(b"%") || matches!(word, b"/f" | b"/d" | b"/r" | b"/l") => 60,
+            (Some(b"for"), word)
+                if names_variable(word, part.lower) || matches!(word, b"/f" | b"/d" | b"/r" | b"/l") =>
+            {
+                60
+            }
             (Some(b"if"), b"/i" | b"exist" | b"defined" | b"errorlevel" | b"cmdextversion") => 55,
             (Some(b"not"), b"exist" | b"defined" | b"errorlevel" | b"/i" | b"cmdextversion") if state.0 > 0 => 55,
             (Some(_), b"equ" | b"neq" | b"lss" | b"leq" | b"gtr" | b"geq") if state.0 > 0 => 55,
@@ -46,6 +50,11 @@ pub(super) fn judge(part: &Part<'_>, found: &mut Findings) {
         }
         state = (state.0 + usize::from(word == b"if"), Some(word));
     }
+}
+
+/// `%i`, `%%i`, `%~`: what `for` counts with. `{% for %}` is a template's.
+fn names_variable(word: &[u8], text: &[u8]) -> bool {
+    word.starts_with(b"%") && !(word.starts_with(b"%}") && memchr::memmem::find(text, b"{%").is_some())
 }
 
 /// `ver;>q1`, `rem;`: a command whose output goes to a file, or that makes a comment of the rest.

@@ -87,6 +87,26 @@ pub(super) fn is_developers(name: &[u8]) -> bool {
     )
 }
 
+/// Programs that do something to what they read and nothing besides, named like words that a list may hold.
+pub(super) fn is_filter(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"cut"
+            | b"fold"
+            | b"head"
+            | b"join"
+            | b"less"
+            | b"more"
+            | b"paste"
+            | b"rev"
+            | b"sort"
+            | b"split"
+            | b"strings"
+            | b"sum"
+            | b"tail"
+    )
+}
+
 /// Languages and shells whose name alone answers "which one".
 pub(super) fn is_interpreter(name: &[u8]) -> bool {
     matches!(name, b"bash" | b"sh" | b"zsh" | b"ksh" | b"csh" | b"dash" | b"powershell" | b"pwsh" | b"cmd" | b"cmd.exe")

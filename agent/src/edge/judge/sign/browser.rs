@@ -12,10 +12,10 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(Xss, 50, "has a browser run a script by URL", Places::TARGET, None, &[
         "javascript&", "javascript#", "data:text/html",
-        "data:image/svg", "jscript:", "feed:javascript", "view-source:", "data:text/javascript",
+        "jscript:", "feed:javascript", "view-source:", "data:text/javascript",
     ]),
     evidence(Xss, 50, "calls what browsers show a script's success with", Places::TARGET, Shown, &[
-        "alert(", "alert`", "prompt(", "prompt`", "confirm(", "confirm`", "alert.call", "alert (", "[alert]",
+        "alert(", "alert.apply(", "alert?.(", "alert`", "prompt(", "prompt`", "confirm(", "confirm`", "alert.call", "alert (", "[alert]",
         "(alert)", "alert&", "msgbox", "alert//", "alert/*",
     ]),
     evidence(Xss, 50, "touches the document of a browser", Places::QUERY, Script, &[

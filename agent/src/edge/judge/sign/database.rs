@@ -1,13 +1,13 @@
 //! Words of databases.
 
-use super::Edge::{None, Start, Typed, Word};
+use super::Edge::{None, Searched, Start, Typed, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Ldapi, Nosqli, Sqli};
 
 /// The groups. One group a meaning; words are packed to be read as lists.
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[
-    evidence(Sqli, 50, "names a table of the database's own catalogue", Places::QUERY, Start, &[
+    evidence(Sqli, 50, "names a table of the database's own catalogue", Places::QUERY, Searched, &[
         "information_schema", "sysobjects", "syscolumns", "sysusers", "sysdatabases", "pg_catalog", "pg_tables",
         "pg_user", "pg_shadow", "mysql.user", "v$version", "v$instance", "all_tables", "user_tables", "all_users",
         "msysaccessobjects", "msysobjects", "sqlite_master", "master..", "msdb..", "syscat.", "sysibm.", "tempdb..",
@@ -17,7 +17,7 @@ pub(super) const GROUPS: &[Group] = &[
         "print @@", "@@version", "@@hostname", "@@datadir", "@@basedir", "@@servername", "@@identity", "@@global", "version()",
         "user()", "database()", "current_user()", "session_user()", "system_user()",
     ]),
-    evidence(Sqli, 70, "calls a procedure that runs commands or sends data out", Places::QUERY, Start, &[
+    evidence(Sqli, 70, "calls a procedure that runs commands or sends data out", Places::QUERY, Searched, &[
         "xp_cmdshell", "xp_regread", "xp_dirtree", "sp_oacreate", "sp_executesql", "sp_makewebtask", "dbms_pipe",
         "dbms_lock", "utl_http", "utl_inaddr", "dbms_ldap", "dbms_xmlgen", "xp_fileexist", "xp_regwrite",
         "xp_servicecontrol", "xp_availablemedia", "sp_password", "sp_addlogin",

@@ -1,6 +1,6 @@
 //! Hosts and paths that a server should not be made to reach, and requests that reach past its routes.
 
-use super::Edge::{Begin, None, Word};
+use super::Edge::{Begin, None, Typed, Word};
 use super::{Group, Places, evidence};
 use crate::request::AttackClass::{Cmdi, Crlf, Ssi, Ssrf, Traversal, Xxe};
 
@@ -32,6 +32,8 @@ pub(super) const GROUPS: &[Group] = &[
         "burpcollaborator.net", "oastify.com", "dnslog.cn", "ceye.io", "bxss.me", "xss.ht", "webhook.site",
         "requestbin.net", "canarytokens.com", "r87.me", "eyes.sh",
     ]),
+    // In a name that resolves to it, or in a path that redirects there.
+    evidence(Ssrf, 55, "names a cloud metadata endpoint", Places::QUERY, Typed, &["169.254.169.254"]),
     evidence(Ssrf, 55, "makes the server open an archive by URL", Places::QUERY, None, &[
         "jar:http", "jar:file", "jar:ftp",
     ]),
@@ -56,6 +58,7 @@ pub(super) const GROUPS: &[Group] = &[
         "-oproxycommand=", "proxycommand=", "--checkpoint-action=", "--upload-pack=", "--receive-pack=", "--use-askpass",
         "--to-command=", "--use-compress-program", "-oqueuedirectory=", "-oq/tmp", " -x/var/", " -x/tmp/", " -x/home/", "--exec=", "-exec ", "--open-files-in-pager", "--rsh=",
     ]),
+    evidence(Cmdi, 60, "gives a program an option that runs another", Places::QUERY, Typed, &["--gpu-launcher="]),
     evidence(Cmdi, 55, "names the shell by its variable", Places::QUERY, None, &[
         "%comspec%", "%systemroot%", "%windir%", "%programfiles%", "%programdata%", "!comspec!", "${comspec}",
     ]),

@@ -28,6 +28,7 @@ pub(super) const GROUPS: &[Group] = &[
         "@grab(", "@grabresolver", "@grabconfig", "@asttest", "groovy.", "\".execute()", "'.execute()",
         "public class ", "new groovy",
     ]),
+    evidence(CodeInjection, 60, "puts a word together that runs code", Places::QUERY, None, &["\"ex\"&\"e\"&", "\"ev\"&\"al"]),
     evidence(JavaInjection, 90, "has a logger look up a name in a directory of the attacker's", Places::ANY, None, &[
         "jndi:ldap", "jndi:rmi", "jndi:dns", "jndi:iiop", "jndi:http", "jndi:corba", "jndi:nis",
     ]),
@@ -71,7 +72,7 @@ pub(super) const GROUPS: &[Group] = &[
     ]),
     evidence(CodeInjection, 60, "opens a stream wrapper of PHP", Places::ANY, None, &[
         "php:filter", "php:/filter", "php://", "phar://", "expect://", "zip://", "compress.zlib://", "compress.bzip2://", "data://", "glob://",
-        "ogg://", "zlib://", "rar://", "data:text/plain", "data:application/x-php", "data:;base64",
+        "ogg://", "zlib://", "rar://", "data:text/plain", "data:application/x-php", "data:application/x-httpd-php", "data:;base64",
     ]),
     evidence(CodeInjection, 60, "runs PEAR's command-line tool", Places::TARGET, None, &[
         "pearcmd", "config-create",
@@ -135,7 +136,7 @@ pub(super) const GROUPS: &[Group] = &[
         "<#list", "<#if", "<#function", "<#macro", "<#setting", "${.version", "${.data_model", "${.globals", "$util.",
         "{{define \"", "{{template \"", "{{block \"", "{{call .", "{{html \"", "{{js \"", "{{#each this", "{{#if true",
         "{{lookup this", "{{>", "{{range .", "{{with .", "{{.system", "{{ .system",
-        "{{printf", "{system(", "{exec(", "{passthru(", "{if phpinfo", "{{_.", "{{root.", "#{root.", "{literal}",
+        "{{printf", "{system(", "{exec(", "{passthru(", "{if phpinfo", "{{_.", "{{= _.", "{{=_.", "{{root.", "#{root.", "{literal}",
         "template.new(", "render_template", "|attr(", "|filter('", "|map('", "|sort('", "|reduce('",
     ]),
     evidence(JavaInjection, 60, "reads an object that pages of Java have at hand", Places::TARGET, None, &[

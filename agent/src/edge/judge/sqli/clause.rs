@@ -46,7 +46,7 @@ impl Statement<'_> {
         if self.broken && at == 1 && self.tokens.len() <= 3 && self.touches(at) {
             return;
         }
-        let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.is_sign(at + 1);
+        let list = matches!(self.kind(next + 1), Some(Kind::Comma)) || self.is_sign(at + 1) && !self.is_compound(at);
         let listed = matches!(
             self.kind(next),
             Some(
@@ -87,6 +87,17 @@ impl Statement<'_> {
         self.kind(at) == Some(Kind::Arithmetic)
             && (self.is_letters(at)
                 || matches!(self.part.lower[self.tokens[at].start], b'*' | b'-' | b'+' | b'~' | b'!'))
+    }
+
+    /// `select-dropdown`: a word that the one at `at` is the first half of.
+    fn is_compound(&self, at: usize) -> bool {
+        let [one, dash, other] = &self.tokens[at..(at + 3).min(self.tokens.len())] else { return false };
+        let dashed = self.part.lower[dash.start..dash.end] == *b"-";
+        dashed
+            && one.end == dash.start
+            && dash.end == other.start
+            && other.kind == Kind::Word
+            && self.is_letters(at + 2)
     }
 
     /// Words in a row at `at`, with no comma, operator or call: no list of columns has that, a sentence does.
@@ -168,6 +179,10 @@ impl Statement<'_> {
                 ),
             ) => 70,
             (Some(Key::Statement), None | Some(Kind::Comment { .. } | Kind::Semicolon)) if self.broken => 55,
+            // "; drop the bass": a sentence.
+            (Some(Key::Statement), Some(Kind::Word)) if matches!(self.word(at + 2), b"the" | b"a" | b"an" | b"my") => {
+                25
+            }
             (Some(Key::Statement), Some(Kind::Word | Kind::Function(_))) if self.broken => 55,
             (Some(Key::Statement), Some(Kind::Word)) if at == 1 && self.kind(0) == Some(Kind::Number) => 50,
             (Some(Key::Set), Some(Kind::Variable)) => 65,
@@ -228,6 +243,12 @@ impl Statement<'_> {
             (b"exec" | b"execute" | b"declare", ..) if telling => 65,
             (b"exec" | b"execute" | b"call", _, Some(Kind::Word)) if self.names_procedure(at + 1) => 60,
             (b"exec", _, Some(Kind::Open)) => 55,
+            (b"execute", _, Some(Kind::Word))
+                if self.word(at + 1) == b"immediate"
+                    && matches!(self.kind(at + 2), Some(Kind::Text { .. } | Kind::Variable | Kind::Open)) =>
+            {
+                55
+            }
             (b"drop" | b"delete" | b"truncate" | b"update" | b"insert", ..) if at == 0 && self.ends_with_comment() => {
                 55
             }
@@ -257,11 +278,29 @@ impl Statement<'_> {
             {
                 25
             }
+            // "drop table leaf hinges", "create index cards": what they name is no more than a word of several.
+            (b"drop" | b"create", Some(Key::Table), _) if at == 0 && self.is_named_on(at + 2) => 25,
             (b"drop" | b"create" | b"alter" | b"truncate" | b"backup", Some(Key::Table | Key::Procedure), _) => 50,
             (b"load", _, Some(Kind::Word)) if self.any_key(at, Key::Into) || self.has_function(at) => 40,
             _ => return,
         };
         self.report(at, at + 2, weight, "contains a statement that changes data or runs code", found);
+    }
+
+    /// Whether the word at `at` and the one behind it are of letters, and the second goes on with no definition.
+    fn is_named_on(&self, at: usize) -> bool {
+        let words = [at, at + 1].iter().all(|at| self.kind(*at) == Some(Kind::Word) && self.is_letters(*at));
+        words
+            && !matches!(
+                self.word(at + 1),
+                b"on" | b"using" | b"cascade" | b"restrict" | b"purge" | b"engine" | b"with" | b"no"
+            )
+            && matches!(self.kind(at + 2), None | Some(Kind::Word))
+    }
+
+    /// The text of the token at `at`, empty behind the last.
+    fn word(&self, at: usize) -> &[u8] {
+        self.tokens.get(at).map_or(&[], |token| &self.part.lower[token.start..token.end])
     }
 
     pub(super) fn names_procedure(&self, at: usize) -> bool {
@@ -302,7 +341,7 @@ impl Statement<'_> {
     }
 
     /// Whether the call at `at` is told in a sentence: that goes on behind it, or the brackets stand apart from the word
-    /// and hold one number.
+    /// and hold one number or, where people write, words.
     pub(super) fn is_aside(&self, at: usize) -> bool {
         let (_, after) = self.call_operand(at);
         let close = self.tokens.get(after.saturating_sub(1)).map_or(0, |token| token.end);
@@ -314,7 +353,12 @@ impl Statement<'_> {
         let on = self.kind(at + 4).is_none_or(|kind| kind == Kind::Word);
         let from =
             at == 0 || self.kind(at - 1) == Some(Kind::Word) || matches!(self.kind(at - 1), Some(Kind::Text { .. }));
-        apart && number && on && from
+        // "sleep (5 tips for better rest)": words in brackets, where people write.
+        let words = is_free_text(self.part.name)
+            && matches!(self.kind(at + 2), Some(Kind::Number | Kind::Word))
+            && self.kind(at + 3) == Some(Kind::Word)
+            && self.is_letters(at + 3);
+        apart && (number && on || words) && from
     }
 
     /// Whether the call at `at` is glued into an expression by an operator or follows a broken string.

@@ -28,7 +28,8 @@ impl Statement<'_> {
         // `1 and f(x) > 2`: whatever the function is, no query language begins with a number and an operator.
         if at == 1 && self.kind(0) == Some(Kind::Number) && self.kind(2) == Some(Kind::Word) {
             let (called, after) = self.call_operand(2);
-            let constant = matches!(self.operand(after + 1), Some((Operand::Constant, _)));
+            let call = self.kind(after + 1) == Some(Kind::Word) && self.kind(after + 2) == Some(Kind::Open);
+            let constant = call || matches!(self.operand(after + 1), Some((Operand::Constant, _)));
             if called == Operand::Computed && self.kind(after) == Some(Kind::Compare) && constant {
                 return self.report(0, after + 1, 50, "adds a condition that compares constants", found);
             }

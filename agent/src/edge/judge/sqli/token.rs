@@ -139,7 +139,11 @@ fn next(text: &[u8], at: usize, before: Option<Kind>) -> (Kind, usize) {
             let (end, closed) = string_end(text, at + 1, byte);
             (Kind::Text { closed }, end)
         }
-        (b'`', _) => (Kind::Word, string_end(text, at + 1, b'`').0),
+        (b'`', _) => match memchr::memchr(b'`', &text[at + 1..]) {
+            Some(length) => (Kind::Word, at + length + 2),
+            // The last one: the end of a name that the application began.
+            None => (Kind::Other, at + 1),
+        },
         (b'-', b'-') | (b'#', _) => comment_to_line_end(text, at, before),
         (b'/', b'*') => block_comment(text, at),
         (b'*', b'/') => (Kind::Comment { open: false }, at + 2),
