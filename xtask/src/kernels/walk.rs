@@ -87,8 +87,9 @@ pub(super) fn guests(kernels: &[&'static Kernel]) -> Vec<Column> {
     let jobs = if own.is_empty() { cores } else { cores.div_ceil(2) };
     thread::scope(|scope| {
         scope.spawn(|| {
+            let closing = Closing(&yard);
             yard.admit(Guest::all(Architecture::Arm64, &foreign, jobs));
-            yard.close();
+            drop(closing);
             yard.boot_all();
         });
         for _ in 1..cores.min(GUESTS_MAX) {
@@ -213,6 +214,15 @@ impl Yard {
     }
 }
 
+/// Closes the yard when it goes, a panic included: who waits for guests that nobody admits waits for ever.
+struct Closing<'y>(&'y Yard);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 fn column(kernel: &'static Kernel, problem: Option<&anyhow::Error>, done: &[Played]) -> Column {
     let mut column = Column {
         name: kernel.name,
@@ -293,5 +303,18 @@ mod tests {
         assert_eq!(scenes.len(), 2 * LOCKDOWN.len());
         let state = yard.lock();
         assert!(state.problem(&KERNELS[2]).is_some() && state.problem(&KERNELS[0]).is_none());
+    }
+
+    #[test]
+    fn a_panic_leaves_nobody_waiting() {
+        let yard = Yard::default();
+        thread::scope(|scope| {
+            let preparing = scope.spawn(|| {
+                let _closing = Closing(&yard);
+                std::panic::resume_unwind(Box::new("no guest"));
+            });
+            yard.boot_all();
+            assert!(preparing.join().is_err());
+        });
     }
 }
