@@ -172,6 +172,10 @@ proptest::proptest! {
 }
 
 const HOSTILE: &[&str] = &[
+    "/_cat/indices?v",
+    "/_cluster/settings",
+    "/api/v1/namespaces/default/secrets",
+    "/v1.24/containers/json",
     "/a?locale=%0D%0ATest-Header:yes",
     "/a?theme=dark%0D%0A%20My-Header:yes",
     "/go?to=https://shop.example/a%0D%0Atracker:%201",
@@ -384,6 +388,12 @@ const HOSTILE: &[&str] = &[
 ];
 
 const ORDINARY: &[&str] = &[
+    "/_cat/indices?v&s=index&h=index,health",
+    "/_cluster/health?wait_for_status=green&timeout=30s",
+    "/api/v1/namespaces/web/pods/front-0/log?container=app",
+    "/v1.47/containers/json?all=1",
+    "/druid/v2/sql/task/query-1/reports",
+    "/Telerik.Web.UI.WebResource.axd?_TSM_HiddenField_=a&compress=1",
     "/api/channels.history?channel=C1",
     "/monitor/cgi-bin/status.cgi?host=all",
     "/users.json?sort=age",

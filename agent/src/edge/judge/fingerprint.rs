@@ -14,7 +14,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::finding::{Finding, Findings, Ground};
-use super::target::Target;
+use super::target::{Place, Target};
 use super::traversal::first_view;
 use crate::request::AttackClass::CvePath;
 
@@ -35,7 +35,12 @@ pub(super) struct Fingerprint {
     pub(super) in_query: bool,
     /// The request's path must begin with `path`: a name that is also an ordinary word.
     first: bool,
+    /// An interface that the product's own clients ask too, who go deeper or say what they want: then no more than notable.
+    interface: bool,
 }
+
+/// Points for an [`Fingerprint::interface`] that is asked as a client does.
+const OF_A_CLIENT: u8 = 40;
 
 const fn at(
     reference: &'static str,
@@ -45,7 +50,7 @@ const fn at(
     weight: u8,
     in_query: bool,
 ) -> Fingerprint {
-    Fingerprint { reference, method, path, also, weight, in_query, first: false }
+    Fingerprint { reference, method, path, also, weight, in_query, first: false, interface: false }
 }
 
 /// `path` anywhere in the path.
@@ -56,6 +61,11 @@ const fn holds(reference: &'static str, path: &'static str, also: &'static str, 
 /// `path` at the beginning of the path.
 const fn begins(reference: &'static str, path: &'static str, also: &'static str, weight: u8) -> Fingerprint {
     Fingerprint { first: true, ..at(reference, None, path, also, weight, false) }
+}
+
+/// A way in that leads through an interface for clients.
+const fn interface(entry: Fingerprint) -> Fingerprint {
+    Fingerprint { interface: true, ..entry }
 }
 
 /// `path` anywhere in the path, asked for with `method`.
@@ -105,10 +115,24 @@ impl Fingerprint {
         let elsewhere =
             || memmem::find(&text[..span.start], also).is_some() || memmem::find(&text[span.end..], also).is_some();
         if also.is_empty() || elsewhere() || memmem::find(self.path.as_bytes(), also).is_some() {
+            let client = self.interface && asks_as_client(target, span.end);
+            let weight = if client { self.weight.min(OF_A_CLIENT) } else { self.weight };
             let ground = Ground::Class(CvePath);
-            found.put(Finding { ground, weight: self.weight, span, reason, reference: Some(self.reference) });
+            found.put(Finding { ground, weight, span, reason, reference: Some(self.reference) });
         }
     }
+}
+
+/// Parts of a request that are looked at for a parameter with a value: the first few say what the request is.
+const MAX_PARAMETERS: usize = 8;
+
+/// Whether the path goes on behind `end` by more than two names, or a parameter has a value: who looks for an open interface asks
+/// for the list of what is there.
+fn asks_as_client(target: &Target, end: usize) -> bool {
+    let path = target.span(0).end;
+    let deeper = target.lower()[end.min(path)..path].split(|byte| *byte == b'/').filter(|name| !name.is_empty()).nth(2);
+    let says = |part: usize| target.place(part) == Place::Value && !target.span(part).is_empty();
+    deeper.is_some() || (1..target.len().min(1 + MAX_PARAMETERS)).any(says)
 }
 
 /// Fingerprints without their second word that are remembered: what a request repeats is a few of them.

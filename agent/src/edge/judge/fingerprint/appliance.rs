@@ -1,6 +1,6 @@
 //! Gateways, firewalls and devices that are known to be exploited.
 
-use super::{Fingerprint, begins, holds, method, query};
+use super::{Fingerprint, begins, holds, interface, method, query};
 
 /// The table.
 #[rustfmt::skip]
@@ -167,6 +167,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     holds("Dahua", "/current_config/", "", 60),
     holds("CVE-2021-33044 (Dahua)", "/rpc2_login", "", 55),
     holds("CVE-2017-7921 (Hikvision)", "/isapi/security/", "", 55),
+    interface(holds("Hikvision", "/isapi/", "", 55)),
     query("CVE-2017-7921 (Hikvision)", "auth\nymrtaw46mtek", "", 75),
     holds("CVE-2017-7921 (Hikvision)", "/onvif-http/snapshot", "", 60),
     holds("CVE-2018-9995 (TBK DVR)", "/device.rsp", "opt\nuser", 60),

@@ -1,6 +1,6 @@
 //! Servers, frameworks, cloud and enterprise software that is known to be exploited.
 
-use super::{Fingerprint, begins, holds, method, query};
+use super::{Fingerprint, begins, holds, interface, method, query};
 
 /// The table.
 #[rustfmt::skip]
@@ -137,10 +137,13 @@ pub(super) const TABLE: &[Fingerprint] = &[
     holds("Kubelet", "/runningpods", "", 55),
     holds("Kubelet", "/run/kube-system/", "", 60),
     holds("Kubernetes", "/api/v1/namespaces/kube-system/", "", 60),
+    interface(holds("Kubernetes", "/api/v1/namespaces/", "", 55)),
+    interface(holds("Kubernetes", "/api/v1/pods", "", 55)),
     begins("Kubernetes", "/apis/apps/v1/", "", 45),
-    begins("etcd", "/v2/keys", "", 50),
+    interface(begins("etcd", "/v2/keys", "", 50)),
     method(b"POST", "Docker", "/containers/create", "", 60),
-    holds("Docker", "/containers/json", "", 55),
+    interface(holds("Docker", "/containers/json", "", 55)),
+    interface(holds("Docker", "/images/json", "", 55)),
     holds("Consul", "/v1/agent/service/register", "", 60),
     holds("Consul", "/v1/agent/self", "", 55),
     begins("Consul", "/v1/kv/", "recurse", 50),
@@ -153,8 +156,9 @@ pub(super) const TABLE: &[Fingerprint] = &[
     holds("CVE-2015-3337 (Elasticsearch)", "/_plugin/", "", 55),
     holds("CVE-2015-5531 (Elasticsearch)", "/_snapshot/", "../", 60),
     begins("CVE-2014-3120 (Elasticsearch)", "/_search", "script", 45),
-    begins("Elasticsearch", "/_nodes/", "", 50),
-    begins("Elasticsearch", "/_cluster/", "", 50),
+    interface(begins("Elasticsearch", "/_nodes/", "", 50)),
+    interface(begins("Elasticsearch", "/_cluster/", "", 50)),
+    interface(holds("Elasticsearch", "/_cat/", "", 55)),
     holds("CVE-2023-28432 (MinIO)", "/minio/bootstrap/v1/verify", "", 60),
     query("CVE-2016-4977 (Spring Security OAuth)", "response_type\n${", "", 65),
     holds("CVE-2022-22947 (Spring Cloud Gateway)", "/gateway/routes", "", 60),
@@ -236,7 +240,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     holds("CVE-2025-53690 (Sitecore)", "/sitecore/blocked.aspx", "", 60),
     begins("CVE-2019-9874 (Sitecore)", "/sitecore/shell/", "", 50),
     holds("CVE-2021-42258 (BillQuick)", "/ws2020/", "", 55),
-    begins("CVE-2019-18935 (Telerik UI)", "/telerik.web.ui.webresource.axd", "", 50),
+    interface(begins("CVE-2019-18935 (Telerik UI)", "/telerik.web.ui.webresource.axd", "", 50)),
     query("CVE-2017-9248 (Telerik UI)", "telerik.web.ui.dialoghandler", "", 60),
     holds("CVE-2017-9248 (Telerik UI)", "/dialoghandler.aspx", "", 55),
     holds("CVE-2024-4358 (Telerik Report Server)", "/startup/register", "", 55),
@@ -358,7 +362,7 @@ pub(super) const TABLE: &[Fingerprint] = &[
     begins("CVE-2021-22986 (BIG-IP)", "/mgmt/tm/", "", 50),
     begins("CVE-2021-22986 (BIG-IP)", "/mgmt/shared/", "", 50),
     holds("CVE-2020-5902 (BIG-IP)", "/hsqldb;", "", 65),
-    begins("Druid", "/druid/", "", 50),
+    interface(begins("Druid", "/druid/", "", 50)),
     begins("BIG-IP", "/mgmt/toc", "", 50),
     begins("BIG-IP", "/tmui/", "", 45),
     holds("CVE-2022-1388 (BIG-IP)", "/mgmt/tm/util/", "", 60),

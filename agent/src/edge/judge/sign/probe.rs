@@ -97,10 +97,10 @@ pub(super) const GROUPS: &[Group] = &[
         "hudson/script", "jenkins/config.xml", "command.php", "exec.php", "eval.php", "backup.php", "dump.php", "root.exe", "rest.php",
     ]),
     evidence(Probe, 55, "looks for a device or a product by its own path", Places::PATH, None, &[
-        "/+cscoe+/", "/+cscou+/", "/+cscot+/", "/isapi/", "/sdk/weblanguage", "/_cat/", "/_vti_bin/_vti", "/_vti_bin/shtml", "/_vti_bin/fpcount", "/_vti_bin/owssvr", "/_vti_pvt/", "/_vti_inf",
-        "/adminer-", "/administrator/manifests/", "/api/index.php/v1/config", "/api/v1/namespaces/", "/api/v1/pods",
+        "/+cscoe+/", "/+cscou+/", "/+cscot+/", "/sdk/weblanguage", "/_vti_bin/_vti", "/_vti_bin/shtml", "/_vti_bin/fpcount", "/_vti_bin/owssvr", "/_vti_pvt/", "/_vti_inf",
+        "/adminer-", "/administrator/manifests/", "/api/index.php/v1/config",
         "/api/session/properties", "/bitrix/admin", "/cgi-bin/luci", "/cgi-bin/authlogin", "/cgi-bin/viewer",
-        "/containers/json", "/images/json", "/currentsetting.htm", "/default.ida", "/device.rsp", "/druid/indexer",
+        "/currentsetting.htm", "/default.ida", "/device.rsp", "/druid/indexer",
         "/microsoft.exchange.ediscovery", "/geoserver/web", "/goform/", "/host-manager/html", "/jenkins/script",
         "/nifi-api/", "/onvif/device_service", "/sitecore/shell", "/solr/admin", "/struts2-", "/v2/_catalog",
         "/vendor/composer/", "/vendor/phpunit/", "/wp-json/wp/v2/users/1", "/ws/v1/cluster/apps", "/mysql/admin",
