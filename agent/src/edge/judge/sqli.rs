@@ -249,6 +249,11 @@ impl Statement<'_> {
         }
     }
 
+    /// The text of the token at `at`, empty behind the last.
+    fn word(&self, at: usize) -> &[u8] {
+        self.tokens.get(at).map_or(&[], |token| &self.part.lower[token.start..token.end])
+    }
+
     fn report(&self, from: usize, to: usize, weight: u8, reason: &'static str, found: &mut Findings) {
         let last = to.min(self.tokens.len().saturating_sub(1));
         let (start, end) = (self.tokens[from].start, self.tokens[last].end);

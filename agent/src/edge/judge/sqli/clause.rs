@@ -92,7 +92,7 @@ impl Statement<'_> {
     /// `select-dropdown`: a word that the one at `at` is the first half of.
     fn is_compound(&self, at: usize) -> bool {
         let [one, dash, other] = &self.tokens[at..(at + 3).min(self.tokens.len())] else { return false };
-        let dashed = self.part.lower[dash.start..dash.end] == *b"-";
+        let dashed = self.word(at + 1) == b"-";
         dashed
             && one.end == dash.start
             && dash.end == other.start
@@ -159,7 +159,7 @@ impl Statement<'_> {
                     | Kind::Comma
             )
         );
-        let dotted = self.part.lower[self.tokens[from + 1].start..self.tokens[from + 1].end].contains(&b'.');
+        let dotted = self.word(from + 1).contains(&b'.');
         let condition = self.tokens[from..]
             .iter()
             .any(|token| matches!(token.kind, Kind::Compare | Kind::Comment { .. } | Kind::Semicolon));
@@ -236,7 +236,7 @@ impl Statement<'_> {
 
     /// `insert into x values`, `update x set y=`, `drop table x`, `waitfor delay`, `exec sp_…`, `declare @x`.
     pub(super) fn judge_statement(&self, at: usize, found: &mut Findings) {
-        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        let word = self.word(at);
         let telling = matches!(self.kind(at + 1), Some(Kind::Function(Strength::Telling) | Kind::Variable));
         let weight = match (word, self.key(at + 1), self.kind(at + 1)) {
             (b"waitfor", ..) if self.kind(at + 2).is_some_and(|kind| matches!(kind, Kind::Text { .. })) => 75,
@@ -298,13 +298,8 @@ impl Statement<'_> {
             && matches!(self.kind(at + 2), None | Some(Kind::Word))
     }
 
-    /// The text of the token at `at`, empty behind the last.
-    fn word(&self, at: usize) -> &[u8] {
-        self.tokens.get(at).map_or(&[], |token| &self.part.lower[token.start..token.end])
-    }
-
     pub(super) fn names_procedure(&self, at: usize) -> bool {
-        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        let word = self.word(at);
         let name = word.rsplit(|byte| *byte == b'.').next().unwrap_or(word);
         name.starts_with(b"xp_")
             || name.starts_with(b"sp_")

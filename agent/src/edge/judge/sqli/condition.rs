@@ -25,12 +25,12 @@ impl Statement<'_> {
         if self.after_between(at) {
             return;
         }
-        // `1 and f(x) > 2`: whatever the function is, no query language begins with a number and an operator.
+        // `1 and f(x) > 2`, `1 and f(x) = f(x)`: whatever the function is, no query language begins with a number and an operator.
         if at == 1 && self.kind(0) == Some(Kind::Number) && self.kind(2) == Some(Kind::Word) {
             let (called, after) = self.call_operand(2);
             let call = self.kind(after + 1) == Some(Kind::Word) && self.kind(after + 2) == Some(Kind::Open);
-            let constant = call || matches!(self.operand(after + 1), Some((Operand::Constant, _)));
-            if called == Operand::Computed && self.kind(after) == Some(Kind::Compare) && constant {
+            let value = call || matches!(self.operand(after + 1), Some((Operand::Constant, _)));
+            if called == Operand::Computed && self.kind(after) == Some(Kind::Compare) && value {
                 return self.report(0, after + 1, 50, "adds a condition that compares constants", found);
             }
         }
@@ -184,7 +184,7 @@ impl Statement<'_> {
     /// A function name as operand: with its arguments it is computed, alone it is a name, save for those that take
     /// none.
     pub(super) fn call_operand(&self, at: usize) -> (Operand, usize) {
-        let word = &self.part.lower[self.tokens[at].start..self.tokens[at].end];
+        let word = self.word(at);
         if matches!(
             word,
             b"current_user"
